@@ -1,0 +1,33 @@
+//! Who a client of the broker is: the credentials it shows, the principal it becomes, the refusal
+//! it gets.
+//!
+//! This crate decides and does nothing else: no runtime, no file, no clock. Whoever holds the
+//! socket hands over [`Credentials`] and the peer's address, and an [`Authenticate`] answers with
+//! a [`Principal`] or a [`Refusal`].
+//!
+//! ```
+//! use longshore_acl::{Authenticate, Credentials, MasterOnly, MasterToken, Refusal};
+//!
+//! let token = MasterToken::generate()?;
+//! let user_name = format!("FlespiToken {}", token.expose());
+//! let gate = MasterOnly::new(token);
+//! let peer = [127, 0, 0, 1].into();
+//!
+//! let known = Credentials { username: Some(&user_name), password: None };
+//! let principal = gate.authenticate(&known, peer).expect("the token was shown");
+//! assert!(!principal.anonymous);
+//!
+//! let unknown = Credentials { username: Some("guest"), password: Some(b"guest") };
+//! assert_eq!(gate.authenticate(&unknown, peer), Err(Refusal::BadCredentials));
+//! # Ok::<(), longshore_acl::NoRandomness>(())
+//! ```
+
+mod authenticate;
+mod credentials;
+mod principal;
+mod token;
+
+pub use authenticate::{Anonymous, Authenticate, MasterOnly, Refusal};
+pub use credentials::Credentials;
+pub use principal::{Principal, ROOT_ACCOUNT};
+pub use token::{InvalidToken, MasterToken, NoRandomness, TOKEN_CHARS};

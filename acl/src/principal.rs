@@ -1,0 +1,43 @@
+//! Who a client turned out to be.
+
+/// The account that is always there and may do everything.
+pub const ROOT_ACCOUNT: u64 = 1;
+
+/// Class of the clients let in without a token.
+const ANONYMOUS_CLASS: u32 = 0;
+/// Class of the clients that showed the master token.
+const MASTER_CLASS: u32 = 1;
+/// Number of the master token among the tokens of the root account.
+const MASTER_TOKEN: u64 = 1;
+
+/// Who a client is, fixed when it connects: the account it acts for and the rights it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Principal {
+    /// The account whose topics, sessions and retained messages it sees.
+    pub account: u64,
+    /// Clients of one account and one class have equal rights: a verdict found for one holds for
+    /// all of them, so caches take the pair as their key.
+    pub class: u32,
+    /// Number of the token it showed; `None` when it showed none.
+    pub token: Option<u64>,
+    /// Let in without valid credentials. Its messages carry no stamps of a token.
+    pub anonymous: bool,
+}
+
+impl Principal {
+    /// A client without valid credentials, let in as the root account.
+    pub const fn anonymous() -> Self {
+        Self { account: ROOT_ACCOUNT, class: ANONYMOUS_CLASS, token: None, anonymous: true }
+    }
+
+    /// A client that showed the master token.
+    pub const fn master() -> Self {
+        Self {
+            account: ROOT_ACCOUNT,
+            class: MASTER_CLASS,
+            token: Some(MASTER_TOKEN),
+            anonymous: false,
+        }
+    }
+}

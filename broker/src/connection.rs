@@ -1,0 +1,139 @@
+//! What the shard knows of one transport: the bytes of an unfinished packet, the output, and what
+//! the client said at CONNECT that lasts as long as its connection.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+use longshore_codec::Version;
+
+use crate::clock::Mono;
+use crate::output::Output;
+use crate::session::SessionId;
+use crate::slots::Key;
+
+/// Names a connection for as long as it is open.
+pub type ConnectionId = Key<Connection>;
+
+/// Who is at the other end of a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where the client is: by the PROXY protocol if a trusted proxy says so.
+    pub address: SocketAddr,
+    /// What it came by: `tcp`, `tls`, `ws`, `wss` or `link`; for logs.
+    pub transport: &'static str,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// CONNECT is still to come.
+    Connecting,
+    /// The session's client is there.
+    Online(SessionId),
+    /// What waits is written, then the transport is closed.
+    Closing,
+}
+
+/// One open transport.
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) peer: Peer,
+    pub(crate) stage: Stage,
+    pub(crate) version: Version,
+    /// Whether the connection is on the list of those with news for the driver.
+    pub(crate) listed: bool,
+    /// Not read until its output has shrunk.
+    pub(crate) paused: bool,
+    /// Whether the client wants reasons and user properties on packets that report problems.
+    pub(crate) problem_information: bool,
+    /// The cache key of publishers with equal rights.
+    pub(crate) class: u32,
+    /// Bytes the client takes in one packet.
+    pub(crate) packet_max: u32,
+    /// Seconds of keep alive, 0 for none.
+    pub(crate) keep_alive_secs: u16,
+    /// Bytes of a packet that is not complete.
+    pub(crate) partial: Vec<u8>,
+    /// When the first byte of `partial` came, or the connection while CONNECT is to come.
+    pub(crate) since: Mono,
+    pub(crate) received: Mono,
+    /// When output that waits was last taken.
+    pub(crate) wrote: Mono,
+    pub(crate) output: Output,
+    /// The deadline that the timers hold.
+    pub(crate) deadline: Option<Mono>,
+    /// Topics by the client's aliases, from 1.
+    pub(crate) aliases: Vec<Option<Rc<[u8]>>>,
+    /// Aliases the broker has set, if the client takes any.
+    pub(crate) aliases_out: Option<Box<AliasesOut>>,
+}
+
+/// Topic aliases from the broker to a client.
+#[derive(Debug)]
+pub(crate) struct AliasesOut {
+    maximum: u16,
+    known: HashMap<Box<[u8]>, u16>,
+}
+
+/// How a topic is named to a client that takes aliases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    Plain,
+    /// The name, and an alias for later.
+    Introduced(u16),
+    Alias(u16),
+}
+
+impl AliasesOut {
+    pub(crate) fn new(maximum: u16) -> Self {
+        Self { maximum, known: HashMap::new() }
+    }
+
+    /// How to name `topic`. The first topics get the aliases: those of a connection are mostly the
+    /// same from its beginning to its end, and no book about their use has to be kept.
+    pub(crate) fn name(&self, topic: &[u8]) -> Naming {
+        match self.known.get(topic) {
+            Some(alias) => Naming::Alias(*alias),
+            None if self.known.len() < usize::from(self.maximum) => {
+                Naming::Introduced(self.known.len() as u16 + 1)
+            }
+            None => Naming::Plain,
+        }
+    }
+
+    /// The client has been told of `alias`.
+    pub(crate) fn introduce(&mut self, topic: &[u8], alias: u16) {
+        let old = self.known.insert(topic.into(), alias);
+        debug_assert!(old.is_none() && usize::from(alias) == self.known.len());
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(peer: Peer, now: Mono) -> Self {
+        Self {
+            peer,
+            stage: Stage::Connecting,
+            version: Version::V3_1_1,
+            listed: false,
+            paused: false,
+            problem_information: true,
+            class: 0,
+            packet_max: u32::MAX,
+            keep_alive_secs: 0,
+            partial: Vec::new(),
+            since: now,
+            received: now,
+            wrote: now,
+            output: Output::default(),
+            deadline: None,
+            aliases: Vec::new(),
+            aliases_out: None,
+        }
+    }
+
+    /// Microseconds after which silence ends the connection: one and a half times its keep alive.
+    pub(crate) fn silence_max(&self) -> Option<u64> {
+        (self.keep_alive_secs > 0).then(|| u64::from(self.keep_alive_secs) * 1_500_000)
+    }
+}

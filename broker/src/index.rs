@@ -1,0 +1,476 @@
+//! Which subscriptions a topic name reaches: a trie over the levels of all topic filters.
+
+use std::num::NonZeroU32;
+
+use hashbrown::HashMap;
+use longshore_codec::QoS;
+
+use crate::session::SessionId;
+use crate::share::GroupId;
+
+/// What one session asked of one topic filter, as far as delivery needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscriber {
+    /// The session that gets the messages.
+    pub(crate) session: SessionId,
+    /// The highest QoS it gets them at.
+    pub(crate) qos: QoS,
+    /// Whether it is spared what it published itself.
+    pub(crate) no_local: bool,
+    /// Whether RETAIN stays as published.
+    pub(crate) retain_as_published: bool,
+    /// Its Subscription Identifier.
+    pub(crate) identifier: Option<NonZeroU32>,
+}
+
+/// What a topic name reaches.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    /// Subscriptions, several of one session where its filters overlap.
+    pub(crate) subscribers: Vec<Subscriber>,
+    /// Shared groups.
+    pub(crate) groups: Vec<GroupId>,
+    /// Places yet to visit: a node, and where the rest of the topic name starts.
+    pending: Vec<(NodeId, Option<usize>)>,
+}
+
+impl Matches {
+    /// Forgets everything but its memory.
+    pub(crate) fn clear(&mut self) {
+        self.subscribers.clear();
+        self.groups.clear();
+    }
+}
+
+type NodeId = u32;
+const ROOT: NodeId = 0;
+/// The root is nobody's child, so its number says "none".
+const NO_NODE: NodeId = ROOT;
+
+/// All subscriptions. A filter's levels lead from the root to a node; `+` has an edge of its own,
+/// and a final `#` is kept at the node before it, because `a/#` also matches `a`.
+///
+/// Filters are taken as they are: whoever calls has parsed them.
+#[derive(Debug)]
+pub(crate) struct Index {
+    nodes: Vec<Node>,
+    free: Vec<NodeId>,
+    /// Counts changes. What was matched at an older epoch may be out of date.
+    epoch: u64,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    children: Children,
+    plus: NodeId,
+    /// Filters that end here, and filters that end here in `#`.
+    exact: Here,
+    deep: Here,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.children.is_empty()
+            && self.plus == NO_NODE
+            && matches!((&self.exact, &self.deep), (Here::None, Here::None))
+    }
+}
+
+/// Who subscribed at one place. Most places have one subscriber, and then need no allocation.
+#[derive(Debug, Default)]
+enum Here {
+    #[default]
+    None,
+    One(Subscriber),
+    Many(Box<List>),
+}
+
+#[derive(Debug, Default)]
+struct List {
+    subscribers: Vec<Subscriber>,
+    /// Where each session stands in `subscribers`, once looking through them would take long.
+    places: HashMap<SessionId, u32>,
+    groups: Vec<GroupId>,
+}
+
+const LIST_SCAN_MAX: usize = 16;
+
+impl List {
+    fn place(&self, session: SessionId) -> Option<usize> {
+        if self.places.is_empty() {
+            return self.subscribers.iter().position(|known| known.session == session);
+        }
+        self.places.get(&session).map(|place| *place as usize)
+    }
+
+    fn set(&mut self, subscriber: Subscriber) {
+        if let Some(place) = self.place(subscriber.session) {
+            self.subscribers[place] = subscriber;
+            return;
+        }
+        self.subscribers.push(subscriber);
+        if !self.places.is_empty() {
+            self.places.insert(subscriber.session, self.subscribers.len() as u32 - 1);
+        } else if self.subscribers.len() > LIST_SCAN_MAX {
+            let numbered = self.subscribers.iter().zip(0..);
+            self.places = numbered.map(|(known, place)| (known.session, place)).collect();
+        }
+    }
+
+    fn remove(&mut self, session: SessionId) {
+        let Some(place) = self.place(session) else { return };
+        self.subscribers.swap_remove(place);
+        if self.places.remove(&session).is_some()
+            && let Some(moved) = self.subscribers.get(place)
+        {
+            self.places.insert(moved.session, place as u32);
+        }
+    }
+}
+
+impl Here {
+    fn list(&mut self) -> &mut List {
+        match self {
+            Self::Many(list) => list,
+            Self::None | Self::One(_) => {
+                let mut list = Box::<List>::default();
+                if let Self::One(subscriber) = *self {
+                    list.set(subscriber);
+                }
+                *self = Self::Many(list);
+                let Self::Many(list) = self else { unreachable!("it was set above") };
+                list
+            }
+        }
+    }
+
+    fn set(&mut self, subscriber: Subscriber) {
+        match self {
+            Self::None => *self = Self::One(subscriber),
+            Self::One(known) if known.session == subscriber.session => *known = subscriber,
+            _ => self.list().set(subscriber),
+        }
+    }
+
+    fn remove(&mut self, session: SessionId) {
+        match self {
+            Self::One(known) if known.session == session => *self = Self::None,
+            Self::Many(list) => list.remove(session),
+            Self::None | Self::One(_) => {}
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        if let Self::Many(list) = self
+            && list.groups.is_empty()
+            && list.subscribers.is_empty()
+        {
+            *self = Self::None;
+        }
+    }
+
+    fn collect(&self, found: &mut Matches) {
+        match self {
+            Self::None => {}
+            Self::One(subscriber) => found.subscribers.push(*subscriber),
+            Self::Many(list) => {
+                found.subscribers.extend_from_slice(&list.subscribers);
+                found.groups.extend_from_slice(&list.groups);
+            }
+        }
+    }
+}
+
+/// Edges by level. Most nodes have one child, and then need no table.
+#[derive(Debug, Default)]
+enum Children {
+    #[default]
+    None,
+    One(Box<[u8]>, NodeId),
+    Many(Box<HashMap<Box<[u8]>, NodeId>>),
+}
+
+impl Children {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::One(..) => false,
+            Self::Many(edges) => edges.is_empty(),
+        }
+    }
+
+    fn get(&self, level: &[u8]) -> Option<NodeId> {
+        match self {
+            Self::None => None,
+            Self::One(name, node) => (**name == *level).then_some(*node),
+            Self::Many(edges) => edges.get(level).copied(),
+        }
+    }
+
+    fn insert(&mut self, level: &[u8], node: NodeId) {
+        match std::mem::take(self) {
+            Self::None => *self = Self::One(level.into(), node),
+            Self::One(name, other) => {
+                *self = Self::Many(Box::new([(name, other), (level.into(), node)].into()));
+            }
+            Self::Many(mut edges) => {
+                edges.insert(level.into(), node);
+                *self = Self::Many(edges);
+            }
+        }
+    }
+
+    fn remove(&mut self, level: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::One(..) => *self = Self::None,
+            Self::Many(edges) => {
+                edges.remove(level);
+                if edges.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
+    }
+}
+
+/// A filter split into the levels that lead to its node, and whether a `#` ends it.
+fn path(filter: &str) -> (Option<&str>, bool) {
+    match filter {
+        "#" => (None, true),
+        _ => filter.strip_suffix("/#").map_or((Some(filter), false), |path| (Some(path), true)),
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { nodes: vec![Node::default()], free: Vec::new(), epoch: 0 }
+    }
+}
+
+impl Index {
+    /// Changes whenever the answer to any [`Index::matches`] may have changed.
+    #[must_use]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Nodes in use, the measure of the trie's memory.
+    #[must_use]
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+
+    /// Adds a subscription, or replaces the one of the same session and filter.
+    pub(crate) fn subscribe(&mut self, filter: &str, subscriber: Subscriber) {
+        self.here(filter).set(subscriber);
+    }
+
+    /// Removes the session's subscription, if there is one.
+    pub(crate) fn unsubscribe(&mut self, filter: &str, session: SessionId) {
+        self.remove(filter, |here| here.remove(session));
+    }
+
+    /// Adds a shared group under the filter inside its `$share`.
+    pub(crate) fn add_group(&mut self, filter: &str, group: GroupId) {
+        self.here(filter).list().groups.push(group);
+    }
+
+    /// Removes a shared group.
+    pub(crate) fn remove_group(&mut self, filter: &str, group: GroupId) {
+        self.remove(filter, |here| {
+            if let Here::Many(list) = here {
+                list.groups.retain(|known| *known != group);
+            }
+            here.shrink();
+        });
+    }
+
+    /// The place of `filter`, made where it is missing.
+    fn here(&mut self, filter: &str) -> &mut Here {
+        self.epoch += 1;
+        let (path, deep) = path(filter);
+        let mut at = ROOT;
+        for level in path.into_iter().flat_map(|path| path.split('/')) {
+            let next = self.step(at, level);
+            at = next.unwrap_or_else(|| self.grow(at, level));
+        }
+        let node = &mut self.nodes[at as usize];
+        if deep { &mut node.deep } else { &mut node.exact }
+    }
+
+    fn step(&self, at: NodeId, level: &str) -> Option<NodeId> {
+        let node = &self.nodes[at as usize];
+        if level == "+" {
+            return Some(node.plus).filter(|plus| *plus != NO_NODE);
+        }
+        node.children.get(level.as_bytes())
+    }
+
+    fn grow(&mut self, at: NodeId, level: &str) -> NodeId {
+        let new = self.free.pop().unwrap_or_else(|| {
+            self.nodes.push(Node::default());
+            NodeId::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit in memory")
+        });
+        let node = &mut self.nodes[at as usize];
+        if level == "+" {
+            node.plus = new;
+        } else {
+            node.children.insert(level.as_bytes(), new);
+        }
+        new
+    }
+
+    /// Applies `take` to the place of `filter`, then removes the nodes that hold nothing any more.
+    fn remove(&mut self, filter: &str, take: impl FnOnce(&mut Here)) {
+        let (path, deep) = path(filter);
+        let levels = || path.into_iter().flat_map(|path| path.split('/'));
+        let mut way = vec![ROOT];
+        for level in levels() {
+            let Some(next) = self.step(way[way.len() - 1], level) else { return };
+            way.push(next);
+        }
+        self.epoch += 1;
+        let node = &mut self.nodes[way[way.len() - 1] as usize];
+        take(if deep { &mut node.deep } else { &mut node.exact });
+        let backwards: Vec<&str> = levels().collect();
+        for (depth, level) in backwards.iter().enumerate().rev() {
+            let child = way[depth + 1];
+            if !self.nodes[child as usize].is_empty() {
+                return;
+            }
+            self.nodes[child as usize] = Node::default();
+            self.free.push(child);
+            let parent = &mut self.nodes[way[depth] as usize];
+            if *level == "+" {
+                parent.plus = NO_NODE;
+            } else {
+                parent.children.remove(level.as_bytes());
+            }
+        }
+    }
+
+    /// Adds to `found` what `topic`, a valid topic name, reaches.
+    pub(crate) fn matches(&self, topic: &[u8], found: &mut Matches) {
+        // [MQTT-4.7.2-1]: no wildcard at the front matches a topic that starts with `$`.
+        let hidden = topic.first() == Some(&b'$');
+        found.pending.push((ROOT, Some(0)));
+        while let Some((at, rest)) = found.pending.pop() {
+            let node = &self.nodes[at as usize];
+            let wild = !(hidden && at == ROOT);
+            if wild {
+                node.deep.collect(found);
+            }
+            let Some(start) = rest else {
+                node.exact.collect(found);
+                continue;
+            };
+            let slash = memchr::memchr(b'/', &topic[start..]).map(|length| start + length);
+            let level = &topic[start..slash.unwrap_or(topic.len())];
+            let rest = slash.map(|slash| slash + 1);
+            if wild && node.plus != NO_NODE {
+                found.pending.push((node.plus, rest));
+            }
+            if let Some(child) = node.children.get(level) {
+                found.pending.push((child, rest));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Key;
+
+    fn subscriber(session: SessionId) -> Subscriber {
+        Subscriber {
+            session,
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+            identifier: None,
+        }
+    }
+
+    /// Random filters and topics of few short levels, so that they meet often.
+    fn names(seed: u64, wild: bool) -> Vec<String> {
+        let mut state = seed;
+        let mut next = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
+            (state >> 33) % below
+        };
+        let levels: &[&str] =
+            if wild { &["a", "b", "", "$x", "+", "+"] } else { &["a", "b", "", "$x"] };
+        let mut name = || {
+            let mut parts: Vec<&str> =
+                (0..=next(3)).map(|_| levels[next(levels.len() as u64) as usize]).collect();
+            if wild && next(3) == 0 {
+                parts.push("#");
+            }
+            parts.join("/")
+        };
+        let mut names: Vec<String> =
+            (0..60).map(|_| name()).filter(|name| !name.is_empty()).collect();
+        if wild {
+            names.push("#".into());
+        }
+        names
+    }
+
+    #[test]
+    fn a_topic_reaches_exactly_the_filters_that_match_it() {
+        for seed in 0..50 {
+            let mut index = Index::default();
+            let mut known: Vec<(String, SessionId)> = Vec::new();
+            for (filter, number) in names(seed, true).into_iter().zip(0..) {
+                let session = Key::for_test(number);
+                index.subscribe(&filter, subscriber(session));
+                index.subscribe(&filter, subscriber(session));
+                known.push((filter, session));
+            }
+            let gone: Vec<_> = known.iter().skip(1).step_by(3).cloned().collect();
+            known.retain(|entry| !gone.contains(entry));
+            for (filter, session) in gone {
+                index.unsubscribe(&filter, session);
+                index.unsubscribe(&filter, session);
+            }
+            for topic in names(seed + 1000, false) {
+                let mut found = Matches::default();
+                index.matches(topic.as_bytes(), &mut found);
+                let mut reached: Vec<_> = found.subscribers.iter().map(|s| s.session).collect();
+                reached.sort_unstable();
+                let mut want: Vec<_> = known
+                    .iter()
+                    .filter(|(filter, _)| longshore_codec::filter::matches(filter, &topic))
+                    .map(|(_, session)| *session)
+                    .collect();
+                want.sort_unstable();
+                assert_eq!(reached, want, "seed {seed}, topic {topic:?}");
+            }
+            for (filter, session) in known {
+                index.unsubscribe(&filter, session);
+            }
+            assert_eq!(index.nodes(), 1, "nothing is left but the root");
+        }
+    }
+
+    #[test]
+    fn many_subscribers_of_one_filter_are_found_and_removed() {
+        let mut index = Index::default();
+        let sessions: Vec<SessionId> = (0..100).map(Key::for_test).collect();
+        for session in &sessions {
+            index.subscribe("a", subscriber(*session));
+        }
+        for session in sessions.iter().step_by(2) {
+            index.unsubscribe("a", *session);
+        }
+        let mut found = Matches::default();
+        index.matches(b"a", &mut found);
+        let mut reached: Vec<_> = found.subscribers.iter().map(|s| s.session).collect();
+        reached.sort_unstable();
+        let want: Vec<_> = sessions.iter().skip(1).step_by(2).copied().collect();
+        assert_eq!(reached, want);
+    }
+}

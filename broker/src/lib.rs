@@ -1,0 +1,36 @@
+//! The core of the Longshore MQTT broker.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`broker`] | the broker to start and stop |
+//! | [`shard`] | the broker as a machine without I/O: bytes and time in, bytes out |
+//! | [`limits`] | every bound, with unit and default |
+//! | [`clock`] | the two clocks a shard is told |
+//! | [`stats`] | what a shard counts |
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+mod cache;
+pub mod clock;
+pub mod connection;
+mod form;
+mod index;
+pub mod limits;
+mod message;
+mod net;
+mod output;
+mod retained;
+mod session;
+pub mod shard;
+mod share;
+mod slots;
+pub mod stats;
+mod timers;
+
+pub use broker::{Broker, Builder, Failed, StartError};
+pub use connection::{ConnectionId, Peer};
+pub use limits::Limits;
+pub use net::listen::{InvalidListen, Listen, Scheme};
+pub use output::Output;
+pub use shard::Shard;

@@ -1,0 +1,114 @@
+//! Every bound of the broker, with its unit and default.
+
+/// The bounds within which clients move. Past one, its owner gets the reason code named here, one
+/// log line says who and why, and nobody else notices.
+///
+/// A struct of plain numbers: take [`Limits::default`] and change what you need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections open at once, those that have not sent CONNECT yet included. Past it a new
+    /// connection is closed unanswered. Default 1,000,000.
+    pub connections: usize,
+    /// Connections open at once from one IP address. Past it a new connection is closed
+    /// unanswered. Default 65,536.
+    pub connections_per_address: usize,
+    /// TLS and WebSocket handshakes in progress at once; further ones wait their turn unread.
+    /// Default 256.
+    pub handshakes: usize,
+    /// Seconds from the first byte of transport to an accepted CONNECT. Default 10.
+    pub connect_timeout_secs: u64,
+    /// Bytes of the CONNECT packet, the only packet read before a client is known; 0x95. Default
+    /// 65,536.
+    pub connect_bytes: usize,
+    /// Bytes of one packet from a client, its fixed header included, at most 268,435,460; told to
+    /// MQTT 5 clients as Maximum Packet Size; 0x95. Default 16 MiB.
+    pub packet_bytes: usize,
+    /// Seconds that one packet may take from its first to its last byte; 0x8D. Default 300.
+    pub packet_secs: u64,
+    /// Bytes of unfinished packets held for all connections of one shard together; the connection
+    /// that would exceed it gets 0x97. Default 512 MiB.
+    pub input_bytes: usize,
+    /// Bytes that wait to be written to one connection; beyond, QoS 0 messages to it are dropped
+    /// and counted, and at twice as many it is no longer read until it reads. Default 4 MiB.
+    pub output_bytes: usize,
+    /// Seconds that bytes may wait for a client which reads none of them, before its connection is
+    /// closed. Default 60.
+    pub output_stall_secs: u64,
+    /// Levels of a topic name or topic filter; 0x90 or 0x8F. Default 128.
+    pub topic_levels: usize,
+    /// Bytes of a topic name or topic filter; 0x90 or 0x8F. Default 65,535, the standard's own.
+    pub topic_bytes: usize,
+    /// Topic aliases a client may set; told as Topic Alias Maximum; 0x94. Default 64.
+    pub topic_aliases: u16,
+    /// Topic aliases the broker sets on one connection whose client allows them. Default 64.
+    pub topic_aliases_out: u16,
+    /// Subscriptions of one session; further ones get 0x97 in SUBACK. Default 10,000.
+    pub subscriptions: usize,
+    /// User properties of one packet; 0x97. Default 1,024.
+    pub user_properties: usize,
+    /// QoS 1 and 2 messages a client may have unacknowledged towards the broker; told as Receive
+    /// Maximum, 1 to 65,535; 0x93. Default 1,024.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages in flight to one client, at most what it allows; 1 to 65,535. Default
+    /// 1,024.
+    pub inflight: u16,
+    /// QoS 1 and 2 messages that wait in one session or shared group beyond those in flight. A
+    /// session that would exceed it ends, with 0x97 when connected; a group drops its oldest.
+    /// Default 1,000,000.
+    pub queue_messages: usize,
+    /// Bytes of topic, properties and payload of those messages; likewise. Default 256 MiB.
+    pub queue_bytes: usize,
+    /// Bytes of all queued messages of one shard, counted once for each session they wait in; the
+    /// session that would exceed it ends. Default 2 GiB.
+    pub queue_bytes_total: usize,
+    /// Sessions, connected or not, of one shard; further ones get 0x97. Default 1,000,000.
+    pub sessions: usize,
+    /// Seconds a session may outlive its connection; a longer Session Expiry Interval is lowered to
+    /// this, 4,294,967,295 means for ever. Default 4,294,967,295.
+    pub session_expiry_secs: u32,
+    /// Seconds of keep alive the broker imposes on a client that asks for more or for none, told as
+    /// Server Keep Alive; 0 imposes none. Default 0.
+    pub keep_alive_secs: u16,
+    /// Retained messages; a further topic gets 0x97. Default 1,000,000.
+    pub retained_messages: usize,
+    /// Bytes of topic, properties and payload of all retained messages; 0x97. Default 1 GiB.
+    pub retained_bytes: usize,
+    /// Bytes of the cache from topic names to subscribers of one shard; it is emptied when full.
+    /// Default 64 MiB.
+    pub route_cache_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000_000,
+            connections_per_address: 65_536,
+            handshakes: 256,
+            connect_timeout_secs: 10,
+            connect_bytes: 65_536,
+            packet_bytes: 16 << 20,
+            packet_secs: 300,
+            input_bytes: 512 << 20,
+            output_bytes: 4 << 20,
+            output_stall_secs: 60,
+            topic_levels: 128,
+            topic_bytes: 65_535,
+            topic_aliases: 64,
+            topic_aliases_out: 64,
+            subscriptions: 10_000,
+            user_properties: 1_024,
+            receive_maximum: 1_024,
+            inflight: 1_024,
+            queue_messages: 1_000_000,
+            queue_bytes: 256 << 20,
+            queue_bytes_total: 2 << 30,
+            sessions: 1_000_000,
+            session_expiry_secs: u32::MAX,
+            keep_alive_secs: 0,
+            retained_messages: 1_000_000,
+            retained_bytes: 1 << 30,
+            route_cache_bytes: 64 << 20,
+        }
+    }
+}

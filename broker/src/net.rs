@@ -1,0 +1,5 @@
+//! Sockets: the driver that feeds a shard, listeners, and what lies between a socket and MQTT.
+
+pub(crate) mod driver;
+pub(crate) mod listen;
+pub(crate) mod transport;

@@ -1,0 +1,375 @@
+//! The driver: one thread that feeds one shard.
+//!
+//! Each connection is a lean task that reads when its socket is ready and gives the bytes to the
+//! shard. The outputs this fills are written by one more task, which stands behind all ready
+//! readers in the run queue: so each receiver gets one write per turn, whoever published.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+use tokio::time::Sleep;
+use tracing::warn;
+
+use super::transport::{Received, Scratch, Transport};
+use crate::clock::{Clock, Mono, Now};
+use crate::connection::{ConnectionId, Peer};
+use crate::shard::Shard;
+use crate::stats::Stats;
+
+/// Bytes one connection may read before the others have their turn.
+const READ_BUDGET: usize = 256 << 10;
+/// Connections accepted before others have their turn.
+const ACCEPT_BATCH: usize = 64;
+
+/// A shard, its sockets and its clock.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    shard: RefCell<Shard>,
+    stats: Arc<Stats>,
+    clock: Clock,
+    /// Sockets by the index of their connection.
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    scratch: Scratch,
+    dirty: RefCell<Vec<ConnectionId>>,
+    /// What time it is in this turn; none between two turns.
+    turn: Cell<Option<Now>>,
+    writer: RefCell<Option<Waker>>,
+    stopping: Cell<bool>,
+}
+
+/// One connection's transport, shared by its task and the writer.
+#[derive(Debug)]
+struct Socket {
+    id: ConnectionId,
+    transport: RefCell<Transport>,
+    /// Wakes the connection's task.
+    task: RefCell<Option<Waker>>,
+    /// Since when the transport has not taken all.
+    blocked: Cell<Option<Mono>>,
+    /// The task has stopped reading.
+    paused: Cell<bool>,
+    /// A write failed; the task ends the connection.
+    broken: Cell<bool>,
+}
+
+impl Socket {
+    fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(shard: Shard, stats: Arc<Stats>, clock: Clock) -> Rc<Self> {
+        Rc::new(Self {
+            shard: RefCell::new(shard),
+            stats,
+            clock,
+            sockets: RefCell::default(),
+            scratch: Scratch::default(),
+            dirty: RefCell::default(),
+            turn: Cell::default(),
+            writer: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// The time of this turn, read once.
+    fn now(&self) -> Now {
+        self.turn.get().unwrap_or_else(|| {
+            let now = self.clock.now();
+            self.turn.set(Some(now));
+            now
+        })
+    }
+
+    /// Lets the writer follow the readers that are ready now.
+    fn wake_writer(&self) {
+        if let Some(writer) = self.writer.borrow_mut().take() {
+            writer.wake();
+        }
+    }
+
+    /// Takes a client's transport.
+    pub(crate) fn add(self: &Rc<Self>, transport: Transport, peer: Peer) {
+        let now = self.now();
+        let Ok(id) = self.shard.borrow_mut().accept(peer, now) else { return };
+        let socket = Rc::new(Socket {
+            id,
+            transport: RefCell::new(transport),
+            task: RefCell::default(),
+            blocked: Cell::default(),
+            paused: Cell::default(),
+            broken: Cell::default(),
+        });
+        let mut sockets = self.sockets.borrow_mut();
+        let place = id.index() as usize;
+        if sockets.len() <= place {
+            sockets.resize_with(place + 1, || None);
+        }
+        sockets[place] = Some(Rc::clone(&socket));
+        spawn_local(ConnectionTask { driver: Rc::clone(self), socket });
+        self.wake_writer();
+    }
+
+    /// Accepts connections for ever.
+    pub(crate) async fn accept(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            for _ in 0..ACCEPT_BATCH {
+                match listener.accept().await {
+                    Ok((socket, address)) => {
+                        // A reply must not wait for an acknowledgement of the last one.
+                        let _ = socket.set_nodelay(true);
+                        self.add(Transport::Tcp(socket), Peer { address, transport: "tcp" });
+                    }
+                    Err(error) => self.accept_failed(&error).await,
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn accept_failed(&self, error: &io::Error) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        ) {
+            return;
+        }
+        // Out of descriptors: the ones waiting stay in the listener's backlog.
+        warn!(%error, "no connection can be accepted; trying again in 100 ms");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+
+    /// Says good-bye to all clients; the writer then lets them go.
+    pub(crate) fn shut_down(&self) {
+        self.stopping.set(true);
+        self.shard.borrow_mut().shut_down(self.now());
+        self.wake_writer();
+    }
+
+    /// Whether a connection is open.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.sockets.borrow().iter().any(Option::is_some)
+    }
+
+    /// Writes what waits for one connection.
+    fn flush(&self, socket: &Socket, began: Mono) {
+        let mut shard = self.shard.borrow_mut();
+        let Some(output) = shard.output(socket.id) else { return };
+        let result = socket.transport.borrow_mut().try_write(output);
+        let now = self.now();
+        match result {
+            Ok((count, all)) => {
+                shard.wrote(socket.id, count, now);
+                if all {
+                    let since = socket.blocked.take().unwrap_or(began);
+                    if count > 0 {
+                        self.stats.delivery.record(now.mono.since(since).as_micros() as u64);
+                    }
+                } else if socket.blocked.get().is_none() {
+                    // The task waits until the socket takes more.
+                    socket.blocked.set(Some(began));
+                    socket.wake();
+                }
+            }
+            Err(_) => socket.broken.set(true),
+        }
+        let resumes = socket.paused.get() && shard.wants_read(socket.id);
+        if resumes || socket.broken.get() || shard.is_closing(socket.id) {
+            socket.wake();
+        }
+    }
+
+    /// Writes to every connection with news, until there are none.
+    fn flush_dirty(&self) {
+        let began = self.now().mono;
+        let mut dirty = self.dirty.borrow_mut();
+        loop {
+            dirty.clear();
+            self.shard.borrow_mut().take_dirty(&mut dirty);
+            if dirty.is_empty() {
+                return;
+            }
+            for id in dirty.iter() {
+                let socket = self.sockets.borrow().get(id.index() as usize).cloned().flatten();
+                let Some(socket) = socket.filter(|socket| socket.id == *id) else { continue };
+                if socket.blocked.get().is_none() {
+                    self.flush(&socket, began);
+                } else if self.shard.borrow().is_closing(*id) {
+                    socket.wake();
+                }
+            }
+        }
+    }
+
+    /// The transport ended, or is to end.
+    fn remove(&self, socket: &Socket) {
+        if let Some(place) = self.sockets.borrow_mut().get_mut(socket.id.index() as usize) {
+            *place = None;
+        }
+        self.shard.borrow_mut().closed(socket.id, self.now());
+        self.wake_writer();
+    }
+}
+
+/// Reads one connection.
+struct ConnectionTask {
+    driver: Rc<Driver>,
+    socket: Rc<Socket>,
+}
+
+impl ConnectionTask {
+    /// Reads what is there, within the budget. Ready when the transport has ended.
+    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, socket } = self;
+        let mut budget = READ_BUDGET;
+        loop {
+            {
+                let shard = driver.shard.borrow();
+                if !shard.wants_read(socket.id) || shard.is_closing(socket.id) {
+                    socket.paused.set(true);
+                    return Poll::Pending;
+                }
+            }
+            socket.paused.set(false);
+            let mut transport = socket.transport.borrow_mut();
+            let received = transport.poll_receive(cx, &driver.scratch, |bytes| {
+                driver.shard.borrow_mut().receive(socket.id, bytes, driver.now());
+            });
+            drop(transport);
+            match received {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Received::Bytes(count))) => {
+                    if driver.shard.borrow().is_dirty() {
+                        driver.wake_writer();
+                    }
+                    if count >= budget {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    budget -= count;
+                }
+                Poll::Ready(Ok(Received::End) | Err(_)) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Goes on with a write that the socket did not take whole. Ready when the transport failed.
+    fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, socket } = self;
+        while let Some(began) = socket.blocked.get() {
+            match socket.transport.borrow().poll_write_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
+            driver.flush(socket, began);
+            if driver.shard.borrow().is_dirty() {
+                driver.wake_writer();
+            }
+            if socket.broken.get() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for ConnectionTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, socket } = &*self;
+        let _guard = Escalate(driver);
+        {
+            let mut task = socket.task.borrow_mut();
+            if !task.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *task = Some(cx.waker().clone());
+            }
+        }
+        let ended = socket.broken.get()
+            || self.poll_blocked(cx).is_ready()
+            || self.poll_read(cx).is_ready()
+            || {
+                let mut shard = driver.shard.borrow_mut();
+                shard.is_closing(socket.id) && shard.output(socket.id).is_none_or(|o| o.is_empty())
+            };
+        if !ended {
+            return Poll::Pending;
+        }
+        driver.remove(socket);
+        Poll::Ready(())
+    }
+}
+
+/// Ends the driver when the task that holds it panics: the shard's state can no longer be relied
+/// on, and the runtime would only end the one task.
+struct Escalate<'a>(&'a Driver);
+
+impl Drop for Escalate<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stopping.set(true);
+            self.0.wake_writer();
+        }
+    }
+}
+
+/// Writes outputs at the end of each turn, and looks after deadlines.
+pub(crate) struct Writer {
+    driver: Rc<Driver>,
+    sleep: Pin<Box<Sleep>>,
+    sleeps_until: Option<Mono>,
+}
+
+impl Writer {
+    pub(crate) fn new(driver: Rc<Driver>) -> Self {
+        Self { driver, sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)), sleeps_until: None }
+    }
+}
+
+impl Future for Writer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let driver = Rc::clone(&self.driver);
+        let _guard = Escalate(&driver);
+        let began = driver.now();
+        driver.flush_dirty();
+        // What time it is now, after the writes.
+        let now = driver.clock.now();
+        driver.turn.set(Some(now));
+        driver.stats.turn.record(now.mono.since(began.mono).as_micros() as u64);
+        let next = driver.shard.borrow_mut().advance(now);
+        driver.flush_dirty();
+        driver.turn.set(None);
+        *driver.writer.borrow_mut() = Some(cx.waker().clone());
+        match next {
+            Some(at) if at <= now.mono => cx.waker().wake_by_ref(),
+            Some(at) if self.sleeps_until.is_none_or(|until| at < until || until <= now.mono) => {
+                self.sleeps_until = Some(at);
+                let deadline = driver.clock.instant(at).into();
+                self.sleep.as_mut().reset(deadline);
+                if self.sleep.as_mut().poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            _ => {}
+        }
+        if driver.stopping.get() && !driver.has_connections() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}

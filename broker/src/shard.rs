@@ -1,0 +1,607 @@
+//! The shard: the broker as a machine without I/O.
+//!
+//! It owns connections, sessions, subscriptions and retained messages, and is driven by bytes and
+//! time from outside: [`Shard::accept`], [`Shard::receive`], [`Shard::closed`],
+//! [`Shard::advance`]. It answers by filling outputs, and names those with news in
+//! [`Shard::take_dirty`]. It knows no socket, no clock, no runtime and no randomness but its seed,
+//! so one seed plays the same run again.
+//!
+//! ```text
+//! receive --> frame --> CONNECT  --> connect     session begins, resumes, is taken over
+//!                  \--> PUBLISH  --> publish --> route --> deliver --> outputs
+//!                  \--> SUBSCRIBE -> subscribe -> retained reads, in slices
+//!                  \--> PUBACK.. --> ack     --> pump: what waited goes on
+//! ```
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use longshore_acl::Authenticate;
+use longshore_codec::{Error, Frame, Packet, PacketType, ReasonCode, Version, decode, frame};
+use tracing::{info, warn};
+
+use crate::cache::RouteCache;
+use crate::clock::{Mono, Now};
+use crate::connection::{Connection, ConnectionId, Peer, Stage};
+use crate::form::Forms;
+use crate::index::{Index, Matches};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::output::{Output, Spare};
+use crate::retained::Retained;
+use crate::session::{Session, SessionId};
+use crate::share::{Group, GroupId};
+use crate::slots::Slots;
+use crate::stats::Stats;
+use crate::timers::Timers;
+
+mod ack;
+mod connect;
+mod deliver;
+mod end;
+mod publish;
+mod subscribe;
+mod time;
+
+/// What a shard is made with.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The bounds clients move in.
+    pub limits: Arc<Limits>,
+    /// Who may come in.
+    pub authenticate: Arc<dyn Authenticate>,
+    /// Where the shard counts.
+    pub stats: Arc<Stats>,
+    /// The only randomness: client ids the broker assigns come from it.
+    pub seed: u64,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// A configuration with fresh counters.
+    #[must_use]
+    pub fn new(limits: Limits, authenticate: Arc<dyn Authenticate>, seed: u64) -> Self {
+        Self { limits: Arc::new(limits), authenticate, stats: Arc::default(), seed }
+    }
+}
+
+/// Why a connection was not accepted. The transport is to be closed unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// [`Limits::connections`] are open.
+    Connections,
+    /// [`Limits::connections_per_address`] are open from this address.
+    ConnectionsPerAddress,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "too many connections (limits.connections)",
+            Self::ConnectionsPerAddress => {
+                "too many connections of this address (limits.connections_per_address)"
+            }
+        })
+    }
+}
+
+/// The broker without its I/O. See the module.
+pub struct Shard {
+    limits: Arc<Limits>,
+    authenticate: Arc<dyn Authenticate>,
+    stats: Arc<Stats>,
+    seed: u64,
+    assigned: u64,
+    connections: Slots<Connection>,
+    addresses: HashMap<IpAddr, usize>,
+    sessions: Slots<Session>,
+    /// Sessions by account and client id.
+    roster: HashMap<(u64, Rc<str>), SessionId>,
+    index: Index,
+    cache: RouteCache,
+    matches: Matches,
+    groups: Slots<Group>,
+    groups_by_filter: HashMap<Rc<str>, GroupId>,
+    retained: Retained,
+    subscriptions: usize,
+    connection_timers: Timers<ConnectionId>,
+    session_timers: Timers<SessionId>,
+    dirty: Vec<ConnectionId>,
+    spare: Spare,
+    forms: Forms,
+    /// Bytes of all unfinished packets.
+    input_bytes: usize,
+    /// Bytes of all messages that wait in sessions.
+    queued_bytes: usize,
+    /// Sessions with retained messages to be sent and room for them.
+    readers: VecDeque<SessionId>,
+    /// What follows from the current step and must not happen in the middle of it.
+    unsettled: VecDeque<Unsettled>,
+}
+
+/// Work that the end of a step does.
+#[derive(Debug)]
+enum Unsettled {
+    /// A will to be published, by a session of this class.
+    Will { message: Rc<Message>, class: u32 },
+    /// A session whose queue is full.
+    Overflow(SessionId),
+}
+
+/// Why a connection ends by the broker's decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) reason: ReasonCode,
+    pub(crate) cause: Cause,
+}
+
+/// The words for a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause {
+    Packet(Error),
+    Said(&'static str),
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Packet(error) => error.fmt(f),
+            Self::Said(cause) => f.write_str(cause),
+        }
+    }
+}
+
+impl Fault {
+    pub(crate) const fn new(reason: ReasonCode, cause: &'static str) -> Self {
+        Self { reason, cause: Cause::Said(cause) }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self { reason: error.reason(), cause: Cause::Packet(error) }
+    }
+}
+
+/// Seconds a closed connection may take to read its last packets.
+const LINGER_SECS: u64 = 5;
+
+impl Shard {
+    /// A shard without clients.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            cache: RouteCache::new(config.limits.route_cache_bytes),
+            limits: config.limits,
+            authenticate: config.authenticate,
+            stats: config.stats,
+            seed: config.seed,
+            assigned: 0,
+            connections: Slots::new(),
+            addresses: HashMap::new(),
+            sessions: Slots::new(),
+            roster: HashMap::new(),
+            index: Index::default(),
+            matches: Matches::default(),
+            groups: Slots::new(),
+            groups_by_filter: HashMap::new(),
+            retained: Retained::default(),
+            subscriptions: 0,
+            connection_timers: Timers::new(),
+            session_timers: Timers::new(),
+            dirty: Vec::new(),
+            spare: Spare::default(),
+            forms: Forms::default(),
+            input_bytes: 0,
+            queued_bytes: 0,
+            readers: VecDeque::new(),
+            unsettled: VecDeque::new(),
+        }
+    }
+
+    /// Takes a new transport; its client has until [`Limits::connect_timeout_secs`] to say CONNECT.
+    ///
+    /// # Errors
+    /// [`Refused`] when a limit is reached: close the transport.
+    pub fn accept(&mut self, peer: Peer, now: Now) -> Result<ConnectionId, Refused> {
+        let of_address = self.addresses.entry(peer.address.ip()).or_insert(0);
+        let refused = if self.connections.len() >= self.limits.connections {
+            Some(Refused::Connections)
+        } else if *of_address >= self.limits.connections_per_address {
+            Some(Refused::ConnectionsPerAddress)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            if *of_address == 0 {
+                self.addresses.remove(&peer.address.ip());
+            }
+            self.stats.refused_total.add(1);
+            warn!(peer = %peer.address, transport = peer.transport, cause = %refused, "refused");
+            return Err(refused);
+        }
+        *of_address += 1;
+        let id = self.connections.insert(Connection::new(peer, now.mono));
+        self.stats.accepted_total.add(1);
+        self.stats.connections.set(self.connections.len());
+        self.schedule(id, now);
+        Ok(id)
+    }
+
+    /// Takes bytes from the transport, in whatever portions they come.
+    pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        if let Err(fault) = self.receive_packets(id, bytes, now) {
+            self.fail(id, fault, now);
+        }
+        self.settle(now);
+    }
+
+    fn receive_packets(
+        &mut self,
+        id: ConnectionId,
+        mut bytes: &[u8],
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        connection.received = now.mono;
+        self.stats.received_bytes_total.add(bytes.len() as u64);
+        if !connection.partial.is_empty() {
+            match self.complete(id, bytes)? {
+                Some((packet, rest)) => {
+                    bytes = rest;
+                    // The frame was whole, or `complete` would have asked for more.
+                    let whole = frame(&packet, usize::MAX)?;
+                    if let Some(whole) = whole {
+                        self.handle(id, whole, &packet, Some(&packet), now)?;
+                    }
+                }
+                None => return Ok(()),
+            }
+        }
+        loop {
+            let Some(connection) = self.connections.get(id) else { return Ok(()) };
+            if connection.stage == Stage::Closing {
+                return Ok(());
+            }
+            let limit = self.packet_limit(connection);
+            match frame(bytes, limit)? {
+                Some(whole) if whole.total() <= bytes.len() => {
+                    let (packet, rest) = bytes.split_at(whole.total());
+                    bytes = rest;
+                    self.handle(id, whole, packet, None, now)?;
+                }
+                found => {
+                    check_first(connection.stage, bytes)?;
+                    debug_assert!(found.is_none_or(|whole| whole.total() > bytes.len()));
+                    return self.keep(id, bytes, now);
+                }
+            }
+        }
+    }
+
+    fn packet_limit(&self, connection: &Connection) -> usize {
+        match connection.stage {
+            Stage::Connecting => self.limits.connect_bytes,
+            _ => self.limits.packet_bytes,
+        }
+    }
+
+    /// Adds to the unfinished packet no more than it lacks. Once it is whole: the packet, and the
+    /// bytes after it.
+    fn complete<'a>(
+        &mut self,
+        id: ConnectionId,
+        mut bytes: &'a [u8],
+    ) -> Result<Option<(Bytes, &'a [u8])>, Fault> {
+        let Some(connection) = self.connections.get(id) else { return Ok(None) };
+        let limit = self.packet_limit(connection);
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(None) };
+        let partial = &mut connection.partial;
+        let mut whole = frame(partial, limit)?;
+        while whole.is_none() {
+            let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
+            partial.push(*byte);
+            self.input_bytes += 1;
+            bytes = rest;
+            whole = frame(partial, limit)?;
+        }
+        let total = whole.map_or(0, |whole| whole.total());
+        debug_assert!(total >= partial.len());
+        let (missing, rest) = bytes.split_at(bytes.len().min(total - partial.len()));
+        let others = self.input_bytes - partial.len();
+        if others > 0 && self.input_bytes + missing.len() > self.limits.input_bytes {
+            return Err(Fault::new(
+                ReasonCode::QuotaExceeded,
+                "unfinished packets take too much memory (limits.input_bytes)",
+            ));
+        }
+        // Grows with what has come, never with what was announced.
+        partial.extend_from_slice(missing);
+        self.input_bytes += missing.len();
+        if partial.len() < total {
+            return Ok(None);
+        }
+        self.input_bytes -= total;
+        Ok(Some((Bytes::from(std::mem::take(partial)), rest)))
+    }
+
+    /// Keeps the start of a packet until the rest comes.
+    fn keep(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> Result<(), Fault> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        if self.input_bytes > 0 && self.input_bytes + bytes.len() > self.limits.input_bytes {
+            return Err(Fault::new(
+                ReasonCode::QuotaExceeded,
+                "unfinished packets take too much memory (limits.input_bytes)",
+            ));
+        }
+        debug_assert!(connection.partial.is_empty());
+        connection.partial.extend_from_slice(bytes);
+        self.input_bytes += bytes.len();
+        if connection.stage != Stage::Connecting {
+            connection.since = now.mono;
+            self.schedule(id, now);
+        }
+        Ok(())
+    }
+
+    /// Handles one whole packet. `owned` is the packet again, when its bytes can be shared.
+    #[inline]
+    fn handle(
+        &mut self,
+        id: ConnectionId,
+        whole: Frame,
+        packet: &[u8],
+        owned: Option<&Bytes>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let body = &packet[whole.header..];
+        let Stage::Online(session) = connection.stage else {
+            return match connection.stage {
+                Stage::Connecting => self.handle_connect(id, whole.first, body, now),
+                _ => Ok(()),
+            };
+        };
+        let version = connection.version;
+        if whole.packet_type() == PacketType::Publish {
+            let publish = longshore_codec::decode_publish(version, whole.first, body)?;
+            let input = publish::Input { packet, header_len: whole.header, owned };
+            return self.handle_publish(id, session, &publish, input, now);
+        }
+        match decode(version, whole.first, body)? {
+            Packet::Puback(ack) => self.handle_puback(id, session, &ack, now),
+            Packet::Pubrec(ack) => self.handle_pubrec(id, session, &ack, now),
+            Packet::Pubrel(ack) => self.handle_pubrel(id, session, &ack),
+            Packet::Pubcomp(ack) => self.handle_pubcomp(id, session, &ack, now),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(id, session, &subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.handle_unsubscribe(id, session, &unsubscribe, now)
+            }
+            Packet::Pingreq => {
+                self.send(id, &Packet::Pingresp);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.handle_disconnect(id, session, &disconnect, now),
+            Packet::Connect(_) => {
+                // [MQTT-3.1.0-2].
+                Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT"))
+            }
+            Packet::Auth(_) => Err(Fault::new(
+                // [MQTT-4.12.0-6]: only a client that named a method may go on with one.
+                ReasonCode::ProtocolError,
+                "AUTH without an authentication method",
+            )),
+            _ => Err(Fault::new(ReasonCode::ProtocolError, "a packet only a server sends")),
+        }
+    }
+
+    /// Appends a packet to the connection's output.
+    fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let version = connection.version;
+        longshore_codec::encode(version, packet, connection.output.tail(&mut self.spare));
+        self.mark(id);
+    }
+
+    /// Puts the connection on the list of those with news.
+    #[inline]
+    fn mark(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.listed
+        {
+            connection.listed = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Ends a connection by the broker's decision, and says why.
+    fn fail(&mut self, id: ConnectionId, fault: Fault, now: Now) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let (peer, version) = (connection.peer, connection.version);
+        match connection.stage {
+            Stage::Closing => return,
+            Stage::Connecting => {
+                self.stats.refused_total.add(1);
+                warn!(peer = %peer.address, transport = peer.transport,
+                    reason = %fault.reason, cause = %fault.cause, "refused");
+            }
+            Stage::Online(session) => {
+                let client =
+                    self.sessions.get(session).map(|session| Rc::clone(&session.client_id));
+                info!(peer = %peer.address, transport = peer.transport, client = ?client,
+                    reason = %fault.reason, cause = %fault.cause, "disconnected");
+                if version == Version::V5 {
+                    self.send_disconnect(id, fault);
+                }
+            }
+        }
+        self.close(id, false, now);
+    }
+
+    /// Detaches the session and lets the driver close the transport once the output is written.
+    fn close(&mut self, id: ConnectionId, graceful: bool, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let stage = std::mem::replace(&mut connection.stage, Stage::Closing);
+        self.input_bytes -= connection.partial.len();
+        connection.partial = Vec::new();
+        connection.aliases = Vec::new();
+        connection.aliases_out = None;
+        connection.paused = false;
+        let linger = Some(now.mono.plus_secs(LINGER_SECS));
+        self.connection_timers.set(id, &mut connection.deadline, linger);
+        self.mark(id);
+        if let Stage::Online(session) = stage {
+            self.detach(session, graceful, now);
+        }
+    }
+
+    /// The transport is gone: reset, or closed by either side.
+    pub fn closed(&mut self, id: ConnectionId, now: Now) {
+        if let Some(connection) = self.connections.get(id) {
+            match connection.stage {
+                Stage::Online(session) => {
+                    let client =
+                        self.sessions.get(session).map(|session| Rc::clone(&session.client_id));
+                    let peer = connection.peer;
+                    info!(peer = %peer.address, transport = peer.transport, client = ?client,
+                        cause = "the client closed without DISCONNECT", "disconnected");
+                }
+                Stage::Connecting => self.stats.refused_total.add(1),
+                Stage::Closing => {}
+            }
+            self.close(id, false, now);
+        }
+        if let Some(mut connection) = self.connections.remove(id) {
+            self.connection_timers.set(id, &mut connection.deadline, None);
+            let address = connection.peer.address.ip();
+            if let Some(count) = self.addresses.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    self.addresses.remove(&address);
+                }
+            }
+            self.stats.connections.set(self.connections.len());
+        }
+        self.settle(now);
+    }
+
+    /// Hands out the connections with news since the last call, by appending them to `into`.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
+        for id in self.dirty.drain(..) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.listed = false;
+                into.push(id);
+            }
+        }
+    }
+
+    /// Whether a connection has news.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// What waits to be written to a connection that is still open.
+    pub fn output(&mut self, id: ConnectionId) -> Option<&mut Output> {
+        Some(&mut self.connections.get_mut(id)?.output)
+    }
+
+    /// Some of the output was written, or could not be.
+    pub fn wrote(&mut self, id: ConnectionId, count: usize, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        self.stats.sent_bytes_total.add(count as u64);
+        if connection.output.is_empty() {
+            connection.output.rest(&mut self.spare);
+        } else {
+            connection.output.compact();
+        }
+        if count > 0 || connection.output.is_empty() {
+            connection.wrote = now.mono;
+        }
+        let waits = connection.output.len();
+        let paused = waits > self.limits.output_bytes.saturating_mul(2);
+        if connection.paused && !paused {
+            connection.received = now.mono;
+        }
+        connection.paused = paused && connection.stage != Stage::Closing;
+        let stage = connection.stage;
+        if waits > 0 && stage != Stage::Closing {
+            self.schedule(id, now);
+        }
+        if let Stage::Online(session) = stage
+            && waits <= self.limits.output_bytes / 2
+        {
+            self.resume_waiting(session, now);
+        }
+    }
+
+    /// Whether the transport is to be closed once its output is written.
+    #[must_use]
+    pub fn is_closing(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_none_or(|connection| connection.stage == Stage::Closing)
+    }
+
+    /// Whether the transport may be read. Not while its client leaves too much unread itself.
+    #[must_use]
+    pub fn wants_read(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| !connection.paused)
+    }
+
+    /// Does what follows from the step just taken.
+    fn settle(&mut self, now: Now) {
+        while let Some(work) = self.unsettled.pop_front() {
+            match work {
+                Unsettled::Will { message, class } => self.publish_will(&message, class, now),
+                Unsettled::Overflow(session) => self.overflow(session, now),
+            }
+        }
+    }
+
+    /// The earliest deadline of anything.
+    fn next_deadline(&self, now: Now) -> Option<Mono> {
+        if !self.readers.is_empty() {
+            return Some(now.mono);
+        }
+        let retained = self.retained.next_end().map(|end| {
+            // The wall clock may jump: look again within a minute.
+            Mono(now.mono.0 + end.0.saturating_sub(now.wall.0).clamp(1_000, 60_000_000))
+        });
+        [self.connection_timers.next(), self.session_timers.next(), retained]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard")
+            .field("connections", &self.connections.len())
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Before CONNECT, one byte tells whether it can be one; nothing else is worth waiting for.
+fn check_first(stage: Stage, bytes: &[u8]) -> Result<(), Fault> {
+    match bytes.first() {
+        Some(first) if stage == Stage::Connecting && *first != 0x10 => {
+            Err(Fault::new(ReasonCode::ProtocolError, "the first packet is not CONNECT"))
+        }
+        _ => Ok(()),
+    }
+}

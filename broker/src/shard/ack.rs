@@ -1,0 +1,104 @@
+//! Acknowledgements from a client, of messages sent to it and of those it sent.
+
+use longshore_codec::{Ack, Packet, Properties, QoS, ReasonCode};
+
+use super::{Fault, Shard};
+use crate::clock::Now;
+use crate::connection::ConnectionId;
+use crate::session::{Outbound, SessionId, Settled};
+use crate::stats::Drop;
+
+impl Shard {
+    /// Applies `change` to the session's sending side, and keeps the sum of queued bytes true.
+    fn settle_outbound(
+        &mut self,
+        session_id: SessionId,
+        change: impl FnOnce(&mut Outbound) -> Settled,
+    ) -> Settled {
+        let Some(session) = self.sessions.get_mut(session_id) else { return Settled::Unknown };
+        let before = session.outbound.bytes();
+        let settled = change(&mut session.outbound);
+        self.queued_bytes -= before - session.outbound.bytes();
+        settled
+    }
+
+    pub(super) fn handle_puback(
+        &mut self,
+        _: ConnectionId,
+        session: SessionId,
+        ack: &Ack<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let settled = self.settle_outbound(session, |outbound| {
+            outbound.acknowledge(ack.packet_id, QoS::AtLeastOnce)
+        });
+        self.delivered(&settled, ack.reason);
+        self.pump(session, now);
+        Ok(())
+    }
+
+    /// [MQTT-4.8.2-6]: what a client refuses is discarded, also when it came through a group.
+    fn delivered(&self, settled: &Settled, reason: ReasonCode) {
+        if matches!(settled, Settled::Delivered(_)) && reason.is_error() {
+            self.stats.dropped(Drop::Refused, 1);
+        }
+    }
+
+    pub(super) fn handle_pubrec(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        ack: &Ack<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        if ack.reason.is_error() {
+            let settled = self.settle_outbound(session, |outbound| {
+                outbound.acknowledge(ack.packet_id, QoS::ExactlyOnce)
+            });
+            self.delivered(&settled, ack.reason);
+            self.pump(session, now);
+            return Ok(());
+        }
+        match self.settle_outbound(session, |outbound| outbound.receive(ack.packet_id)) {
+            Settled::Release => self.send_pubrel(id, ack.packet_id),
+            _ => {
+                let pubrel = Ack {
+                    packet_id: ack.packet_id,
+                    reason: ReasonCode::PacketIdentifierNotFound,
+                    properties: Properties::none(),
+                };
+                self.send(id, &Packet::Pubrel(pubrel));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_pubrel(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        ack: &Ack<'_>,
+    ) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
+        let reason = match session.release(ack.packet_id) {
+            true => ReasonCode::Success,
+            // As after a lost PUBCOMP: the exchange is complete on this side.
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        let pubcomp = Ack { packet_id: ack.packet_id, reason, properties: Properties::none() };
+        self.send(id, &Packet::Pubcomp(pubcomp));
+        Ok(())
+    }
+
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        _: ConnectionId,
+        session: SessionId,
+        ack: &Ack<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        self.settle_outbound(session, |outbound| outbound.complete(ack.packet_id));
+        self.pump(session, now);
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! CONNECT: who is it, does a session go on, who had it before.
+
+use std::rc::Rc;
+
+use longshore_acl::{Credentials, Principal};
+use longshore_codec::{
+    Connack, Connect, Disconnect, Error, Packet, Properties, Property, ReasonCode, Version, decode,
+};
+use tracing::{info, warn};
+
+use super::{Fault, Shard};
+use crate::clock::Now;
+use crate::connection::{AliasesOut, ConnectionId, Stage};
+use crate::message::{Message, Parts, forwardable};
+use crate::session::{NEVER, Session, SessionId, Will};
+
+/// Receive Maximum of a client that names none, and of every MQTT 3 client.
+const RECEIVE_MAXIMUM: u16 = u16::MAX;
+
+impl Shard {
+    pub(super) fn handle_connect(
+        &mut self,
+        id: ConnectionId,
+        first: u8,
+        body: &[u8],
+        now: Now,
+    ) -> Result<(), Fault> {
+        if first != 0x10 {
+            // [MQTT-3.1.0-1]: closed without a word, since no version is known.
+            return Err(Fault::new(ReasonCode::ProtocolError, "the first packet is not CONNECT"));
+        }
+        let connect = match decode(Version::V5, first, body) {
+            Ok(Packet::Connect(connect)) => connect,
+            Ok(_) => unreachable!("the packet type is CONNECT"),
+            Err(error) => {
+                self.answer_malformed(id, body, error);
+                return Err(error.into());
+            }
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.version = connect.version;
+            connection.problem_information =
+                connect.properties.request_problem_information().unwrap_or(true);
+        }
+        match self.admit(id, &connect) {
+            Ok(principal) => {
+                self.begin(id, &connect, principal, now);
+                Ok(())
+            }
+            Err(fault) => {
+                let reason = fault.reason;
+                let connack =
+                    Connack { session_present: false, reason, properties: Properties::none() };
+                self.send(id, &Packet::Connack(connack));
+                Err(fault)
+            }
+        }
+    }
+
+    /// Tells a client that could not be understood why, in the only words its version has.
+    fn answer_malformed(&mut self, id: ConnectionId, body: &[u8], error: Error) {
+        let says_v5 = body.starts_with(b"\0\x04MQTT\x05");
+        let version = match error {
+            Error::UnsupportedVersion { level, .. } if level < Version::V5 as u8 => Version::V3_1_1,
+            Error::UnsupportedVersion { .. } => Version::V5,
+            _ if says_v5 => Version::V5,
+            _ => return,
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.version = version;
+        }
+        let properties = Properties::none();
+        let connack = Connack { session_present: false, reason: error.reason(), properties };
+        self.send(id, &Packet::Connack(connack));
+    }
+
+    /// Whether this client may come in, and as whom.
+    fn admit(&self, id: ConnectionId, connect: &Connect<'_>) -> Result<Principal, Fault> {
+        use ReasonCode as Code;
+        if connect.properties.authentication_method().is_some() {
+            return Err(Fault::new(
+                Code::BadAuthenticationMethod,
+                "no authentication method is offered",
+            ));
+        }
+        if connect.client_id.is_empty() && connect.version != Version::V5 {
+            // [MQTT-3.1.3-8] of 3.1.1; 3.1 has no empty client identifiers at all.
+            if connect.version == Version::V3_1 || !connect.clean_start {
+                return Err(Fault::new(
+                    Code::ClientIdentifierNotValid,
+                    "an empty client identifier with a session that is to last",
+                ));
+            }
+        }
+        let Some(connection) = self.connections.get(id) else {
+            return Err(Fault::new(Code::UnspecifiedError, "the connection is gone"));
+        };
+        let credentials = Credentials { username: connect.username, password: connect.password };
+        let principal = self
+            .authenticate
+            .authenticate(&credentials, connection.peer.address.ip())
+            .map_err(|refusal| match refusal {
+                longshore_acl::Refusal::NoCredentials => Fault::new(
+                    Code::BadUserNameOrPassword,
+                    "no credentials: send the token as user name or password",
+                ),
+                _ => Fault::new(Code::BadUserNameOrPassword, "unknown user name or password"),
+            })?;
+        let known = self.roster.contains_key(&(principal.account, connect.client_id.into()));
+        if !known && self.sessions.len() >= self.limits.sessions {
+            return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
+        }
+        if let Some(will) = &connect.will {
+            self.check_topic(will.topic.as_bytes())
+                .map_err(|cause| Fault::new(Code::TopicNameInvalid, cause))?;
+            if will.properties.user_properties().count() > self.limits.user_properties {
+                return Err(Fault::new(
+                    Code::QuotaExceeded,
+                    "too many user properties (limits.user_properties)",
+                ));
+            }
+        }
+        if connect.properties.user_properties().count() > self.limits.user_properties {
+            return Err(Fault::new(
+                Code::QuotaExceeded,
+                "too many user properties (limits.user_properties)",
+            ));
+        }
+        Ok(principal)
+    }
+
+    /// The limits on a topic name beyond its syntax.
+    pub(super) fn check_topic(&self, name: &[u8]) -> Result<(), &'static str> {
+        if name.len() > self.limits.topic_bytes {
+            return Err("the topic name is too long (limits.topic_bytes)");
+        }
+        if memchr::memchr_iter(b'/', name).count() >= self.limits.topic_levels {
+            return Err("the topic name has too many levels (limits.topic_levels)");
+        }
+        Ok(())
+    }
+
+    /// Lets the client in.
+    fn begin(&mut self, id: ConnectionId, connect: &Connect<'_>, principal: Principal, now: Now) {
+        let v5 = connect.version == Version::V5;
+        let client_id: Rc<str> = match connect.client_id {
+            "" => self.assign_client_id(),
+            given => given.into(),
+        };
+        let key = (principal.account, Rc::clone(&client_id));
+        if let Some(known) = self.roster.get(&key).copied() {
+            self.take_over(known, now);
+        }
+        // Taking over may have ended the session.
+        let mut present = None;
+        if let Some(known) = self.roster.get(&key).copied() {
+            if connect.clean_start {
+                self.end_session(known, "a clean start", now);
+            } else {
+                present = Some(known);
+            }
+        }
+        let session_id = present.unwrap_or_else(|| {
+            let new = self.sessions.insert(Session::new(Rc::clone(&client_id), principal));
+            self.roster.insert(key, new);
+            self.stats.sessions.set(self.sessions.len());
+            new
+        });
+
+        let asked = expiry_asked(connect);
+        let granted = asked.min(self.limits.session_expiry_secs);
+        let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        session.principal = principal;
+        session.connection = Some(id);
+        session.expiry_secs = granted;
+        session.ends = None;
+        session.outbound.connect(quota.min(self.limits.inflight).max(1));
+        if let Some(rare) = &mut session.rare {
+            // [MQTT-3.1.3-9]: the delay had not passed, so the old will is never published.
+            rare.will_due = None;
+            rare.will = None;
+        }
+        if let Some(will) = &connect.will {
+            session.rare().will = Some(stored_will(will));
+        }
+        session.shrink();
+        let ends = session.ends;
+        self.session_timers.set(session_id, &mut session.deadline, ends);
+
+        let keep_alive = self.keep_alive(connect.keep_alive);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.stage = Stage::Online(session_id);
+        connection.class = principal.class;
+        connection.keep_alive_secs = keep_alive;
+        connection.packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+        let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
+        let aliases = aliases.min(self.limits.topic_aliases_out);
+        connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
+        let peer = connection.peer;
+        info!(peer = %peer.address, transport = peer.transport, client = ?client_id,
+            version = %connect.version, resumed = present.is_some(), "connected");
+
+        let assigned = connect.client_id.is_empty().then_some(&*client_id);
+        let mut block = Vec::new();
+        if v5 {
+            self.connack_properties(connect, assigned, granted, keep_alive, &mut block);
+        }
+        let connack = Connack {
+            session_present: present.is_some(),
+            reason: ReasonCode::Success,
+            properties: Properties::from_raw(&block),
+        };
+        self.send(id, &Packet::Connack(connack));
+        self.schedule(id, now);
+        self.pump(session_id, now);
+    }
+
+    fn connack_properties(
+        &self,
+        connect: &Connect<'_>,
+        assigned: Option<&str>,
+        granted: u32,
+        keep_alive: u16,
+        block: &mut Vec<u8>,
+    ) {
+        let limits = &self.limits;
+        if granted != expiry_asked(connect) {
+            Property::SessionExpiryInterval(granted).append(block);
+        }
+        if limits.receive_maximum < u16::MAX {
+            Property::ReceiveMaximum(limits.receive_maximum).append(block);
+        }
+        let packet_max = u32::try_from(limits.packet_bytes).unwrap_or(u32::MAX);
+        Property::MaximumPacketSize(packet_max).append(block);
+        if let Some(client_id) = assigned {
+            Property::AssignedClientIdentifier(client_id).append(block);
+        }
+        if limits.topic_aliases > 0 {
+            Property::TopicAliasMaximum(limits.topic_aliases).append(block);
+        }
+        if keep_alive != connect.keep_alive {
+            Property::ServerKeepAlive(keep_alive).append(block);
+        }
+        if connect.properties.request_response_information() == Some(true) {
+            let client_id = assigned.unwrap_or(connect.client_id);
+            // A client identifier may hold anything; a topic level may not.
+            let level: String = client_id
+                .chars()
+                .map(|c| if matches!(c, '/' | '+' | '#') { '_' } else { c })
+                .collect();
+            Property::ResponseInformation(&format!("response/{level}")).append(block);
+        }
+    }
+
+    /// Seconds of keep alive, given what the client asks for.
+    fn keep_alive(&self, asked: u16) -> u16 {
+        match self.limits.keep_alive_secs {
+            0 => asked,
+            imposed if asked == 0 => imposed,
+            imposed => asked.min(imposed),
+        }
+    }
+
+    fn assign_client_id(&mut self) -> Rc<str> {
+        self.assigned += 1;
+        // Two numbers, so that neither restarts nor guesses lead to somebody else's session.
+        let mixed = (self.seed ^ self.assigned.wrapping_mul(0x9e37_79b9_7f4a_7c15)).swap_bytes();
+        let mixed = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        format!("auto-{:016x}{:08x}", mixed ^ (mixed >> 32), self.assigned).into()
+    }
+
+    /// A new connection wants this client's session: the old one ends [MQTT-3.1.4-3].
+    fn take_over(&mut self, known: SessionId, now: Now) {
+        let Some(old) = self.sessions.get(known).and_then(|session| session.connection) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get(old) {
+            let client = self.sessions.get(known).map(|session| Rc::clone(&session.client_id));
+            warn!(peer = %connection.peer.address, transport = connection.peer.transport,
+                client = ?client, cause = "another connection took the client id over",
+                "disconnected");
+            if connection.version == Version::V5 {
+                let cause = "another connection uses this client identifier";
+                self.send_disconnect(old, Fault::new(ReasonCode::SessionTakenOver, cause));
+            }
+        }
+        self.close(old, false, now);
+    }
+
+    /// Appends a DISCONNECT that says why, with words where the client wants and takes them.
+    pub(super) fn send_disconnect(&mut self, id: ConnectionId, fault: Fault) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let mut block = Vec::new();
+        if connection.problem_information {
+            Property::ReasonString(&fault.cause.to_string()).append(&mut block);
+        }
+        // [MQTT-3.14.2-3]: fixed header and reason code take 5 bytes at most.
+        if block.len() + 8 > connection.packet_max as usize {
+            block.clear();
+        }
+        let properties = Properties::from_raw(&block);
+        let disconnect = Disconnect { reason: fault.reason, properties };
+        if connection.packet_max >= 4 {
+            self.send(id, &Packet::Disconnect(disconnect));
+        }
+    }
+
+    pub(super) fn handle_disconnect(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        disconnect: &Disconnect<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(session) = self.sessions.get_mut(session_id) else { return Ok(()) };
+        if let Some(secs) = disconnect.properties.session_expiry_interval() {
+            if session.expiry_secs == 0 && secs != 0 {
+                return Err(Fault::new(
+                    ReasonCode::ProtocolError,
+                    "DISCONNECT prolongs a session that CONNECT gave no expiry interval",
+                ));
+            }
+            session.expiry_secs = secs.min(self.limits.session_expiry_secs);
+        }
+        let graceful = disconnect.reason == ReasonCode::Success;
+        if graceful && let Some(rare) = &mut session.rare {
+            // [MQTT-3.14.4-3].
+            rare.will = None;
+            session.shrink();
+        }
+        let client = Rc::clone(&session.client_id);
+        if let Some(connection) = self.connections.get(id) {
+            let peer = connection.peer;
+            info!(peer = %peer.address, transport = peer.transport, client = ?client,
+                reason = %disconnect.reason, cause = "the client said DISCONNECT", "disconnected");
+        }
+        self.close(id, graceful, now);
+        Ok(())
+    }
+}
+
+/// Session Expiry Interval in seconds; for MQTT 3 what its Clean Session means.
+fn expiry_asked(connect: &Connect<'_>) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry_interval().unwrap_or(0),
+        _ if connect.clean_start => 0,
+        _ => NEVER,
+    }
+}
+
+fn stored_will(will: &longshore_codec::Will<'_>) -> Will {
+    let mut properties = Vec::new();
+    forwardable(will.properties, &mut properties);
+    let parts = Parts {
+        topic: will.topic.as_bytes(),
+        properties: &properties,
+        payload: will.payload,
+        shared: None,
+    };
+    Will {
+        message: Rc::new(Message::new(parts, will.qos, will.retain, None)),
+        delay_secs: will.properties.will_delay_interval().unwrap_or(0),
+        expiry_secs: will.properties.message_expiry_interval(),
+    }
+}

@@ -1,0 +1,358 @@
+//! From a route to the outputs and queues of its targets.
+
+use std::rc::Rc;
+
+use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
+
+use super::{Shard, Unsettled};
+use crate::cache::{Local, Route};
+use crate::clock::{Now, Wall};
+use crate::connection::{Connection, ConnectionId};
+use crate::form::{Delivery, Source};
+use crate::message::{Identifiers, Message};
+use crate::session::{Pending, SessionId, Step};
+use crate::share::{GroupId, Member};
+use crate::stats::Drop;
+
+/// A message on its way to everybody who gets it.
+#[derive(Debug)]
+pub(super) struct Outgoing<'a> {
+    pub(super) source: Source<'a>,
+    pub(super) qos: QoS,
+    /// RETAIN as published.
+    pub(super) retain: bool,
+    pub(super) publisher: Option<SessionId>,
+    /// The message as it is kept, made when the first receiver needs to keep it.
+    pub(super) stored: Option<Rc<Message>>,
+}
+
+impl Outgoing<'_> {
+    pub(super) fn stored(&mut self) -> Rc<Message> {
+        let Self { source, qos, retain, .. } = self;
+        let make = || Rc::new(Message::new(source.parts, *qos, *retain, source.expires));
+        Rc::clone(self.stored.get_or_insert_with(make))
+    }
+}
+
+/// How one receiver gets a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: &'a Identifiers,
+    pub(super) group: Option<GroupId>,
+}
+
+impl Shard {
+    /// Gives the message to all targets of the route; how many there are.
+    #[inline]
+    pub(super) fn distribute(
+        &mut self,
+        route: &Route,
+        outgoing: &mut Outgoing<'_>,
+        now: Now,
+    ) -> usize {
+        self.forms.clear();
+        let mut reached = 0;
+        for target in &route.targets {
+            let target = match &target.local {
+                _ if outgoing.publisher != Some(target.session) => target,
+                Local::Same => target,
+                Local::Nothing => continue,
+                Local::Other(rest) => rest,
+            };
+            reached += 1;
+            let terms = Terms {
+                qos: outgoing.qos.min(target.qos),
+                // [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+                retain: outgoing.retain && target.retain_as_published,
+                identifiers: &target.identifiers,
+                group: None,
+            };
+            self.deliver(target.session, terms, outgoing, now);
+        }
+        for group in &route.groups {
+            reached += 1;
+            self.deliver_to_group(*group, outgoing, now);
+        }
+        reached
+    }
+
+    /// Gives the message to one session: written, in flight, or queued.
+    #[inline]
+    fn deliver(&mut self, to: SessionId, terms: Terms<'_>, outgoing: &mut Outgoing<'_>, now: Now) {
+        let Some(session) = self.sessions.get_mut(to) else { return };
+        let connection = session
+            .connection
+            .and_then(|id| self.connections.get_mut(id).map(|connection| (id, connection)));
+        if terms.qos == QoS::AtMostOnce {
+            // [MQTT-4.3.1-1]: QoS 0 is for those who are there.
+            let Some((id, connection)) = connection else { return };
+            if connection.output.len() > self.limits.output_bytes {
+                self.stats.dropped(Drop::SlowReader, 1);
+                return;
+            }
+            let delivery = Delivery {
+                id: None,
+                qos: terms.qos,
+                retain: terms.retain,
+                duplicate: false,
+                identifiers: terms.identifiers,
+            };
+            let done = self.forms.append(
+                &outgoing.source,
+                &delivery,
+                connection,
+                &mut self.spare,
+                now.wall,
+            );
+            match done {
+                Ok(()) => self.stats.sent(terms.qos),
+                Err(_) => self.stats.dropped(Drop::TooLarge, 1),
+            }
+            if !connection.listed {
+                connection.listed = true;
+                self.dirty.push(id);
+            }
+            return;
+        }
+        let pending = Pending {
+            message: outgoing.stored(),
+            qos: terms.qos,
+            retain: terms.retain,
+            identifiers: terms.identifiers.clone(),
+            group: terms.group,
+        };
+        let size = pending.message.size();
+        match connection {
+            Some((id, connection))
+                if session.outbound.has_room()
+                    && connection.output.len() <= self.limits.output_bytes =>
+            {
+                let packet_id = session.outbound.send(pending);
+                let delivery = Delivery {
+                    id: Some(packet_id),
+                    qos: terms.qos,
+                    retain: terms.retain,
+                    duplicate: false,
+                    identifiers: terms.identifiers,
+                };
+                let done = self.forms.append(
+                    &outgoing.source,
+                    &delivery,
+                    connection,
+                    &mut self.spare,
+                    now.wall,
+                );
+                if done.is_err() {
+                    // [MQTT-3.1.2-25]: as if it had been delivered, and its place is free again.
+                    session.outbound.abandon(packet_id);
+                    self.stats.dropped(Drop::TooLarge, 1);
+                    return;
+                }
+                self.queued_bytes += size;
+                self.stats.sent(terms.qos);
+                if !connection.listed {
+                    connection.listed = true;
+                    self.dirty.push(id);
+                }
+            }
+            _ => {
+                let outbound = &mut session.outbound;
+                let fits = outbound.queued() < self.limits.queue_messages
+                    && outbound.bytes() + size <= self.limits.queue_bytes
+                    && self.queued_bytes + size <= self.limits.queue_bytes_total;
+                if fits || outbound.queued() == 0 {
+                    outbound.push(pending);
+                    self.queued_bytes += size;
+                } else {
+                    self.unsettled.push_back(Unsettled::Overflow(to));
+                }
+            }
+        }
+    }
+
+    fn deliver_to_group(&mut self, group_id: GroupId, outgoing: &mut Outgoing<'_>, now: Now) {
+        let Some(member) = self.choose(group_id, outgoing.qos) else {
+            let Some(group) = self.groups.get_mut(group_id) else { return };
+            let wanted = group.members().iter().any(|member| member.qos != QoS::AtMostOnce);
+            if outgoing.qos == QoS::AtMostOnce || !wanted {
+                self.stats.dropped(Drop::NobodyThere, 1);
+                return;
+            }
+            let pending = Pending {
+                message: outgoing.stored(),
+                qos: outgoing.qos,
+                retain: outgoing.retain,
+                identifiers: Identifiers::None,
+                group: Some(group_id),
+            };
+            self.keep_for_group(group_id, pending, false);
+            return;
+        };
+        self.deliver_to_member(group_id, &member, outgoing, now);
+    }
+
+    fn deliver_to_member(
+        &mut self,
+        group: GroupId,
+        member: &Member,
+        outgoing: &mut Outgoing<'_>,
+        now: Now,
+    ) {
+        let identifiers = member.identifier.map_or(Identifiers::None, Identifiers::One);
+        let terms = Terms {
+            qos: outgoing.qos.min(member.qos),
+            retain: outgoing.retain && member.retain_as_published,
+            identifiers: &identifiers,
+            group: Some(group),
+        };
+        self.deliver(member.session, terms, outgoing, now);
+    }
+
+    pub(super) fn keep_for_group(&mut self, group_id: GroupId, pending: Pending, front: bool) {
+        let Some(group) = self.groups.get_mut(group_id) else { return };
+        let limits = &self.limits;
+        let dropped = group.keep(pending, front, limits.queue_messages, limits.queue_bytes);
+        self.stats.dropped(Drop::Backlog, dropped);
+    }
+
+    /// The next member of the group that is there and has room.
+    fn choose(&mut self, group_id: GroupId, qos: QoS) -> Option<Member> {
+        let (sessions, connections) = (&self.sessions, &self.connections);
+        let output_max = self.limits.output_bytes;
+        let group = self.groups.get_mut(group_id)?;
+        group.choose(|member| {
+            let Some(session) = sessions.get(member.session) else { return false };
+            let connection = session.connection.and_then(|id| connections.get(id));
+            connection.is_some_and(|connection| connection.output.len() <= output_max)
+                && (qos.min(member.qos) == QoS::AtMostOnce || session.outbound.has_room())
+        })
+    }
+
+    /// Hands out what waits in the group while members have room.
+    pub(super) fn drain_group(&mut self, group_id: GroupId, now: Now) {
+        while let Some(group) = self.groups.get_mut(group_id) {
+            let Some(front) = group.backlog.front() else { return };
+            let (qos, expired) = (front.qos, front.message.is_expired(now.wall));
+            if expired {
+                group.take();
+                self.stats.dropped(Drop::Expired, 1);
+                continue;
+            }
+            let Some(member) = self.choose(group_id, qos) else { return };
+            let Some(pending) = self.groups.get_mut(group_id).and_then(|group| group.take()) else {
+                return;
+            };
+            self.forms.clear();
+            let message = Rc::clone(&pending.message);
+            let mut outgoing = Outgoing {
+                source: Source { parts: message.parts(), expires: message.expires, packet: None },
+                qos: message.qos,
+                retain: message.retain,
+                publisher: None,
+                stored: Some(pending.message),
+            };
+            self.deliver_to_member(group_id, &member, &mut outgoing, now);
+        }
+    }
+
+    /// Sends what waits in the session, as far as its window and its output have room.
+    pub(super) fn pump(&mut self, session_id: SessionId, now: Now) {
+        while let Some(step) = self.next_step(session_id, now.wall) {
+            let Some(id) = self.sessions.get(session_id).and_then(|s| s.connection) else { return };
+            match step {
+                Step::Release { id: packet_id } => self.send_pubrel(id, packet_id),
+                Step::Publish { id: packet_id, duplicate, pending } => {
+                    let delivery = Delivery {
+                        id: Some(packet_id),
+                        qos: pending.qos,
+                        retain: pending.retain,
+                        duplicate,
+                        identifiers: &pending.identifiers,
+                    };
+                    if !self.append(id, &pending.message, &delivery, now.wall) {
+                        self.abandon(session_id, packet_id);
+                    }
+                }
+            }
+        }
+        self.pump_rare(session_id, now);
+    }
+
+    /// Goes on with what few sessions have: shared groups and retained messages.
+    fn pump_rare(&mut self, session_id: SessionId, now: Now) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let Some(rare) = &session.rare else { return };
+        if session.connection.is_none() || !session.outbound.has_room() {
+            return;
+        }
+        if !rare.groups.is_empty() {
+            for group in rare.groups.clone() {
+                self.drain_group(group, now);
+            }
+        }
+        self.queue_reader(session_id);
+    }
+
+    /// After a write: goes on with whatever waited for room in the output.
+    #[inline]
+    pub(super) fn resume_waiting(&mut self, session_id: SessionId, now: Now) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        if session.rare.is_some() || !session.outbound.is_drained() {
+            self.pump(session_id, now);
+        }
+    }
+
+    fn next_step(&mut self, session_id: SessionId, wall: Wall) -> Option<Step> {
+        let session = self.sessions.get_mut(session_id)?;
+        let connection = self.connections.get(session.connection?)?;
+        if connection.output.len() > self.limits.output_bytes {
+            return None;
+        }
+        let before = session.outbound.bytes();
+        let mut expired = 0;
+        let step = session.outbound.step(|pending| {
+            let living = !pending.message.is_expired(wall);
+            expired += u64::from(!living);
+            living
+        });
+        self.queued_bytes -= before - session.outbound.bytes();
+        self.stats.dropped(Drop::Expired, expired);
+        step
+    }
+
+    /// Appends a kept message to the connection's output; false when it is too large for it.
+    pub(super) fn append(
+        &mut self,
+        id: ConnectionId,
+        message: &Message,
+        delivery: &Delivery<'_>,
+        wall: Wall,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let source = Source { parts: message.parts(), expires: message.expires, packet: None };
+        self.forms.clear();
+        let connection: &mut Connection = connection;
+        let done = self.forms.append(&source, delivery, connection, &mut self.spare, wall);
+        match done {
+            Ok(()) => self.stats.sent(delivery.qos),
+            Err(_) => self.stats.dropped(Drop::TooLarge, 1),
+        }
+        self.mark(id);
+        done.is_ok()
+    }
+
+    pub(super) fn abandon(&mut self, session_id: SessionId, packet_id: PacketId) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        let before = session.outbound.bytes();
+        session.outbound.abandon(packet_id);
+        self.queued_bytes -= before - session.outbound.bytes();
+    }
+
+    pub(super) fn send_pubrel(&mut self, id: ConnectionId, packet_id: PacketId) {
+        let properties = Properties::none();
+        let ack = Ack { packet_id, reason: ReasonCode::Success, properties };
+        self.send(id, &Packet::Pubrel(ack));
+    }
+}

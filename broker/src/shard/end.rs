@@ -1,0 +1,173 @@
+//! How sessions lose their connection, their will is sent, and they end.
+
+use std::rc::Rc;
+
+use longshore_codec::{ReasonCode, Version};
+use tracing::info;
+
+use super::{Fault, Shard, Unsettled};
+use crate::clock::Now;
+use crate::message::Message;
+use crate::session::{NEVER, SessionId, Will};
+use crate::stats::Drop;
+
+impl Shard {
+    /// The session's connection is gone. A graceful end has taken the will away already.
+    pub(super) fn detach(&mut self, session_id: SessionId, graceful: bool, now: Now) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        session.connection = None;
+        session.outbound.disconnect();
+        if let Some(rare) = &mut session.rare {
+            rare.reading = false;
+        }
+        if session.expiry_secs == 0 {
+            self.end_session(session_id, "its connection ended", now);
+            return;
+        }
+        debug_assert!(!graceful || session.rare.as_ref().is_none_or(|rare| rare.will.is_none()));
+        session.ends = match session.expiry_secs {
+            NEVER => None,
+            secs => Some(now.mono.plus_secs(u64::from(secs))),
+        };
+        let class = session.principal.class;
+        let mut sent_now = None;
+        if let Some(rare) = &mut session.rare {
+            match rare.will.as_ref().map(|will| will.delay_secs) {
+                Some(0) => sent_now = rare.will.take(),
+                // The session's end sends it too, so the later of the two needs no care.
+                Some(secs) => rare.will_due = Some(now.mono.plus_secs(u64::from(secs))),
+                None => {}
+            }
+        }
+        session.outbound.shrink();
+        session.shrink();
+        self.schedule_session(session_id);
+        if let Some(will) = sent_now {
+            self.send_will(will, class, now);
+        }
+        self.pass_shared_on(session_id, now);
+    }
+
+    /// Unacknowledged messages of shared groups go to members that are there; while nobody is,
+    /// they stay with the session and are sent again when it returns.
+    fn pass_shared_on(&mut self, session_id: SessionId, now: Now) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let Some(rare) = &session.rare else { return };
+        let sessions = &self.sessions;
+        let online =
+            |member: SessionId| sessions.get(member).is_some_and(|s| s.connection.is_some());
+        let others: Vec<_> = rare
+            .groups
+            .iter()
+            .copied()
+            .filter(|group| {
+                let group = self.groups.get(*group);
+                group.is_some_and(|group| group.members().iter().any(|m| online(m.session)))
+            })
+            .collect();
+        if !others.is_empty() {
+            self.give_back(session_id, now, |group| others.contains(&group));
+        }
+    }
+
+    /// The session is no more: nobody finds it, nothing is kept for it, its will is sent.
+    pub(super) fn end_session(&mut self, session_id: SessionId, cause: &'static str, now: Now) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        assert!(session.connection.is_none(), "only a session without connection ends");
+        let filters: Vec<Box<str>> = session.subscriptions().map(Into::into).collect();
+        for filter in filters {
+            self.unsubscribe(session_id, &filter, now);
+        }
+        let Some(mut session) = self.sessions.remove(session_id) else { return };
+        self.session_timers.set(session_id, &mut session.deadline, None);
+        self.roster.remove(&(session.principal.account, Rc::clone(&session.client_id)));
+        self.queued_bytes -= session.outbound.bytes();
+        self.stats.queued_bytes.set(self.queued_bytes);
+        self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
+        self.stats.sessions.set(self.sessions.len());
+        self.stats.subscriptions.set(self.subscriptions);
+        if session.expiry_secs > 0 {
+            info!(client = ?session.client_id, cause, "session ended");
+        }
+        if let Some(will) = session.rare.as_mut().and_then(|rare| rare.will.take()) {
+            self.send_will(will, session.principal.class, now);
+        }
+    }
+
+    /// Sends the will at the end of this step, not in its middle.
+    fn send_will(&mut self, will: Will, class: u32, now: Now) {
+        let message = match will.expires(now.wall) {
+            None => will.message,
+            expires => {
+                let Message { qos, retain, .. } = *will.message;
+                Rc::new(Message::new(will.message.parts(), qos, retain, expires))
+            }
+        };
+        self.unsettled.push_back(Unsettled::Will { message, class });
+    }
+
+    /// A deadline of the session has come: its will's, its own, or both.
+    pub(super) fn session_due(&mut self, session_id: SessionId, now: Now) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        session.deadline = None;
+        if session.ends.is_some_and(|end| end <= now.mono) {
+            self.end_session(session_id, "its expiry interval passed", now);
+            return;
+        }
+        let class = session.principal.class;
+        if session.will_due().is_some_and(|due| due <= now.mono) {
+            let rare = session.rare();
+            rare.will_due = None;
+            let will = rare.will.take();
+            session.shrink();
+            if let Some(will) = will {
+                self.send_will(will, class, now);
+            }
+        }
+        self.schedule_session(session_id);
+    }
+
+    fn schedule_session(&mut self, session_id: SessionId) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        let next = [session.ends, session.will_due()].into_iter().flatten().min();
+        self.session_timers.set(session_id, &mut session.deadline, next);
+    }
+
+    /// A session that cannot keep its messages any more ends, rather than lose some in silence.
+    pub(super) fn overflow(&mut self, session_id: SessionId, now: Now) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        session.expiry_secs = 0;
+        let cause = "its queue is full (limits.queue_messages, queue_bytes, queue_bytes_total)";
+        match session.connection {
+            Some(connection) => {
+                self.fail(connection, Fault::new(ReasonCode::QuotaExceeded, cause), now);
+            }
+            None => {
+                tracing::warn!(client = ?session.client_id, cause, "session ended");
+                self.end_session(session_id, cause, now);
+            }
+        }
+    }
+
+    /// Ends all connections because the broker stops: MQTT 5 clients are told so, and no will is
+    /// sent. The sessions stay.
+    pub fn shut_down(&mut self, now: Now) {
+        let open: Vec<_> = self.connections.keys().collect();
+        let cause = "the broker is shutting down";
+        for id in open {
+            let Some(connection) = self.connections.get(id) else { continue };
+            if let super::Stage::Online(session) = connection.stage {
+                if connection.version == Version::V5 {
+                    self.send_disconnect(id, Fault::new(ReasonCode::ServerShuttingDown, cause));
+                }
+                if let Some(session) = self.sessions.get_mut(session)
+                    && let Some(rare) = &mut session.rare
+                {
+                    rare.will = None;
+                }
+            }
+            self.close(id, true, now);
+        }
+        self.settle(now);
+    }
+}

@@ -1,0 +1,281 @@
+//! PUBLISH from a client: what it says, where it goes, what the publisher is told.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use longshore_codec::{
+    Ack, Carrier, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version, topic,
+};
+
+use super::deliver::Outgoing;
+use super::{Fault, Shard};
+use crate::cache::Route;
+use crate::clock::{Now, Wall};
+use crate::connection::ConnectionId;
+use crate::form::{self, Source};
+use crate::message::{Message, Parts, forwardable};
+use crate::output::COPY_MAX;
+use crate::retained::Full;
+use crate::session::SessionId;
+
+/// The packet a PUBLISH came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'a> {
+    pub(super) packet: &'a [u8],
+    pub(super) header_len: usize,
+    /// The packet again, when parts of it can be kept without copying.
+    pub(super) owned: Option<&'a Bytes>,
+}
+
+/// What the properties of a PUBLISH mean to the broker itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    alias: Option<u16>,
+    expiry_secs: Option<u32>,
+}
+
+impl Shard {
+    #[inline]
+    pub(super) fn handle_publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        input: Input<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let (v5, class) = (connection.version == Version::V5, connection.class);
+        self.stats.received(publish.qos);
+        let said = if publish.properties.is_empty() {
+            Said::default()
+        } else {
+            self.read_properties(publish.properties)?
+        };
+        let aliased;
+        let mut name = publish.topic;
+        if said.alias.is_some() || name.is_empty() {
+            aliased = self.resolve_alias(id, name, said.alias)?;
+            name = &aliased;
+        }
+        if publish.qos == QoS::ExactlyOnce
+            && let Some(packet_id) = publish.packet_id
+            && self.is_repeated(session, packet_id, v5)?
+        {
+            // [MQTT-4.3.3-10]: acknowledged again, routed once.
+            self.acknowledge(id, publish, ReasonCode::Success);
+            return Ok(());
+        }
+        let route = self.route(class, name)?;
+
+        let mut forwarded = Vec::new();
+        let properties = match said.alias.is_some() || said.expiry_secs.is_some() {
+            true => {
+                forwardable(publish.properties, &mut forwarded);
+                &forwarded[..]
+            }
+            false => publish.properties.raw(),
+        };
+        let copied;
+        let shared = match input.owned {
+            _ if publish.payload.len() <= COPY_MAX => None,
+            Some(owned) => {
+                copied = owned.slice_ref(publish.payload);
+                Some(&copied)
+            }
+            None if publish.qos == QoS::AtMostOnce
+                && !publish.retain
+                && route.targets.len() + route.groups.len() < 2 =>
+            {
+                None
+            }
+            None => {
+                copied = Bytes::copy_from_slice(publish.payload);
+                Some(&copied)
+            }
+        };
+        let packet = said.alias.is_none().then_some(form::Packet {
+            bytes: input.packet,
+            v5,
+            with_id: publish.packet_id.is_some(),
+            header_len: input.header_len,
+        });
+        let parts = Parts { topic: name, properties, payload: publish.payload, shared };
+        let expires = said.expiry_secs.map(|secs| now.wall.plus_secs(u64::from(secs)));
+        let mut outgoing = Outgoing {
+            source: Source { parts, expires, packet },
+            qos: publish.qos,
+            retain: publish.retain,
+            publisher: Some(session),
+            stored: None,
+        };
+        if publish.retain
+            && let Err(full) = self.retain(&mut outgoing, now.wall)
+        {
+            return self.refuse_retained(id, publish, v5, full);
+        }
+        let reached = self.distribute(&route, &mut outgoing, now);
+        if publish.qos != QoS::AtMostOnce {
+            if publish.qos == QoS::ExactlyOnce
+                && let (Some(session), Some(packet_id)) =
+                    (self.sessions.get_mut(session), publish.packet_id)
+            {
+                session.receive_exactly_once(packet_id);
+            }
+            let reason = match reached {
+                0 => ReasonCode::NoMatchingSubscribers,
+                _ => ReasonCode::Success,
+            };
+            self.acknowledge(id, publish, reason);
+        }
+        Ok(())
+    }
+
+    fn read_properties(&self, properties: Properties<'_>) -> Result<Said, Fault> {
+        properties.validate(Carrier::Publish)?;
+        let (mut said, mut user_properties) = (Said::default(), 0);
+        for property in properties.iter() {
+            match property? {
+                Property::TopicAlias(alias) => said.alias = Some(alias),
+                Property::MessageExpiryInterval(secs) => said.expiry_secs = Some(secs),
+                Property::UserProperty(..) => user_properties += 1,
+                Property::SubscriptionIdentifier(_) => {
+                    // [MQTT-3.3.4-6].
+                    let cause = "a client's PUBLISH carries a Subscription Identifier";
+                    return Err(Fault::new(ReasonCode::ProtocolError, cause));
+                }
+                _ => {}
+            }
+        }
+        if user_properties > self.limits.user_properties {
+            let cause = "too many user properties (limits.user_properties)";
+            return Err(Fault::new(ReasonCode::QuotaExceeded, cause));
+        }
+        Ok(said)
+    }
+
+    /// The topic an alias means, after learning it when the packet names both.
+    fn resolve_alias(
+        &mut self,
+        id: ConnectionId,
+        name: &[u8],
+        alias: Option<u16>,
+    ) -> Result<Rc<[u8]>, Fault> {
+        let Some(alias) = alias else {
+            let cause = "neither a topic name nor a topic alias";
+            return Err(Fault::new(ReasonCode::ProtocolError, cause));
+        };
+        if alias > self.limits.topic_aliases {
+            let cause = "a topic alias above Topic Alias Maximum (limits.topic_aliases)";
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, cause));
+        }
+        let place = usize::from(alias);
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(Rc::from(name)) };
+        let aliases = &mut connection.aliases;
+        if name.is_empty() {
+            return aliases.get(place).cloned().flatten().ok_or(Fault::new(
+                ReasonCode::ProtocolError,
+                "a topic alias that was never set on this connection",
+            ));
+        }
+        topic::validate(name)?;
+        if aliases.len() <= place {
+            aliases.resize(place + 1, None);
+        }
+        let name: Rc<[u8]> = name.into();
+        aliases[place] = Some(Rc::clone(&name));
+        Ok(name)
+    }
+
+    /// Whether this QoS 2 message was received before; otherwise, whether there is room for it.
+    fn is_repeated(&self, session: SessionId, id: PacketId, v5: bool) -> Result<bool, Fault> {
+        let Some(session) = self.sessions.get(session) else { return Ok(false) };
+        if session.has_received(id) {
+            return Ok(true);
+        }
+        if v5 && session.unreleased() >= usize::from(self.limits.receive_maximum) {
+            let cause =
+                "more unacknowledged messages than Receive Maximum (limits.receive_maximum)";
+            return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, cause));
+        }
+        Ok(false)
+    }
+
+    /// Where a topic's messages go. The topic is checked when it is met for the first time.
+    #[inline]
+    pub(super) fn route(&mut self, class: u32, name: &[u8]) -> Result<Rc<Route>, Fault> {
+        if let Some(route) = self.cache.get(self.index.epoch(), class, name) {
+            return Ok(Rc::clone(route));
+        }
+        topic::validate(name)?;
+        self.check_topic(name).map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
+        self.matches.clear();
+        self.index.matches(name, &mut self.matches);
+        Ok(self.cache.insert(class, name, &mut self.matches))
+    }
+
+    /// Sets or clears the retained message of the topic.
+    pub(super) fn retain(&mut self, outgoing: &mut Outgoing<'_>, wall: Wall) -> Result<(), Full> {
+        let parts = outgoing.source.parts;
+        let Ok(name) = std::str::from_utf8(parts.topic) else { return Ok(()) };
+        if parts.payload.is_empty() {
+            // [MQTT-3.3.1-6], [MQTT-3.3.1-7].
+            self.retained.clear(name);
+        } else {
+            if outgoing.source.expires.is_some_and(|end| end <= wall) {
+                return Ok(());
+            }
+            let message = outgoing.stored();
+            let limits = &self.limits;
+            self.retained.set(name, message, limits.retained_messages, limits.retained_bytes)?;
+        }
+        self.stats.retained.set(self.retained.len());
+        self.stats.retained_bytes.set(self.retained.bytes());
+        Ok(())
+    }
+
+    fn refuse_retained(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        v5: bool,
+        full: Full,
+    ) -> Result<(), Fault> {
+        let cause = match full {
+            Full::Messages => "too many retained messages (limits.retained_messages)",
+            Full::Bytes => "retained messages take too much memory (limits.retained_bytes)",
+        };
+        if v5 && publish.qos != QoS::AtMostOnce {
+            tracing::warn!(cause, "a message was not retained");
+            self.acknowledge(id, publish, ReasonCode::QuotaExceeded);
+            return Ok(());
+        }
+        // MQTT 3 has no words to refuse a message, and a false acknowledgement is worse.
+        Err(Fault::new(ReasonCode::QuotaExceeded, cause))
+    }
+
+    fn acknowledge(&mut self, id: ConnectionId, publish: &Publish<'_>, reason: ReasonCode) {
+        let Some(packet_id) = publish.packet_id else { return };
+        let ack = Ack { packet_id, reason, properties: Properties::none() };
+        match publish.qos {
+            QoS::ExactlyOnce => self.send(id, &Packet::Pubrec(ack)),
+            _ => self.send(id, &Packet::Puback(ack)),
+        }
+    }
+
+    pub(super) fn publish_will(&mut self, will: &Rc<Message>, class: u32, now: Now) {
+        let parts = will.parts();
+        let Ok(route) = self.route(class, parts.topic) else { return };
+        let mut outgoing = Outgoing {
+            source: Source { parts, expires: will.expires, packet: None },
+            qos: will.qos,
+            retain: will.retain,
+            publisher: None,
+            stored: Some(Rc::clone(will)),
+        };
+        if will.retain && self.retain(&mut outgoing, now.wall).is_err() {
+            tracing::warn!("a will was not retained (limits.retained_messages, retained_bytes)");
+        }
+        self.distribute(&route, &mut outgoing, now);
+    }
+}

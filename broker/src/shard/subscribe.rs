@@ -1,0 +1,335 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and the retained messages a subscription begins with.
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
+use longshore_codec::{
+    Filter, Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
+    SubscribeOptions, Unsuback, Unsubscribe, Version, filter,
+};
+use tracing::warn;
+
+use super::{Fault, Shard};
+use crate::clock::Now;
+use crate::connection::ConnectionId;
+use crate::form::Delivery;
+use crate::index::Subscriber;
+use crate::message::{Identifiers, Message};
+use crate::session::{Pending, Read, SessionId, Subscription};
+use crate::share::{Group, GroupId, Member};
+
+/// Names a read of retained messages visits before others have their turn.
+const SLICE_VISITS: usize = 256;
+/// Names all reads together visit in one call of `advance`.
+const TURN_VISITS: usize = 2048;
+/// Bytes of output beyond which a read waits until the client has taken some.
+const READ_OUTPUT_BYTES: usize = 256 << 10;
+
+impl Shard {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        subscribe: &Subscribe<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let v5 = connection.version == Version::V5;
+        if subscribe.properties.user_properties().count() > self.limits.user_properties {
+            let cause = "too many user properties (limits.user_properties)";
+            return Err(Fault::new(ReasonCode::QuotaExceeded, cause));
+        }
+        let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
+        let mut codes = Vec::new();
+        for (name, options) in subscribe.filters.iter() {
+            let subscription = Subscription { options, identifier };
+            let code = match self.check_filter(name) {
+                Ok(parsed) if parsed.share.is_some() && options.no_local => {
+                    // [MQTT-3.8.3-4].
+                    let cause = "No Local on a shared subscription";
+                    return Err(Fault::new(ReasonCode::ProtocolError, cause));
+                }
+                Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
+                Err(refused) => Err(refused),
+            };
+            codes.push(match code {
+                Ok(granted) => granted as u8,
+                Err((reason, cause)) => {
+                    warn!(client = ?self.client_id(session_id), filter = ?name, %reason, cause,
+                        "subscription refused");
+                    if v5 { reason.value() } else { ReasonCode::UnspecifiedError.value() }
+                }
+            });
+        }
+        self.stats.subscriptions.set(self.subscriptions);
+        let properties = Properties::none();
+        let suback = Suback { packet_id: subscribe.packet_id, properties, codes: &codes };
+        self.send(id, &Packet::Suback(suback));
+        self.pump(session_id, now);
+        self.read_some(SLICE_VISITS, now);
+        Ok(())
+    }
+
+    fn client_id(&self, session: SessionId) -> Option<&str> {
+        self.sessions.get(session).map(|session| &*session.client_id)
+    }
+
+    fn check_filter<'a>(&self, name: &'a str) -> Result<Filter<'a>, (ReasonCode, &'static str)> {
+        let invalid = |cause| (ReasonCode::TopicFilterInvalid, cause);
+        let parsed = filter::parse(name).map_err(|_| invalid("not a valid topic filter"))?;
+        if name.len() > self.limits.topic_bytes {
+            return Err(invalid("the topic filter is too long (limits.topic_bytes)"));
+        }
+        if memchr::memchr_iter(b'/', parsed.inner.as_bytes()).count() >= self.limits.topic_levels {
+            return Err(invalid("the topic filter has too many levels (limits.topic_levels)"));
+        }
+        Ok(parsed)
+    }
+
+    /// Makes or replaces a subscription; the QoS granted.
+    fn subscribe(
+        &mut self,
+        session_id: SessionId,
+        name: &str,
+        parsed: Filter<'_>,
+        subscription: Subscription,
+    ) -> Result<QoS, (ReasonCode, &'static str)> {
+        let Some(session) = self.sessions.get_mut(session_id) else {
+            return Err((ReasonCode::UnspecifiedError, "the session is gone"));
+        };
+        let SubscribeOptions { qos, no_local, retain_as_published, retain_handling } =
+            subscription.options;
+        let identifier = subscription.identifier;
+        let is_new = session.subscription(name).is_none();
+        if is_new && session.subscription_count() >= self.limits.subscriptions {
+            let cause = "too many subscriptions of one session (limits.subscriptions)";
+            return Err((ReasonCode::QuotaExceeded, cause));
+        }
+        session.subscribe(name, subscription);
+        self.subscriptions += usize::from(is_new);
+        if parsed.share.is_some() {
+            let member = Member { session: session_id, qos, retain_as_published, identifier };
+            self.join_group(name, parsed.inner, member);
+            return Ok(qos);
+        }
+        let subscriber =
+            Subscriber { session: session_id, qos, no_local, retain_as_published, identifier };
+        self.index.subscribe(parsed.inner, subscriber);
+        // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+        let send_retained = match retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        if send_retained && !self.retained.is_empty() {
+            let cursor = self.retained.read(parsed.inner);
+            let read = Read { filter: name.into(), cursor, qos, identifier };
+            let Some(session) = self.sessions.get_mut(session_id) else { return Ok(qos) };
+            let reads = &mut session.rare().reads;
+            reads.retain(|known| *known.filter != *name);
+            reads.push_back(read);
+        }
+        Ok(qos)
+    }
+
+    fn join_group(&mut self, name: &str, inner: &str, member: Member) {
+        let group_id = match self.groups_by_filter.get(name) {
+            Some(known) => *known,
+            None => {
+                let new = self.groups.insert(Group::new(name));
+                self.groups_by_filter.insert(name.into(), new);
+                self.index.add_group(inner, new);
+                new
+            }
+        };
+        if let Some(group) = self.groups.get_mut(group_id) {
+            group.join(member);
+        }
+        if let Some(session) = self.sessions.get_mut(member.session) {
+            let groups = &mut session.rare().groups;
+            if !groups.contains(&group_id) {
+                groups.push(group_id);
+            }
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        unsubscribe: &Unsubscribe<'_>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let mut codes = Vec::new();
+        for name in unsubscribe.filters.iter() {
+            let reason = match self.unsubscribe(session_id, name, now) {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            };
+            codes.push(reason.value());
+        }
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.shrink();
+        }
+        self.stats.subscriptions.set(self.subscriptions);
+        let properties = Properties::none();
+        let unsuback = Unsuback { packet_id: unsubscribe.packet_id, properties, codes: &codes };
+        self.send(id, &Packet::Unsuback(unsuback));
+        Ok(())
+    }
+
+    /// Removes a subscription; whether there was one.
+    pub(super) fn unsubscribe(&mut self, session_id: SessionId, name: &str, now: Now) -> bool {
+        let Some(session) = self.sessions.get_mut(session_id) else { return false };
+        if !session.unsubscribe(name) {
+            return false;
+        }
+        self.subscriptions -= 1;
+        if let Some(rare) = &mut session.rare {
+            rare.reads.retain(|read| *read.filter != *name);
+        }
+        match self.groups_by_filter.get(name).copied() {
+            Some(group) => self.leave_group(session_id, group, now),
+            None => self.index.unsubscribe(name, session_id),
+        }
+        true
+    }
+
+    /// A member leaves for good: the group takes back what the member had not acknowledged.
+    fn leave_group(&mut self, session_id: SessionId, group_id: GroupId, now: Now) {
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.rare().groups.retain(|known| *known != group_id);
+        }
+        let Some(group) = self.groups.get_mut(group_id) else { return };
+        if group.leave(session_id) {
+            let filter = Rc::clone(&group.filter);
+            if let Ok(Filter { inner, .. }) = filter::parse(&filter) {
+                self.index.remove_group(inner, group_id);
+            }
+            self.groups_by_filter.remove(&filter);
+            self.groups.remove(group_id);
+            return;
+        }
+        self.give_back(session_id, now, |known| known == group_id);
+    }
+
+    /// Returns the session's unacknowledged shared messages to their groups, in order.
+    pub(super) fn give_back(
+        &mut self,
+        session_id: SessionId,
+        now: Now,
+        of: impl FnMut(GroupId) -> bool,
+    ) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        let before = session.outbound.bytes();
+        let taken = session.outbound.take_shared(of);
+        self.queued_bytes -= before - session.outbound.bytes();
+        let mut groups: Vec<GroupId> = Vec::new();
+        for pending in taken.into_iter().rev() {
+            let Some(group) = pending.group else { continue };
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+            let pending = Pending { qos: pending.message.qos, ..pending };
+            self.keep_for_group(group, pending, true);
+        }
+        for group in groups {
+            self.drain_group(group, now);
+        }
+    }
+
+    /// Lets the session's reads have their turns, if it has any.
+    pub(super) fn queue_reader(&mut self, session_id: SessionId) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        let Some(rare) = &mut session.rare else { return };
+        if !rare.reads.is_empty() && !rare.reading {
+            rare.reading = true;
+            self.readers.push_back(session_id);
+        }
+    }
+
+    /// Goes on with reads of retained messages, each in its turn.
+    pub(super) fn read_some(&mut self, visits: usize, now: Now) {
+        for _ in 0..visits.div_ceil(SLICE_VISITS) {
+            let Some(session_id) = self.readers.pop_front() else { return };
+            if self.read_slice(session_id, now) {
+                self.readers.push_back(session_id);
+            }
+        }
+    }
+
+    pub(super) fn read_turn(&mut self, now: Now) {
+        self.read_some(TURN_VISITS, now);
+    }
+
+    /// Sends one slice of the session's first read; whether it can go on at once.
+    fn read_slice(&mut self, session_id: SessionId, now: Now) -> bool {
+        let Some(session) = self.sessions.get_mut(session_id) else { return false };
+        let Some(rare) = &mut session.rare else { return false };
+        let connection = session.connection.and_then(|id| self.connections.get(id));
+        let room = connection.is_some_and(|c| c.output.len() <= READ_OUTPUT_BYTES);
+        // Behind what waits already, and within the window: a read never fills a queue.
+        if !room || !session.outbound.has_room() {
+            rare.reading = false;
+            return false;
+        }
+        let Some(mut read) = rare.reads.pop_front() else {
+            rare.reading = false;
+            session.shrink();
+            return false;
+        };
+        let places = match read.qos {
+            QoS::AtMostOnce => SLICE_VISITS,
+            _ => session.outbound.room(),
+        };
+        let mut found: Vec<Rc<Message>> = Vec::new();
+        let complete = self.retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |message| {
+            let takes = found.len() < places;
+            if takes {
+                found.push(Rc::clone(message));
+            }
+            takes
+        });
+        let identifiers = read.identifier.map_or(Identifiers::None, Identifiers::One);
+        for message in found {
+            self.send_retained(session_id, message, read.qos, &identifiers, now);
+        }
+        if let Some(session) = self.sessions.get_mut(session_id)
+            && !complete
+        {
+            session.rare().reads.push_front(read);
+        }
+        true
+    }
+
+    fn send_retained(
+        &mut self,
+        session_id: SessionId,
+        message: Rc<Message>,
+        qos: QoS,
+        identifiers: &Identifiers,
+        now: Now,
+    ) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        let Some(connection) = session.connection else { return };
+        let qos = qos.min(message.qos);
+        let mut packet_id = None;
+        if qos != QoS::AtMostOnce {
+            debug_assert!(session.outbound.has_room(), "a slice is no larger than the window");
+            self.queued_bytes += message.size();
+            packet_id = Some(session.outbound.send(Pending {
+                message: Rc::clone(&message),
+                qos,
+                retain: true,
+                identifiers: identifiers.clone(),
+                group: None,
+            }));
+        }
+        let delivery = Delivery { id: packet_id, qos, retain: true, duplicate: false, identifiers };
+        if !self.append(connection, &message, &delivery, now.wall)
+            && let Some(packet_id) = packet_id
+        {
+            self.abandon(session_id, packet_id);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Topic filters: what a SUBSCRIBE asks for, wildcards and shared subscriptions
+//! (MQTT 5.0, 4.7 and 4.8.2).
+
+use core::fmt;
+
+use crate::topic::{LEN_MAX, levels};
+
+/// A legal topic filter, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Filter<'a> {
+    /// The share name of a shared subscription, `name` in `$share/name/filter`.
+    pub share: Option<&'a str>,
+    /// The filter that topics are matched against; the whole filter if it is not shared.
+    pub inner: &'a str,
+}
+
+/// Why a topic filter is not legal. The answer to all of them is reason code 0x8f.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// No characters, or none behind the share name [MQTT-4.7.3-1], [MQTT-4.8.2-2].
+    Empty,
+    /// More than 65,535 bytes [MQTT-4.7.3-3].
+    TooLong,
+    /// U+0000 [MQTT-4.7.3-2].
+    Nul,
+    /// `#` that is not the whole of the last level [MQTT-4.7.1-1].
+    MultiLevelWildcard,
+    /// `+` that is not the whole of its level [MQTT-4.7.1-2].
+    SingleLevelWildcard,
+    /// A share name that is empty [MQTT-4.8.2-1], holds a wildcard, or is not followed by a filter
+    /// [MQTT-4.8.2-2].
+    ShareName,
+}
+
+impl core::error::Error for FilterError {}
+
+impl fmt::Display for FilterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty topic filter",
+            Self::TooLong => "topic filter over 65,535 bytes",
+            Self::Nul => "U+0000 in the topic filter",
+            Self::MultiLevelWildcard => "# is not the whole of the last level",
+            Self::SingleLevelWildcard => "+ is not the whole of its level",
+            Self::ShareName => "no legal share name and filter after $share/",
+        })
+    }
+}
+
+/// Takes a topic filter apart and checks it.
+///
+/// A filter is shared if it starts with `$share/`, in every version: before MQTT 5.0 it is the
+/// extension that brokers have in common. Fails with what is wrong, found from left to right.
+pub fn parse(filter: &str) -> Result<Filter<'_>, FilterError> {
+    if filter.is_empty() {
+        return Err(FilterError::Empty);
+    }
+    if filter.len() > LEN_MAX {
+        return Err(FilterError::TooLong);
+    }
+    if filter.as_bytes().contains(&0) {
+        return Err(FilterError::Nul);
+    }
+    let Some(shared) = filter.strip_prefix("$share/") else {
+        check_wildcards(filter)?;
+        return Ok(Filter { share: None, inner: filter });
+    };
+    let (name, inner) = shared.split_once('/').ok_or(FilterError::ShareName)?;
+    if name.is_empty() || name.contains(['+', '#']) {
+        return Err(FilterError::ShareName);
+    }
+    if inner.is_empty() {
+        return Err(FilterError::Empty);
+    }
+    check_wildcards(inner)?;
+    Ok(Filter { share: Some(name), inner })
+}
+
+fn check_wildcards(filter: &str) -> Result<(), FilterError> {
+    let mut rest = levels(filter);
+    while let Some(level) = rest.next() {
+        if level.contains('#') && (level != "#" || rest.next().is_some()) {
+            return Err(FilterError::MultiLevelWildcard);
+        }
+        if level.contains('+') && level != "+" {
+            return Err(FilterError::SingleLevelWildcard);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a topic name matches a legal filter that is not shared (MQTT 5.0, 4.7).
+///
+/// The plain reference: an index of subscriptions gives the same answers. `#` matches its parent
+/// level too, and no wildcard in the first level matches a name that starts with `$`
+/// [MQTT-4.7.2-1].
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut names = levels(topic);
+    for level in levels(filter) {
+        if level == "#" {
+            return true;
+        }
+        match names.next() {
+            Some(name) if level == "+" || level == name => {}
+            _ => return false,
+        }
+    }
+    names.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(filter: &str, want: Result<(Option<&str>, &str), FilterError>) {
+        let want = want.map(|(share, inner)| Filter { share, inner });
+        assert_eq!(parse(filter), want, "{}", filter.escape_debug());
+    }
+
+    /// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1] to [MQTT-4.7.3-3].
+    #[test]
+    fn a_wildcard_is_the_whole_of_its_level_and_the_hash_is_last() {
+        for legal in [
+            "a",
+            "/",
+            "#",
+            "+",
+            "sport/#",
+            "sport/tennis/#",
+            "+/tennis/#",
+            "sport/+/player1",
+            "+/+",
+            "/+",
+            "//#",
+            "a//+/",
+            "$SYS/#",
+            "$share",
+            "$shared/a",
+            " ",
+        ] {
+            check(legal, Ok((None, legal)));
+        }
+        check("", Err(FilterError::Empty));
+        check("sport/tennis#", Err(FilterError::MultiLevelWildcard));
+        check("sport/tennis/#/ranking", Err(FilterError::MultiLevelWildcard));
+        check("#/", Err(FilterError::MultiLevelWildcard));
+        check("##", Err(FilterError::MultiLevelWildcard));
+        check("+#", Err(FilterError::MultiLevelWildcard));
+        check("sport+", Err(FilterError::SingleLevelWildcard));
+        check("a/+b/c", Err(FilterError::SingleLevelWildcard));
+        check("++", Err(FilterError::SingleLevelWildcard));
+        check("a\0b", Err(FilterError::Nul));
+        check(&"a".repeat(65_535), Ok((None, &"a".repeat(65_535))));
+        check(&"a".repeat(65_536), Err(FilterError::TooLong));
+    }
+
+    /// [MQTT-4.8.2-1], [MQTT-4.8.2-2].
+    #[test]
+    fn a_shared_filter_has_a_name_and_a_filter() {
+        check("$share/group/a/b", Ok((Some("group"), "a/b")));
+        check("$share/consumer1//finance", Ok((Some("consumer1"), "/finance")));
+        check("$share/g/#", Ok((Some("g"), "#")));
+        check("$share/g/$share/h/a", Ok((Some("g"), "$share/h/a")));
+        check("$share/", Err(FilterError::ShareName));
+        check("$share/group", Err(FilterError::ShareName));
+        check("$share//a", Err(FilterError::ShareName));
+        check("$share/g+/a", Err(FilterError::ShareName));
+        check("$share/#/a", Err(FilterError::ShareName));
+        check("$share/group/", Err(FilterError::Empty));
+        check("$share/group/a#", Err(FilterError::MultiLevelWildcard));
+        check("$share/group/a+", Err(FilterError::SingleLevelWildcard));
+    }
+
+    /// MQTT 5.0, 4.7.1.2 and 4.7.1.3, [MQTT-4.7.3-4].
+    #[test]
+    fn levels_match_one_by_one() {
+        let check = |filter: &str, topic: &str, want: bool| {
+            assert_eq!(matches(filter, topic), want, "{filter} and {topic}");
+        };
+        check("a/b", "a/b", true);
+        check("a/b", "a/B", false);
+        check("a/b", "a", false);
+        check("a", "a/b", false);
+        check("a", "a/", false);
+        check("sport/tennis/player1/#", "sport/tennis/player1", true);
+        check("sport/tennis/player1/#", "sport/tennis/player1/ranking", true);
+        check("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true);
+        check("sport/#", "sport", true);
+        check("sport/#", "sports", false);
+        check("#", "/", true);
+        check("sport/tennis/+", "sport/tennis/player1", true);
+        check("sport/tennis/+", "sport/tennis/player1/ranking", false);
+        check("sport/+", "sport", false);
+        check("sport/+", "sport/", true);
+        check("+/+", "/finance", true);
+        check("/+", "/finance", true);
+        check("+", "/finance", false);
+        check("+/+/#", "a", false);
+        check("+/+/#", "a/b", true);
+        check("ACCOUNTS", "Accounts", false);
+        check("caf\u{e9}/+", "caf\u{e9}/x", true);
+    }
+
+    /// [MQTT-4.7.2-1].
+    #[test]
+    fn a_leading_wildcard_does_not_match_a_leading_dollar() {
+        for filter in ["#", "+/monitor/Clients", "+/#", "+"] {
+            for topic in ["$SYS/monitor/Clients", "$SYS", "$"] {
+                assert!(!matches(filter, topic), "{filter} and {topic}");
+            }
+        }
+        assert!(matches("$SYS/#", "$SYS/monitor/Clients"));
+        assert!(matches("$SYS/#", "$SYS"));
+        assert!(matches("$SYS/monitor/+", "$SYS/monitor/Clients"));
+        assert!(matches("a/+", "a/$b"));
+    }
+}

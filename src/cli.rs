@@ -1,0 +1,84 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Arguments;
+
+/// An MQTT 3.1, 3.1.1 and 5.0 broker.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the broker until SIGTERM or SIGINT
+    Serve(ServeOptions),
+    /// Say what would run, or what is wrong with the configuration and where
+    Check(CheckOptions),
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the master token and everything else that is kept
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+    /// Listen here instead of where the configuration says; can be repeated
+    ///
+    /// mqtt, mqtts, ws, wss, http or https; port 0 takes a free one
+    #[arg(long, value_name = "URL")]
+    listen: Vec<String>,
+    /// Let clients without valid credentials in, with all rights
+    #[arg(long)]
+    anonymous: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The data directory when none is named.
+const DATA_DIR: &str = "./longshore-data";
+
+impl ServeOptions {
+    /// The part that goes over file and environment.
+    pub(crate) fn arguments(&self) -> Arguments {
+        Arguments {
+            config: self.config.clone(),
+            listen: self.listen.clone(),
+            anonymous: self.anonymous,
+        }
+    }
+}
+
+impl CheckOptions {
+    /// The part that goes over file and environment.
+    pub(crate) fn arguments(&self) -> Arguments {
+        Arguments { config: self.config.clone(), ..Arguments::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

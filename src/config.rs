@@ -1,0 +1,357 @@
+//! What the binary is told: one TOML file, the environment over it, the command line over both.
+//!
+//! Everything wrong is collected and reported at once, each with its place. Nothing here touches
+//! the network, and files other than the configuration itself are only named.
+
+mod key;
+mod listen;
+mod place;
+mod value;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use longshore::Limits;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+pub(crate) use self::key::{LIVE_KEYS, keys};
+pub(crate) use self::listen::{Listen, Scheme};
+pub(crate) use self::place::{Place, Problem, Source};
+use self::value::Value;
+
+/// Every variable of ours begins with this.
+const ENV_PREFIX: &str = "LONGSHORE_";
+/// The variable that is no key of the file: the master token.
+pub(crate) const MASTER_TOKEN_ENV: &str = "LONGSHORE_MASTER_TOKEN";
+
+/// A complete configuration, valid in itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Where clients come in.
+    pub(crate) listen: Vec<Listen>,
+    /// Files of the TLS listeners.
+    pub(crate) tls: TlsFiles,
+    /// Whether clients without valid credentials act as the root account.
+    pub(crate) anonymous: bool,
+    /// The bounds of the broker.
+    pub(crate) limits: Limits,
+    /// Threads that serve clients; 0 leaves the number to the broker.
+    pub(crate) shards: usize,
+    /// What is logged, and in which form.
+    pub(crate) log: LogSettings,
+}
+
+/// The PEM files behind `mqtts`, `wss` and `https`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// Certificate chain, leaf first.
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key of the leaf.
+    pub(crate) key: Option<PathBuf>,
+    /// Certificates that sign those of clients.
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The files there are.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.cert, &self.key, &self.client_ca].into_iter().flatten().map(PathBuf::as_path)
+    }
+}
+
+/// The `[log]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogSettings {
+    /// One line of text or one JSON object an event.
+    pub(crate) format: LogFormat,
+    /// A level, or levels by module: `info,longshore_broker=debug`.
+    pub(crate) level: String,
+}
+
+/// How an event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// `time LEVEL message key=value ...`
+    Compact,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let open = |url: &str| url.parse().expect("the default URLs are valid");
+        Self {
+            listen: vec![open("mqtt://0.0.0.0:1883"), open("http://0.0.0.0:8080")],
+            tls: TlsFiles::default(),
+            anonymous: false,
+            limits: Limits::default(),
+            shards: 0,
+            log: LogSettings { format: LogFormat::Compact, level: "info".to_owned() },
+        }
+    }
+}
+
+/// The command line's part of the configuration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arguments {
+    /// The configuration file.
+    pub(crate) config: Option<PathBuf>,
+    /// `--listen`, in order; any replaces all configured ones.
+    pub(crate) listen: Vec<String>,
+    /// `--anonymous`.
+    pub(crate) anonymous: bool,
+}
+
+impl Config {
+    /// Reads the file, if one is named, and the environment of this process.
+    pub(crate) fn load(arguments: &Arguments) -> Result<Self, Vec<Problem>> {
+        let file = match &arguments.config {
+            Some(path) => Some((path.as_path(), read(path).map_err(|problem| vec![problem])?)),
+            None => None,
+        };
+        let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+            .map(|(name, value)| (name, value.to_string_lossy().into_owned()));
+        Self::parse(file, environment, arguments)
+    }
+
+    /// Reads `file` (its path and text), then lays `environment` and `arguments` over it.
+    pub(crate) fn parse(
+        file: Option<(&Path, &str)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        arguments: &Arguments,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader::default();
+        if let Some((path, text)) = file {
+            reader.file(path, text);
+        }
+        let mut environment: Vec<_> = environment.into_iter().collect();
+        environment.sort();
+        for (name, value) in &environment {
+            reader.variable(name, value);
+        }
+        reader.trust();
+        reader.arguments(arguments);
+        reader.finish()
+    }
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    fs::read_to_string(path).map_err(|error| Problem {
+        place: Place::Source(Source::File(path.to_owned())),
+        what: format!("cannot be read: {error}"),
+    })
+}
+
+/// Gathers a configuration and all that is wrong with it.
+#[derive(Default)]
+struct Reader {
+    config: Config,
+    problems: Vec<Problem>,
+    /// Where `tls.cert` or another file of TLS was given last.
+    tls_place: Option<Place>,
+    /// `LONGSHORE_LISTEN__TRUSTED`, for listeners that name nobody.
+    trusted: Option<(Place, String)>,
+}
+
+impl Reader {
+    fn file(&mut self, path: &Path, text: &str) {
+        let place = |at: usize| Place::at(path, text, at);
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let at = error.span().map_or(0, |span| span.start);
+            self.reject(place(at), error.message().to_owned());
+        }
+        if !errors.is_empty() {
+            // What follows a syntax error would be reported for what it is not.
+            return;
+        }
+        for (section, value) in root.get_ref() {
+            let name = section.get_ref().as_ref();
+            let at = place(section.span().start);
+            match (name, value.get_ref()) {
+                ("listen", DeValue::Array(items)) => self.listeners(path, text, items),
+                ("listen", _) => {
+                    self.reject(at, "listeners are a list: write [[listen]] above each".to_owned());
+                }
+                (_, DeValue::Table(table)) if key::is_section(name) => {
+                    for (key, value) in table {
+                        let full = format!("{name}.{}", key.get_ref());
+                        let at = place(key.span().start);
+                        self.set(&full, &Value::Toml(value.get_ref()), at, path.parent());
+                    }
+                }
+                _ if key::is_section(name) => {
+                    self.reject(at, format!("{name} is a section: write [{name}] above its keys"));
+                }
+                (_, DeValue::Table(_)) => {
+                    let nearest = key::nearest_section(name);
+                    let what = format!("unknown section [{name}]; the nearest is [{nearest}]");
+                    self.reject(at, what);
+                }
+                _ => self.reject(at, unknown(name)),
+            }
+        }
+    }
+
+    fn listeners(&mut self, path: &Path, text: &str, items: &[Spanned<DeValue<'_>>]) {
+        self.config.listen.clear();
+        for item in items {
+            let at = Place::at(path, text, item.span().start);
+            let DeValue::Table(table) = item.get_ref() else {
+                self.reject(at, "a listener is a table: write [[listen]] above it".to_owned());
+                continue;
+            };
+            self.listener(path, text, at, table);
+        }
+    }
+
+    fn listener(&mut self, path: &Path, text: &str, at: Place, table: &DeTable<'_>) {
+        let mut trusted = Vec::new();
+        let mut url = None;
+        for (key, value) in table {
+            let key_at = Place::at(path, text, key.span().start);
+            let value_at = Place::at(path, text, value.span().start);
+            let value = Value::Toml(value.get_ref());
+            match key.get_ref().as_ref() {
+                "url" => url = Some((value_at, value.text())),
+                "trusted" => match value.list() {
+                    Ok(names) => {
+                        trusted.extend(names.into_iter().map(|name| (name, key_at.clone())))
+                    }
+                    Err(what) => self.reject(value_at, format!("listen.trusted {what}")),
+                },
+                other => self.reject(key_at, unknown(&format!("listen.{other}"))),
+            }
+        }
+        let (url_at, url) = match url {
+            Some((at, Ok(url))) => (at, url),
+            Some((at, Err(what))) => return self.reject(at, format!("listen.url {what}")),
+            None => return self.reject(at, "a listener needs its url".to_owned()),
+        };
+        if let Some(mut listen) = self.open(&url, url_at) {
+            for (name, place) in trusted {
+                match name.parse() {
+                    Ok(network) => listen.trusted.push(network),
+                    Err(what) => self.reject(place, format!("listen.trusted {what}")),
+                }
+            }
+            self.config.listen.push(listen);
+        }
+    }
+
+    fn variable(&mut self, name: &str, value: &str) {
+        let place = || Place::Source(Source::Environment(name.to_owned()));
+        if name == MASTER_TOKEN_ENV {
+            return;
+        }
+        match key::of_variable(name) {
+            Some("listen.url") => self.replace_listeners(value.split_whitespace(), &place()),
+            Some("listen.trusted") => self.trusted = Some((place(), value.to_owned())),
+            Some(full) => self.set(full, &Value::Text(value), place(), None),
+            None => {
+                // Names without `__` are not keys and may be anybody's: Kubernetes gives every pod
+                // LONGSHORE_PORT and more beside a service of that name.
+                let (nearest, distance) = key::nearest_variable(name);
+                if name.contains("__") || distance <= 2 {
+                    self.reject(place(), format!("unknown variable; the nearest is {nearest}"));
+                }
+            }
+        }
+    }
+
+    /// Gives `LONGSHORE_LISTEN__TRUSTED` to the listeners that expect a proxy and name none.
+    fn trust(&mut self) {
+        let Some((place, names)) = self.trusted.take() else { return };
+        let mut networks = Vec::new();
+        for name in listen::split_list(&names) {
+            match name.parse() {
+                Ok(network) => networks.push(network),
+                Err(what) => self.reject(place.clone(), what),
+            }
+        }
+        let waiting = |listen: &&mut Listen| listen.proxy && listen.trusted.is_empty();
+        for listen in self.config.listen.iter_mut().filter(waiting) {
+            listen.trusted.clone_from(&networks);
+        }
+    }
+
+    fn arguments(&mut self, arguments: &Arguments) {
+        if !arguments.listen.is_empty() {
+            let place = Place::Source(Source::Argument("--listen"));
+            self.replace_listeners(arguments.listen.iter().map(String::as_str), &place);
+        }
+        self.config.anonymous |= arguments.anonymous;
+    }
+
+    fn replace_listeners<'a>(&mut self, urls: impl Iterator<Item = &'a str>, place: &Place) {
+        self.config.listen.clear();
+        for url in urls {
+            let opened = self.open(url, place.clone());
+            self.config.listen.extend(opened);
+        }
+    }
+
+    fn open(&mut self, url: &str, place: Place) -> Option<Listen> {
+        match url.parse::<Listen>() {
+            Ok(listen) => Some(Listen { place: Some(place), ..listen }),
+            Err(what) => {
+                self.reject(place, what);
+                None
+            }
+        }
+    }
+
+    fn set(&mut self, full: &str, value: &Value<'_>, place: Place, folder: Option<&Path>) {
+        let Some(key) = key::find(full) else {
+            return self.reject(place, unknown(full));
+        };
+        if let Err(what) = (key.set)(&mut self.config, value, folder) {
+            return self.reject(place, format!("{full} {what}"));
+        }
+        if key.section == "tls" {
+            self.tls_place = Some(place);
+        }
+    }
+
+    fn reject(&mut self, place: Place, what: String) {
+        self.problems.push(Problem { place, what });
+    }
+
+    /// Checks what no key alone can show.
+    fn finish(mut self) -> Result<Config, Vec<Problem>> {
+        let tls = &self.config.tls;
+        let complete = tls.cert.is_some() && tls.key.is_some();
+        if !complete && let Some(place) = self.tls_place.take() {
+            let missing = if tls.cert.is_none() { "tls.cert" } else { "tls.key" };
+            let what = format!("TLS needs certificate and key: {missing} is missing");
+            self.problems.push(Problem { place, what });
+        } else if !complete
+            && let Some(listen) = self.config.listen.iter().find(|it| it.scheme.is_secure())
+        {
+            let what = format!("{listen} needs tls.cert and tls.key");
+            self.problems.push(Problem { place: listen.place(), what });
+        }
+        for (at, listen) in self.config.listen.iter().enumerate() {
+            let problem = listen.check(&self.config.listen[..at]);
+            self.problems.extend(problem.map(|what| Problem { place: listen.place(), what }));
+        }
+        if self.config.listen.is_empty() && self.problems.is_empty() {
+            let what = "nothing to listen on: name at least one listener, as in \
+                        --listen mqtt://0.0.0.0:1883"
+                .to_owned();
+            self.problems.push(Problem { place: Place::Everywhere, what });
+        }
+        if self.problems.is_empty() { Ok(self.config) } else { Err(self.problems) }
+    }
+}
+
+fn unknown(full: &str) -> String {
+    format!("unknown key {full}; the nearest is {}", key::nearest(full))
+}
+
+#[cfg(test)]
+mod tests;

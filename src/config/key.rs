@@ -1,0 +1,264 @@
+//! The one table of keys: it drives reading, the names of variables, hints and reloading.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use tracing_subscriber::filter::Targets;
+
+use super::value::Value;
+use super::{Config, ENV_PREFIX, LogFormat, MASTER_TOKEN_ENV};
+
+/// One key of the configuration, `[[listen]]` apart.
+pub(crate) struct Key {
+    /// Its section.
+    pub(crate) section: &'static str,
+    /// Its name there.
+    pub(crate) name: &'static str,
+    /// Takes a value over; paths of a file are relative to the folder of that file.
+    pub(super) set: fn(&mut Config, &Value<'_>, Option<&Path>) -> Result<(), String>,
+    /// The value in force as TOML; empty when there is none.
+    pub(crate) show: fn(&Config) -> String,
+}
+
+/// Keys that a running broker takes over.
+pub(crate) const LIVE_KEYS: [&str; 4] = ["tls.cert", "tls.key", "tls.client_ca", "log.level"];
+
+/// Keys of a listener; `[[listen]]` is read apart, its names are known here.
+const LISTEN_KEYS: [&str; 2] = ["listen.url", "listen.trusted"];
+
+macro_rules! path {
+    ($name:ident) => {
+        Key {
+            section: "tls",
+            name: stringify!($name),
+            set: |config, value, folder| {
+                config.tls.$name = Some(relative_to(folder, value.text()?));
+                Ok(())
+            },
+            show: |config| {
+                let path = config.tls.$name.as_ref();
+                path.map_or_else(String::new, |path| format!("{:?}", path.display().to_string()))
+            },
+        }
+    };
+}
+
+/// One limit under the name it has in the broker; the type is that of its field.
+macro_rules! limit {
+    ($name:ident: $range:expr) => {
+        Key {
+            section: "limits",
+            name: stringify!($name),
+            set: |config, value, _| {
+                config.limits.$name = value.number(&$range)?;
+                Ok(())
+            },
+            show: |config| config.limits.$name.to_string(),
+        }
+    };
+}
+
+/// What a count or size may be where the broker sets no bound: up to what TOML can write.
+const SOME: RangeInclusive<usize> = 1..=i64::MAX as usize;
+const ANY: RangeInclusive<usize> = 0..=i64::MAX as usize;
+const SECONDS: RangeInclusive<u64> = 1..=i64::MAX as u64;
+/// The largest packet that MQTT can frame, its fixed header of 5 bytes included.
+const PACKET_BYTES_MAX: usize = 268_435_460;
+
+static KEYS: &[Key] = &[
+    path!(cert),
+    path!(key),
+    path!(client_ca),
+    Key {
+        section: "auth",
+        name: "anonymous",
+        set: |config, value, _| {
+            config.anonymous = value.boolean()?;
+            Ok(())
+        },
+        show: |config| config.anonymous.to_string(),
+    },
+    limit!(connections: SOME),
+    limit!(connections_per_address: SOME),
+    limit!(handshakes: SOME),
+    limit!(connect_timeout_secs: SECONDS),
+    limit!(connect_bytes: 64..=PACKET_BYTES_MAX),
+    limit!(packet_bytes: 64..=PACKET_BYTES_MAX),
+    limit!(packet_secs: SECONDS),
+    limit!(input_bytes: SOME),
+    limit!(output_bytes: SOME),
+    limit!(output_stall_secs: SECONDS),
+    limit!(topic_levels: 1..=65_535),
+    limit!(topic_bytes: 1..=65_535),
+    limit!(topic_aliases: 0..=u16::MAX),
+    limit!(topic_aliases_out: 0..=u16::MAX),
+    limit!(subscriptions: SOME),
+    limit!(user_properties: ANY),
+    limit!(receive_maximum: 1..=u16::MAX),
+    limit!(inflight: 1..=u16::MAX),
+    limit!(queue_messages: ANY),
+    limit!(queue_bytes: ANY),
+    limit!(queue_bytes_total: ANY),
+    limit!(sessions: SOME),
+    limit!(session_expiry_secs: 0..=u32::MAX),
+    limit!(keep_alive_secs: 0..=u16::MAX),
+    limit!(retained_messages: ANY),
+    limit!(retained_bytes: ANY),
+    limit!(route_cache_bytes: SOME),
+    Key {
+        section: "threads",
+        name: "shards",
+        set: |config, value, _| {
+            config.shards = value.number(&(0..=1_024))?;
+            Ok(())
+        },
+        show: |config| config.shards.to_string(),
+    },
+    Key {
+        section: "log",
+        name: "format",
+        set: |config, value, _| {
+            config.log.format = match value.text()?.as_str() {
+                "compact" => LogFormat::Compact,
+                "json" => LogFormat::Json,
+                other => return Err(format!("is \"compact\" or \"json\", not {other:?}")),
+            };
+            Ok(())
+        },
+        show: |config| match config.log.format {
+            LogFormat::Compact => "\"compact\"".to_owned(),
+            LogFormat::Json => "\"json\"".to_owned(),
+        },
+    },
+    Key {
+        section: "log",
+        name: "level",
+        set: |config, value, _| {
+            let level = value.text()?;
+            level.parse::<Targets>().map_err(|_| {
+                format!(
+                    "is error, warn, info, debug, trace or off, or such by module, not {level:?}"
+                )
+            })?;
+            config.log.level = level;
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.log.level),
+    },
+];
+
+/// Every known name with its section, and the variable that sets it.
+static NAMES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+    let keys = KEYS.iter().map(Key::full);
+    LISTEN_KEYS
+        .iter()
+        .map(|full| (*full).to_owned())
+        .chain(keys)
+        .map(|full| {
+            let variable = format!("{ENV_PREFIX}{}", full.replace('.', "__").to_uppercase());
+            (full, variable)
+        })
+        .collect()
+});
+
+impl Key {
+    /// Section and name.
+    pub(crate) fn full(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+}
+
+/// Every key but those of a listener.
+pub(crate) fn keys() -> &'static [Key] {
+    KEYS
+}
+
+pub(super) fn find(full: &str) -> Option<&'static Key> {
+    let (section, name) = full.split_once('.')?;
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+pub(super) fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.section == name)
+}
+
+/// The key that a variable sets.
+pub(super) fn of_variable(name: &str) -> Option<&'static str> {
+    NAMES.iter().find(|(_, variable)| variable == name).map(|(full, _)| full.as_str())
+}
+
+/// The known key nearest to an unknown one, the right name in a wrong section included.
+pub(super) fn nearest(full: &str) -> &'static str {
+    let name = |full: &str| full.rsplit('.').next().map_or_else(String::new, str::to_owned);
+    let (wanted, unknown) = (name(full), full);
+    let distance = |known: &str| {
+        let by_name = 1 + strsim::osa_distance(&wanted, &name(known));
+        by_name.min(strsim::osa_distance(unknown, known))
+    };
+    let known = NAMES.iter().map(|(full, _)| full.as_str());
+    known.min_by_key(|known| distance(known)).expect("the table has keys")
+}
+
+pub(super) fn nearest_section(name: &str) -> &'static str {
+    let sections = KEYS.iter().map(|key| key.section).chain(["listen"]);
+    sections
+        .min_by_key(|section| strsim::osa_distance(name, section))
+        .expect("the table has sections")
+}
+
+/// The known variable nearest to an unknown one, and how many edits away it is.
+pub(super) fn nearest_variable(name: &str) -> (&'static str, usize) {
+    NAMES
+        .iter()
+        .map(|(_, variable)| variable.as_str())
+        .chain([MASTER_TOKEN_ENV])
+        .map(|known| (known, strsim::osa_distance(name, known)))
+        .min_by_key(|(_, distance)| *distance)
+        .expect("the table has keys")
+}
+
+fn relative_to(folder: Option<&Path>, path: String) -> PathBuf {
+    folder.unwrap_or(Path::new("")).join(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The broker's limits are matched by hand; this is what keeps the two from drifting.
+    #[test]
+    fn every_limit_of_the_broker_is_a_key_in_its_order() {
+        let shown = format!("{:#?}", Config::default().limits);
+        let fields: Vec<&str> = shown
+            .lines()
+            .filter_map(|line| line.strip_prefix("    ")?.split_once(": "))
+            .map(|(field, _)| field)
+            .collect();
+        let limits = KEYS.iter().filter(|key| key.section == "limits");
+        assert_eq!(limits.map(|key| key.name).collect::<Vec<_>>(), fields);
+    }
+
+    #[test]
+    fn the_nearest_key_is_the_one_meant() {
+        let rows = [
+            ("limits.packet_byte", "limits.packet_bytes"),
+            ("limits.conections", "limits.connections"),
+            ("anonymous", "auth.anonymous"),
+            ("limits.anonymous", "auth.anonymous"),
+            ("listen.urls", "listen.url"),
+            ("tls.certificate", "tls.cert"),
+            ("log.fromat", "log.format"),
+        ];
+        for (unknown, want) in rows {
+            assert_eq!(nearest(unknown), want, "{unknown}");
+        }
+        assert_eq!(nearest_section("limit"), "limits");
+        assert_eq!(nearest_section("lisen"), "listen");
+    }
+
+    #[test]
+    fn live_keys_are_keys() {
+        assert!(LIVE_KEYS.iter().all(|full| find(full).is_some()));
+    }
+}

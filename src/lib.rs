@@ -1,0 +1,7 @@
+//! Longshore, an MQTT 3.1, 3.1.1 and 5.0 broker, as a library.
+//!
+//! This crate is the front door; the work is done in `longshore-broker`, whose public items are
+//! all here.
+
+pub use longshore_acl as acl;
+pub use longshore_broker::*;

@@ -1,0 +1,36 @@
+//! The `longshore` binary: command line, configuration, log and signals around the broker.
+
+mod check;
+mod cli;
+mod config;
+mod data_dir;
+mod log;
+mod reload;
+mod serve;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::cli::{Cli, Command};
+use self::config::Problem;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(options) => serve::serve(&options),
+        Command::Check(options) => check::check(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("error: {problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command ends with: nothing to say, or all that kept it from its work.
+type Outcome = Result<(), Vec<Problem>>;
