@@ -14,7 +14,7 @@ pub(crate) fn check(options: &CheckOptions) -> Outcome {
     let mut problems = Vec::new();
     problems.extend(start::load_tls(&config.tls).err());
     for listen in &config.listen {
-        let resolved = listen.resolve().err();
+        let resolved = listen.listen.resolve().err();
         problems.extend(resolved.map(|error| start::unresolved(listen, &error)));
     }
     let token = std::env::var(MASTER_TOKEN_ENV).ok();
@@ -31,7 +31,7 @@ pub(crate) fn check(options: &CheckOptions) -> Outcome {
 
 fn report(config: &Config, token_in_environment: bool) -> String {
     let mut lines: Vec<String> =
-        config.listen.iter().map(|listen| format!("listen  {listen}")).collect();
+        config.listen.iter().map(|it| format!("listen  {}", it.listen)).collect();
     lines.extend(config.tls.paths().map(|path| format!("tls     {}", path.display())));
     lines.push(format!(
         "token   {}",

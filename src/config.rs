@@ -4,19 +4,17 @@
 //! the network, and files other than the configuration itself are only named.
 
 mod key;
-mod listen;
 mod place;
 mod value;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use longshore::Limits;
+use longshore::{InvalidListen, Limits, Listen};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::key::{LIVE_KEYS, keys};
-pub(crate) use self::listen::{Listen, Scheme};
 pub(crate) use self::place::{Place, Problem, Source};
 use self::value::Value;
 
@@ -29,7 +27,7 @@ pub(crate) const MASTER_TOKEN_ENV: &str = "LONGSHORE_MASTER_TOKEN";
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// Where clients come in.
-    pub(crate) listen: Vec<Listen>,
+    pub(crate) listen: Vec<Listener>,
     /// Files of the TLS listeners.
     pub(crate) tls: TlsFiles,
     /// Whether clients without valid credentials act as the root account.
@@ -40,6 +38,36 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     /// What is logged, and in which form.
     pub(crate) log: LogSettings,
+}
+
+/// A listener and where it is named.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    /// What is listened on.
+    pub(crate) listen: Listen,
+    /// Where that was said.
+    pub(crate) place: Place,
+}
+
+impl Listener {
+    /// What is wrong with it beside the `earlier` ones.
+    fn check(&self, earlier: &[Self]) -> Option<String> {
+        let listen = &self.listen;
+        if listen.proxy && listen.trusted.is_empty() {
+            return Some(format!(
+                "{listen} believes no proxy: name yours, as in trusted = [\"10.0.0.0/8\"]"
+            ));
+        }
+        if !listen.proxy && !listen.trusted.is_empty() {
+            let remedy = "add ?proxy=v2 to the url";
+            return Some(format!("{listen} trusts a proxy but expects none: {remedy}"));
+        }
+        let socket = |it: &Listen| (it.host.clone(), it.port);
+        let twin =
+            earlier.iter().find(|it| listen.port != 0 && socket(&it.listen) == socket(listen));
+        let twin = &twin?.listen;
+        Some(format!("{listen} takes the port of {twin}: give one of them another"))
+    }
 }
 
 /// The PEM files behind `mqtts`, `wss` and `https`.
@@ -80,7 +108,10 @@ pub(crate) enum LogFormat {
 
 impl Default for Config {
     fn default() -> Self {
-        let open = |url: &str| url.parse().expect("the default URLs are valid");
+        let open = |url: &str| Listener {
+            listen: url.parse().expect("the default URLs are valid"),
+            place: Place::Everywhere,
+        };
         Self {
             listen: vec![open("mqtt://0.0.0.0:1883"), open("http://0.0.0.0:8080")],
             tls: TlsFiles::default(),
@@ -232,14 +263,14 @@ impl Reader {
             Some((at, Err(what))) => return self.reject(at, format!("listen.url {what}")),
             None => return self.reject(at, "a listener needs its url".to_owned()),
         };
-        if let Some(mut listen) = self.open(&url, url_at) {
+        if let Some(mut listener) = self.open(&url, url_at) {
             for (name, place) in trusted {
                 match name.parse() {
-                    Ok(network) => listen.trusted.push(network),
+                    Ok(network) => listener.listen.trusted.push(network),
                     Err(what) => self.reject(place, format!("listen.trusted {what}")),
                 }
             }
-            self.config.listen.push(listen);
+            self.config.listen.push(listener);
         }
     }
 
@@ -267,15 +298,16 @@ impl Reader {
     fn trust(&mut self) {
         let Some((place, names)) = self.trusted.take() else { return };
         let mut networks = Vec::new();
-        for name in listen::split_list(&names) {
+        for name in value::split_list(&names) {
             match name.parse() {
                 Ok(network) => networks.push(network),
-                Err(what) => self.reject(place.clone(), what),
+                Err(error) => self.reject(place.clone(), InvalidListen::to_string(&error)),
             }
         }
-        let waiting = |listen: &&mut Listen| listen.proxy && listen.trusted.is_empty();
-        for listen in self.config.listen.iter_mut().filter(waiting) {
-            listen.trusted.clone_from(&networks);
+        for Listener { listen, .. } in &mut self.config.listen {
+            if listen.proxy && listen.trusted.is_empty() {
+                listen.trusted.clone_from(&networks);
+            }
         }
     }
 
@@ -295,11 +327,11 @@ impl Reader {
         }
     }
 
-    fn open(&mut self, url: &str, place: Place) -> Option<Listen> {
-        match url.parse::<Listen>() {
-            Ok(listen) => Some(Listen { place: Some(place), ..listen }),
-            Err(what) => {
-                self.reject(place, what);
+    fn open(&mut self, url: &str, place: Place) -> Option<Listener> {
+        match url.parse() {
+            Ok(listen) => Some(Listener { listen, place }),
+            Err(error) => {
+                self.reject(place, InvalidListen::to_string(&error));
                 None
             }
         }
@@ -330,14 +362,14 @@ impl Reader {
             let what = format!("TLS needs certificate and key: {missing} is missing");
             self.problems.push(Problem { place, what });
         } else if !complete
-            && let Some(listen) = self.config.listen.iter().find(|it| it.scheme.is_secure())
+            && let Some(listen) = self.config.listen.iter().find(|it| it.listen.scheme.is_secure())
         {
-            let what = format!("{listen} needs tls.cert and tls.key");
-            self.problems.push(Problem { place: listen.place(), what });
+            let what = format!("{} needs tls.cert and tls.key", listen.listen);
+            self.problems.push(Problem { place: listen.place.clone(), what });
         }
         for (at, listen) in self.config.listen.iter().enumerate() {
             let problem = listen.check(&self.config.listen[..at]);
-            self.problems.extend(problem.map(|what| Problem { place: listen.place(), what }));
+            self.problems.extend(problem.map(|what| Problem { place: listen.place.clone(), what }));
         }
         if self.config.listen.is_empty() && self.problems.is_empty() {
             let what = "nothing to listen on: name at least one listener, as in \

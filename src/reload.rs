@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Arguments, Config, LIVE_KEYS, Listen, Problem, keys};
+use longshore::Listen;
+
+use crate::config::{Arguments, Config, LIVE_KEYS, Problem, keys};
 
 /// What of a changed configuration a running broker cannot take over, each with its reason.
 pub(crate) fn frozen(old: &Config, new: &Config) -> Vec<String> {
@@ -32,9 +34,8 @@ fn reason(section: &str) -> &'static str {
     }
 }
 
-fn listeners(config: &Config) -> Vec<String> {
-    let shown = |listen: &Listen| format!("{listen} {:?}", listen.trusted);
-    config.listen.iter().map(shown).collect()
+fn listeners(config: &Config) -> Vec<&Listen> {
+    config.listen.iter().map(|it| &it.listen).collect()
 }
 
 /// Why a configuration was not taken over.

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use longshore::Scheme;
 use longshore::acl::{Anonymous, Authenticate, MasterOnly};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -14,9 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::Outcome;
 use crate::cli::ServeOptions;
-use crate::config::{
-    Arguments, Config, LogFormat, MASTER_TOKEN_ENV, Place, Problem, Scheme, Source,
-};
+use crate::config::{Arguments, Config, LogFormat, MASTER_TOKEN_ENV, Place, Problem, Source};
 use crate::data_dir::{DataDir, Master};
 use crate::log::Log;
 use crate::reload::{Refused, Watch, reread};
@@ -24,6 +23,9 @@ use crate::start::{self, Running};
 
 /// How often files are looked at for a change; one takes effect within twice this.
 const WATCH_SPAN: Duration = Duration::from_secs(1);
+
+/// Longest wait for the broker to stop, within the 5 seconds that a stop may take in all.
+const STOP_MAX: Duration = Duration::from_millis(4_500);
 
 /// What wakes the main thread.
 enum Event {
@@ -120,23 +122,36 @@ impl Service<'_> {
     fn run(mut self, happened: &Receiver<Event>) -> Outcome {
         loop {
             match happened.recv_timeout(WATCH_SPAN) {
-                Ok(Event::Stop) => {
-                    info!("stopping");
-                    tell_systemd(&[NotifyState::Stopping]);
-                    self.broker.stop();
-                    info!("stopped");
-                    return Ok(());
-                }
+                Ok(Event::Stop) => return self.stop(happened),
                 Ok(Event::Reload) => self.reload(),
-                Ok(Event::Ended(Ok(()))) => return Ok(()),
-                Ok(Event::Ended(Err(what))) => {
-                    return Err(everywhere(format!("the broker has failed: {what}")));
-                }
+                Ok(Event::Ended(end)) => return end.map_err(everywhere),
                 Err(RecvTimeoutError::Timeout) if self.settings.watch.has_changed() => {
                     self.reload()
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    /// Lets the broker stop in good order, but not for ever.
+    fn stop(self, happened: &Receiver<Event>) -> Outcome {
+        info!("stopping");
+        tell_systemd(&[NotifyState::Stopping]);
+        self.broker.shutdown();
+        let deadline = Instant::now() + STOP_MAX;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match happened.recv_timeout(left) {
+                Ok(Event::Ended(end)) => {
+                    info!("stopped");
+                    return end.map_err(everywhere);
+                }
+                Ok(Event::Stop | Event::Reload) => {}
+                Err(_) => {
+                    warn!("stopped without waiting any longer");
+                    return Ok(());
+                }
             }
         }
     }
@@ -164,10 +179,10 @@ impl Service<'_> {
             }
         }
         match start::load_tls(&self.settings.config.tls) {
-            Ok(Some(tls)) => match self.broker.replace_tls(tls) {
-                Ok(()) => info!("certificates reloaded"),
-                Err(what) => warn!("certificates refused, the old ones stay: {what}"),
-            },
+            Ok(Some(tls)) => {
+                self.broker.replace_tls(tls);
+                info!("certificates reloaded");
+            }
             Ok(None) => {}
             Err(problem) => warn!("certificates refused, the old ones stay: {problem}"),
         }

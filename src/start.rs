@@ -2,21 +2,14 @@
 //! errors in words that say what to do.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use longshore::acl::Authenticate;
+use longshore::{Broker, Listen, Scheme, StartError, Tls};
 
-use crate::config::{Config, Listen, Place, Problem, Scheme, Source, TlsFiles};
-
-/// Certificates and key as the broker takes them: PEM.
-#[derive(Debug, Clone)]
-pub(crate) struct Tls {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
-}
+use crate::config::{Config, Listener, Place, Problem, Source, TlsFiles};
 
 /// Reads the files of TLS; `None` when there are none.
 pub(crate) fn load_tls(files: &TlsFiles) -> Result<Option<Tls>, Problem> {
@@ -24,7 +17,11 @@ pub(crate) fn load_tls(files: &TlsFiles) -> Result<Option<Tls>, Problem> {
         return Ok(None);
     };
     let client_ca = files.client_ca.as_deref().map(read).transpose()?;
-    Ok(Some(Tls { cert: read(cert)?, key: read(key)?, client_ca }))
+    let tls = Tls::from_pem(&read(cert)?, &read(key)?, client_ca.as_deref());
+    tls.map(Some).map_err(|error| {
+        let what = format!("{error} (tls.cert, tls.key and tls.client_ca name the files)");
+        Problem { place: Place::Source(Source::File(cert.clone())), what }
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {
@@ -42,8 +39,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 /// A broker that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    listeners: Vec<(Scheme, TcpListener)>,
-    stopped: (Mutex<bool>, Condvar),
+    broker: Broker,
 }
 
 /// Starts the broker on all listeners of `config`.
@@ -52,55 +48,63 @@ pub(crate) fn start(
     tls: Option<Tls>,
     gate: Arc<dyn Authenticate>,
 ) -> Result<Running, Problem> {
-    let mut listeners = Vec::new();
-    for listen in &config.listen {
-        for address in listen.resolve().map_err(|error| unresolved(listen, &error))? {
-            let socket = TcpListener::bind(address).map_err(|error| not_opened(listen, &error))?;
-            listeners.push((listen.scheme, socket));
-        }
+    let mut builder = Broker::builder().limits(config.limits.clone()).auth(gate);
+    for listener in &config.listen {
+        builder = builder.listen_on(listener.listen.clone());
     }
-    // Until the broker takes sockets, certificates and gate over, they are only held.
-    let _ = (tls.map(|tls| (tls.cert, tls.key, tls.client_ca)), gate);
-    Ok(Running { listeners, stopped: Default::default() })
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
+    let broker = builder.start().map_err(|error| match error {
+        StartError::Bind { listen, error } => {
+            match config.listen.iter().find(|listener| listener.listen == listen) {
+                Some(listener) => not_opened(listener, &error),
+                None => everywhere(format!("{listen} cannot be listened on: {error}")),
+            }
+        }
+        error => everywhere(error.to_string()),
+    })?;
+    Ok(Running { broker })
 }
 
 impl Running {
     /// Where it listens, in the order of the configuration.
     pub(crate) fn addresses(&self) -> Vec<(Scheme, SocketAddr)> {
-        let bound = |(scheme, socket): &(Scheme, TcpListener)| {
-            socket.local_addr().map(|address| (*scheme, address)).ok()
-        };
-        self.listeners.iter().filter_map(bound).collect()
+        let bound = |(listen, address): &(Listen, SocketAddr)| (listen.scheme, *address);
+        self.broker.addresses().iter().map(bound).collect()
     }
 
     /// Gives new connections new certificates.
-    pub(crate) fn replace_tls(&self, tls: Tls) -> Result<(), String> {
-        let _ = tls;
-        Ok(())
+    pub(crate) fn replace_tls(&self, tls: Tls) {
+        self.broker.replace_tls(tls);
     }
 
-    /// Stops accepting, says good-bye to clients, and waits until all is done.
-    pub(crate) fn stop(&self) {
-        *self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stopped.1.notify_all();
+    /// Begins to stop: nobody new comes in, clients are told. [`Running::wait`] tells when it is
+    /// done.
+    pub(crate) fn shutdown(&self) {
+        self.broker.shutdown();
     }
 
     /// Waits until it has stopped, and says why where it was not told to.
     pub(crate) fn wait(&self) -> Result<(), String> {
-        let stopped = self.stopped.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.stopped.1.wait_while(stopped, |stopped| !*stopped));
-        Ok(())
+        self.broker.wait().map_err(|error| error.to_string())
     }
 }
 
+fn everywhere(what: String) -> Problem {
+    Problem { place: Place::Everywhere, what }
+}
+
 /// What to do about a listener whose host has no address.
-pub(crate) fn unresolved(listen: &Listen, error: &io::Error) -> Problem {
+pub(crate) fn unresolved(listener: &Listener, error: &io::Error) -> Problem {
+    let listen = &listener.listen;
     let what = format!("{listen} cannot be listened on: {} has no address: {error}", listen.host);
-    Problem { place: listen.place(), what }
+    Problem { place: listener.place.clone(), what }
 }
 
 /// What to do about a listener that could not be opened.
-fn not_opened(listen: &Listen, error: &io::Error) -> Problem {
+fn not_opened(listener: &Listener, error: &io::Error) -> Problem {
+    let listen = &listener.listen;
     let port = listen.port;
     let hint = match error.kind() {
         ErrorKind::AddrInUse => format!(
@@ -119,7 +123,7 @@ fn not_opened(listen: &Listen, error: &io::Error) -> Problem {
         _ => String::new(),
     };
     let what = format!("{listen} cannot be listened on: {error}{hint}");
-    Problem { place: listen.place(), what }
+    Problem { place: listener.place.clone(), what }
 }
 
 #[cfg(test)]
@@ -128,14 +132,15 @@ mod tests {
 
     #[test]
     fn a_listener_that_cannot_be_opened_says_what_to_do() {
-        let listen: Listen = "mqtt://10.1.2.3:80".parse().unwrap();
+        let listen = "mqtt://10.1.2.3:80".parse().unwrap();
+        let listener = Listener { listen, place: Place::Everywhere };
         let rows = [
             (ErrorKind::AddrInUse, "ss -ltnp 'sport = :80'"),
             (ErrorKind::PermissionDenied, "ports below 1024 are for root"),
             (ErrorKind::AddrNotAvailable, "10.1.2.3 is no address of this machine"),
         ];
         for (kind, want) in rows {
-            let problem = not_opened(&listen, &kind.into()).to_string();
+            let problem = not_opened(&listener, &kind.into()).to_string();
             assert!(problem.starts_with("mqtt://10.1.2.3:80 cannot be listened on: "), "{problem}");
             assert!(problem.contains(want), "{problem}");
         }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use arc_swap::ArcSwapOption;
 use longshore_acl::{Authenticate, MasterOnly, MasterToken};
 use tokio::sync::watch;
 
@@ -13,6 +14,7 @@ use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::net::driver::{Driver, Writer};
 use crate::net::listen::{InvalidListen, Listen};
+use crate::net::tls::Tls;
 use crate::shard::{Config, Shard};
 use crate::stats::Stats;
 
@@ -26,7 +28,8 @@ const STOP_SECS: u64 = 4;
 pub struct Builder {
     limits: Limits,
     auth: Option<Arc<dyn Authenticate>>,
-    listen: Vec<String>,
+    tls: Option<Tls>,
+    listen: Vec<Result<Listen, InvalidListen>>,
 }
 
 /// A running broker. Dropping it stops it.
@@ -34,6 +37,7 @@ pub struct Builder {
 pub struct Broker {
     addresses: Vec<(Listen, SocketAddr)>,
     stats: Arc<Stats>,
+    tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -46,11 +50,13 @@ pub enum StartError {
     Listen(InvalidListen),
     /// A listener could not be opened.
     Bind {
-        /// Its URL.
-        url: String,
+        /// Which.
+        listen: Listen,
         /// What the system said.
         error: io::Error,
     },
+    /// A listener speaks TLS, and there are no certificates.
+    NoTls(Listen),
     /// The system gave no thread, no event queue or no randomness.
     System(io::Error),
 }
@@ -59,7 +65,8 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
-            Self::Bind { url, error } => write!(f, "{url} cannot be listened on: {error}"),
+            Self::Bind { listen, error } => write!(f, "{listen} cannot be listened on: {error}"),
+            Self::NoTls(listen) => write!(f, "{listen} needs certificate and key"),
             Self::System(error) => write!(f, "the system gave too little to start: {error}"),
         }
     }
@@ -100,10 +107,24 @@ impl Builder {
         self
     }
 
+    /// Certificates and key of the listeners that speak TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Adds a listener, for example `mqtt://127.0.0.1:1883`; port 0 takes a free one.
     #[must_use]
-    pub fn listen(mut self, url: impl Into<String>) -> Self {
-        self.listen.push(url.into());
+    pub fn listen(mut self, url: impl AsRef<str>) -> Self {
+        self.listen.push(url.as_ref().parse());
+        self
+    }
+
+    /// Adds a listener.
+    #[must_use]
+    pub fn listen_on(mut self, listen: Listen) -> Self {
+        self.listen.push(Ok(listen));
         self
     }
 
@@ -114,12 +135,17 @@ impl Builder {
     pub fn start(self) -> Result<Broker, StartError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for url in &self.listen {
-            let listen: Listen = url.parse().map_err(StartError::Listen)?;
-            let bind = |error| StartError::Bind { url: url.clone(), error };
-            let listener = open(&listen).map_err(bind)?;
-            addresses.push((listen, listener.local_addr().map_err(bind)?));
-            listeners.push(listener);
+        for listen in self.listen {
+            let listen = listen.map_err(StartError::Listen)?;
+            if listen.scheme.is_secure() && self.tls.is_none() {
+                return Err(StartError::NoTls(listen));
+            }
+            for address in listen.resolve().map_err(|error| bind_error(&listen, error))? {
+                let listener = bind(address).map_err(|error| bind_error(&listen, error))?;
+                let bound = listener.local_addr().map_err(|error| bind_error(&listen, error))?;
+                addresses.push((listen.clone(), bound));
+                listeners.push(listener);
+            }
         }
         let auth = match self.auth {
             Some(auth) => auth,
@@ -139,7 +165,8 @@ impl Builder {
             .name("longshore-0".into())
             .spawn(move || run(&runtime, config, listeners, stopped))
             .map_err(StartError::System)?;
-        Ok(Broker { addresses, stats, stop, thread: Mutex::new(Some(thread)) })
+        let tls = Arc::new(ArcSwapOption::from_pointee(self.tls));
+        Ok(Broker { addresses, stats, tls, stop, thread: Mutex::new(Some(thread)) })
     }
 }
 
@@ -147,10 +174,11 @@ impl Broker {
     /// A broker without listeners, to be told how to be.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { limits: Limits::default(), auth: None, listen: Vec::new() }
+        Builder { limits: Limits::default(), auth: None, tls: None, listen: Vec::new() }
     }
 
-    /// Where the broker listens, in the order of [`Builder::listen`].
+    /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once
+    /// for each of its addresses.
     #[must_use]
     pub fn addresses(&self) -> &[(Listen, SocketAddr)] {
         &self.addresses
@@ -160,6 +188,11 @@ impl Broker {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Gives new connections new certificates. Those that are open stay as they are.
+    pub fn replace_tls(&self, tls: Tls) {
+        self.tls.store(Some(Arc::new(tls)));
     }
 
     /// Begins to stop: no more connections, MQTT 5 clients are told, no wills are sent. Returns at
@@ -222,16 +255,8 @@ fn run(
     });
 }
 
-fn open(listen: &Listen) -> io::Result<TcpListener> {
-    use std::net::ToSocketAddrs;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (listen.host.as_str(), listen.port).to_socket_addrs()? {
-        match bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+fn bind_error(listen: &Listen, error: io::Error) -> StartError {
+    StartError::Bind { listen: listen.clone(), error }
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

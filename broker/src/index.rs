@@ -257,7 +257,7 @@ impl Index {
     }
 
     /// Nodes in use, the measure of the trie's memory.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn nodes(&self) -> usize {
         self.nodes.len() - self.free.len()
     }

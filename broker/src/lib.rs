@@ -31,6 +31,7 @@ mod timers;
 pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};
 pub use limits::Limits;
-pub use net::listen::{InvalidListen, Listen, Scheme};
+pub use net::listen::{InvalidListen, Listen, Network, Scheme};
+pub use net::tls::{InvalidTls, Tls};
 pub use output::Output;
 pub use shard::Shard;

@@ -62,12 +62,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) shared: Option<&'a Bytes>,
 }
 
-impl Parts<'_> {
-    pub(crate) fn len(&self) -> usize {
-        self.topic.len() + self.properties.len() + self.payload.len()
-    }
-}
-
 /// Seconds left of a message's life, rounded up so that a living message never says 0.
 pub(crate) fn seconds_left(expires: Wall, now: Wall) -> u32 {
     u32::try_from(expires.0.saturating_sub(now.0).div_ceil(1_000_000)).unwrap_or(u32::MAX)

@@ -2,4 +2,5 @@
 
 pub(crate) mod driver;
 pub(crate) mod listen;
+pub(crate) mod tls;
 pub(crate) mod transport;

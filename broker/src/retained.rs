@@ -285,7 +285,7 @@ mod tests {
         for filter in filters {
             let mut want: Vec<String> = topics
                 .iter()
-                .filter(|topic| longshore_codec::filter::matches(filter, topic))
+                .filter(|topic| filter::matches(filter, topic))
                 .cloned()
                 .collect();
             want.sort();

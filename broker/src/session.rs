@@ -19,14 +19,14 @@ mod outbound;
 pub(crate) use outbound::{Outbound, Pending, Settled, Step};
 
 /// Names a session for as long as it lives.
-pub type SessionId = Key<Session>;
+pub(crate) type SessionId = Key<Session>;
 
 /// A session that outlives its connection for ever.
 pub(crate) const NEVER: u32 = u32::MAX;
 
 /// One session.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     pub(crate) client_id: Rc<str>,
     pub(crate) principal: Principal,
     pub(crate) connection: Option<ConnectionId>,

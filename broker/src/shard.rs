@@ -18,10 +18,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use longshore_acl::Authenticate;
-use longshore_codec::{Error, Frame, Packet, PacketType, ReasonCode, Version, decode, frame};
+use longshore_codec::{Error, Packet, ReasonCode, Version};
 use tracing::{info, warn};
 
 use crate::cache::RouteCache;
@@ -44,6 +43,7 @@ mod connect;
 mod deliver;
 mod end;
 mod publish;
+mod receive;
 mod subscribe;
 mod time;
 
@@ -247,168 +247,6 @@ impl Shard {
         self.settle(now);
     }
 
-    fn receive_packets(
-        &mut self,
-        id: ConnectionId,
-        mut bytes: &[u8],
-        now: Now,
-    ) -> Result<(), Fault> {
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        connection.received = now.mono;
-        self.stats.received_bytes_total.add(bytes.len() as u64);
-        if !connection.partial.is_empty() {
-            match self.complete(id, bytes)? {
-                Some((packet, rest)) => {
-                    bytes = rest;
-                    // The frame was whole, or `complete` would have asked for more.
-                    let whole = frame(&packet, usize::MAX)?;
-                    if let Some(whole) = whole {
-                        self.handle(id, whole, &packet, Some(&packet), now)?;
-                    }
-                }
-                None => return Ok(()),
-            }
-        }
-        loop {
-            let Some(connection) = self.connections.get(id) else { return Ok(()) };
-            if connection.stage == Stage::Closing {
-                return Ok(());
-            }
-            let limit = self.packet_limit(connection);
-            match frame(bytes, limit)? {
-                Some(whole) if whole.total() <= bytes.len() => {
-                    let (packet, rest) = bytes.split_at(whole.total());
-                    bytes = rest;
-                    self.handle(id, whole, packet, None, now)?;
-                }
-                found => {
-                    check_first(connection.stage, bytes)?;
-                    debug_assert!(found.is_none_or(|whole| whole.total() > bytes.len()));
-                    return self.keep(id, bytes, now);
-                }
-            }
-        }
-    }
-
-    fn packet_limit(&self, connection: &Connection) -> usize {
-        match connection.stage {
-            Stage::Connecting => self.limits.connect_bytes,
-            _ => self.limits.packet_bytes,
-        }
-    }
-
-    /// Adds to the unfinished packet no more than it lacks. Once it is whole: the packet, and the
-    /// bytes after it.
-    fn complete<'a>(
-        &mut self,
-        id: ConnectionId,
-        mut bytes: &'a [u8],
-    ) -> Result<Option<(Bytes, &'a [u8])>, Fault> {
-        let Some(connection) = self.connections.get(id) else { return Ok(None) };
-        let limit = self.packet_limit(connection);
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(None) };
-        let partial = &mut connection.partial;
-        let mut whole = frame(partial, limit)?;
-        while whole.is_none() {
-            let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
-            partial.push(*byte);
-            self.input_bytes += 1;
-            bytes = rest;
-            whole = frame(partial, limit)?;
-        }
-        let total = whole.map_or(0, |whole| whole.total());
-        debug_assert!(total >= partial.len());
-        let (missing, rest) = bytes.split_at(bytes.len().min(total - partial.len()));
-        let others = self.input_bytes - partial.len();
-        if others > 0 && self.input_bytes + missing.len() > self.limits.input_bytes {
-            return Err(Fault::new(
-                ReasonCode::QuotaExceeded,
-                "unfinished packets take too much memory (limits.input_bytes)",
-            ));
-        }
-        // Grows with what has come, never with what was announced.
-        partial.extend_from_slice(missing);
-        self.input_bytes += missing.len();
-        if partial.len() < total {
-            return Ok(None);
-        }
-        self.input_bytes -= total;
-        Ok(Some((Bytes::from(std::mem::take(partial)), rest)))
-    }
-
-    /// Keeps the start of a packet until the rest comes.
-    fn keep(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> Result<(), Fault> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        if self.input_bytes > 0 && self.input_bytes + bytes.len() > self.limits.input_bytes {
-            return Err(Fault::new(
-                ReasonCode::QuotaExceeded,
-                "unfinished packets take too much memory (limits.input_bytes)",
-            ));
-        }
-        debug_assert!(connection.partial.is_empty());
-        connection.partial.extend_from_slice(bytes);
-        self.input_bytes += bytes.len();
-        if connection.stage != Stage::Connecting {
-            connection.since = now.mono;
-            self.schedule(id, now);
-        }
-        Ok(())
-    }
-
-    /// Handles one whole packet. `owned` is the packet again, when its bytes can be shared.
-    #[inline]
-    fn handle(
-        &mut self,
-        id: ConnectionId,
-        whole: Frame,
-        packet: &[u8],
-        owned: Option<&Bytes>,
-        now: Now,
-    ) -> Result<(), Fault> {
-        let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        let body = &packet[whole.header..];
-        let Stage::Online(session) = connection.stage else {
-            return match connection.stage {
-                Stage::Connecting => self.handle_connect(id, whole.first, body, now),
-                _ => Ok(()),
-            };
-        };
-        let version = connection.version;
-        if whole.packet_type() == PacketType::Publish {
-            let publish = longshore_codec::decode_publish(version, whole.first, body)?;
-            let input = publish::Input { packet, header_len: whole.header, owned };
-            return self.handle_publish(id, session, &publish, input, now);
-        }
-        match decode(version, whole.first, body)? {
-            Packet::Puback(ack) => self.handle_puback(id, session, &ack, now),
-            Packet::Pubrec(ack) => self.handle_pubrec(id, session, &ack, now),
-            Packet::Pubrel(ack) => self.handle_pubrel(id, session, &ack),
-            Packet::Pubcomp(ack) => self.handle_pubcomp(id, session, &ack, now),
-            Packet::Subscribe(subscribe) => self.handle_subscribe(id, session, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => {
-                self.handle_unsubscribe(id, session, &unsubscribe, now)
-            }
-            Packet::Pingreq => {
-                self.send(id, &Packet::Pingresp);
-                Ok(())
-            }
-            Packet::Disconnect(disconnect) => self.handle_disconnect(id, session, &disconnect, now),
-            Packet::Connect(_) => {
-                // [MQTT-3.1.0-2].
-                Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT"))
-            }
-            Packet::Auth(_) => Err(Fault::new(
-                // [MQTT-4.12.0-6]: only a client that named a method may go on with one.
-                ReasonCode::ProtocolError,
-                "AUTH without an authentication method",
-            )),
-            _ => Err(Fault::new(ReasonCode::ProtocolError, "a packet only a server sends")),
-        }
-    }
-
     /// Appends a packet to the connection's output.
     fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -440,16 +278,25 @@ impl Shard {
                     reason = %fault.reason, cause = %fault.cause, "refused");
             }
             Stage::Online(session) => {
-                let client =
-                    self.sessions.get(session).map(|session| Rc::clone(&session.client_id));
-                info!(peer = %peer.address, transport = peer.transport, client = ?client,
-                    reason = %fault.reason, cause = %fault.cause, "disconnected");
+                self.log_end(peer, session, &fault.cause);
                 if version == Version::V5 {
                     self.send_disconnect(id, fault);
                 }
             }
         }
         self.close(id, false, now);
+    }
+
+    /// The one line that says that a client is gone, and why.
+    fn log_end(&self, peer: Peer, session: SessionId, cause: &dyn std::fmt::Display) {
+        let client = self.client_id(session);
+        info!(peer = %peer.address, transport = peer.transport, client = ?client, cause = %cause,
+            "disconnected");
+    }
+
+    /// The session's client identifier, for logs.
+    fn client_id(&self, session: SessionId) -> &str {
+        self.sessions.get(session).map_or("", |session| &*session.client_id)
     }
 
     /// Detaches the session and lets the driver close the transport once the output is written.
@@ -474,11 +321,8 @@ impl Shard {
         if let Some(connection) = self.connections.get(id) {
             match connection.stage {
                 Stage::Online(session) => {
-                    let client =
-                        self.sessions.get(session).map(|session| Rc::clone(&session.client_id));
-                    let peer = connection.peer;
-                    info!(peer = %peer.address, transport = peer.transport, client = ?client,
-                        cause = "the client closed without DISCONNECT", "disconnected");
+                    let cause = "the client closed without DISCONNECT";
+                    self.log_end(connection.peer, session, &cause);
                 }
                 Stage::Connecting => self.stats.refused_total.add(1),
                 Stage::Closing => {}
@@ -593,15 +437,5 @@ impl std::fmt::Debug for Shard {
             .field("connections", &self.connections.len())
             .field("sessions", &self.sessions.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Before CONNECT, one byte tells whether it can be one; nothing else is worth waiting for.
-fn check_first(stage: Stage, bytes: &[u8]) -> Result<(), Fault> {
-    match bytes.first() {
-        Some(first) if stage == Stage::Connecting && *first != 0x10 => {
-            Err(Fault::new(ReasonCode::ProtocolError, "the first packet is not CONNECT"))
-        }
-        _ => Ok(()),
     }
 }

@@ -64,10 +64,6 @@ impl Group {
         self.members.is_empty()
     }
 
-    pub(crate) fn member(&self, session: SessionId) -> Option<&Member> {
-        self.members.iter().find(|known| known.session == session)
-    }
-
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }

@@ -11,9 +11,6 @@ pub struct Key<T> {
 }
 
 impl<T> Key<T> {
-    /// A key that finds nothing.
-    pub(crate) const NONE: Self = Self { index: u32::MAX, generation: u32::MAX, of: PhantomData };
-
     /// A key that no slab handed out.
     #[cfg(test)]
     pub(crate) const fn for_test(index: u32) -> Self {
@@ -144,6 +141,5 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get(second), Some(&'b'));
         assert_eq!(slots.len(), 1);
-        assert_eq!(slots.get(Key::NONE), None);
     }
 }

@@ -369,7 +369,7 @@ const VARINTS: &[(u8, &[u8], &[u8], Field)] = &[
     (0xf0, b"\0", b"", Field::Properties),
 ];
 
-/// [MQTT-1.5.5-1], [MQTT-2.2.2-1]. The subscription identifier, and the fixed header, have tables of
+/// [MQTT-1.5.5-1], [MQTT-2.2.2-1]. The subscription identifier and the fixed header have tables of
 /// their own beside the code.
 #[test]
 fn a_bad_varint_is_refused_wherever_it_stands() {

@@ -45,7 +45,7 @@ fn filters() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 3_000,
+        cases: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -19,7 +19,7 @@ fn check(text: &str, want: &str) {
 }
 
 fn urls(config: &Config) -> Vec<String> {
-    config.listen.iter().map(Listen::to_string).collect()
+    config.listen.iter().map(|it| it.listen.to_string()).collect()
 }
 
 fn all_shown(config: &Config) -> Vec<String> {
@@ -57,7 +57,7 @@ fn a_file_is_taken_over_whole() {
     "#;
     let config = parse(text, &[], &Arguments::default()).unwrap();
     assert_eq!(urls(&config), ["mqtts://[::]:8883?proxy=v2"]);
-    assert_eq!(config.listen[0].trusted.len(), 2);
+    assert_eq!(config.listen[0].listen.trusted.len(), 2);
     let paths: Vec<_> = config.tls.paths().collect();
     let want = ["etc/chain.pem", "/run/key.pem", "etc/ca.pem"].map(Path::new);
     assert_eq!(paths, want, "relative to the folder of the file");
@@ -187,7 +187,7 @@ fn variables_go_over_the_file_and_arguments_over_both() {
     assert_eq!((config.limits.inflight, config.limits.subscriptions), (7, 6));
     assert!(config.anonymous);
     assert_eq!(urls(&config), ["mqtt://[::]:2", "ws://[::]:3?proxy=v2"]);
-    assert_eq!(config.listen.iter().map(|it| it.trusted.len()).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(config.listen.iter().map(|it| it.listen.trusted.len()).collect::<Vec<_>>(), [0, 2]);
 
     let arguments = Arguments { listen: vec!["mqtt://[::]:4".to_owned()], ..Arguments::default() };
     assert_eq!(urls(&parse(text, &variables, &arguments).unwrap()), ["mqtt://[::]:4"]);

@@ -5,8 +5,6 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::listen::split_list;
-
 /// What stands behind a key.
 pub(crate) enum Value<'a> {
     /// A value of the file.
@@ -78,4 +76,9 @@ impl Value<'_> {
             Self::Text(text) => format!("{text:?}"),
         }
     }
+}
+
+/// The items of a list written in one text, divided by commas or spaces.
+pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ']).filter(|item| !item.is_empty())
 }

@@ -205,6 +205,21 @@ fn a_window_of_the_broker_opens_by_pubcomp() {
     }
 }
 
+/// MQTT 5, 4.9: the window is that of the connection. [MQTT-3.3.4-7]
+#[test]
+fn what_an_earlier_connection_left_takes_no_place_in_the_window() {
+    let rig = Rig::with(|limits| limits.receive_maximum = 1);
+    let client = rig.connect(&v5("c").lasting());
+    client.send(&publish("t", "x").qos2(1));
+    client.pubrec();
+    client.reset();
+    let client = rig.connect(&v5("c").lasting());
+    client.send(&publish("t", "y").qos2(2));
+    assert_eq!(client.pubrec().packet_id, 2);
+    client.send(&pubrel(1));
+    assert_eq!(client.pubcomp().code, code::SUCCESS);
+}
+
 /// [MQTT-3.2.2-15]
 #[test]
 fn a_packet_above_the_maximum_of_the_broker_closes() {
@@ -355,8 +370,7 @@ fn without_request_problem_information_answers_are_bare() {
     let rig = Rig::with(|limits| limits.retained_messages = 0);
     let client = rig.connect(&v5("c").problem_information(0));
     client.subscribe(&subscribe(1, "own").qos(2));
-    client.send(&publish("own", "x").qos1(1).user("k", "v"));
-    client.puback();
+    rig.client("p").send(&publish("own", "x").qos1(1).user("k", "v"));
     assert_eq!(client.publish().props.user(), [("k", "v")], "a message keeps its own");
     client.send(&publish("t", "x").qos1(1).retain());
     assert!(client.puback().code >= 0x80);

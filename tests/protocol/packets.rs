@@ -121,9 +121,10 @@ impl Connect {
 
     /// The connect flags as they belong to the fields.
     pub(crate) fn flags(&self) -> u8 {
-        let will = self.will.as_ref().map_or(0, |will| {
-            0x04 | will.qos << 3 | if will.retain { 0x20 } else { 0 }
-        });
+        let will = self
+            .will
+            .as_ref()
+            .map_or(0, |will| 0x04 | will.qos << 3 | if will.retain { 0x20 } else { 0 });
         let name = if self.user_name.is_some() { 0x80 } else { 0 };
         let password = if self.password.is_some() { 0x40 } else { 0 };
         will | name | password | if self.clean { 0x02 } else { 0 }

@@ -14,11 +14,13 @@ fn messages_of_a_client_arrive_in_their_order_per_topic_and_qos() {
         let rig = Rig::new();
         let reader = rig.connect(&v5("reader").receive_maximum(7).lasting());
         reader.subscribe(&subscribe(1, "t/+").qos(2).and("t/0").qos(1));
-        let publishers = [rig.connect(&connect(version, "p0")), rig.connect(&connect(version, "p1"))];
+        let publishers =
+            [rig.connect(&connect(version, "p0")), rig.connect(&connect(version, "p1"))];
         for n in 0..300_u16 {
             let publisher = &publishers[usize::from(n % 2)];
             let topic = format!("t/{}", n / 2 % 3);
-            let message = publish(&topic, &format!("{} {n}", n % 2)).qos((n / 6 % 3) as u8, 1 + n % 50);
+            let message =
+                publish(&topic, &format!("{} {n}", n % 2)).qos((n / 6 % 3) as u8, 1 + n % 50);
             publisher.send(&message);
             publisher.send(&pubrel(1 + n % 50));
         }

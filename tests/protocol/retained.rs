@@ -170,7 +170,8 @@ fn retain_handling_rules_what_is_sent_at_subscribe() {
         };
         assert_eq!(count(&client, &handled), new, "handling {handling}, new");
         assert_eq!(count(&client, &handled), again, "handling {handling}, there");
-        assert_eq!(count(&client, &handled.clone().qos(1).identifier(3)), again, "{handling}");
+        let changed = handled.clone().qos(1).identifier(3);
+        assert_eq!(count(&client, &changed), again, "handling {handling}, changed");
         client.reset();
         let client = rig.connect(&v5("c").lasting());
         assert_eq!(count(&client, &handled), again, "handling {handling}, resumed");

@@ -5,16 +5,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use longshore_broker::clock::{Mono, Now, Wall};
-use longshore_broker::shard::{Config, ConnectionId, Peer, Shard};
-use longshore_broker::{Limits, Stats};
+use longshore_broker::shard::Config;
+use longshore_broker::{ConnectionId, Limits, Peer, Shard};
 
 use super::packets::{Connect, Outgoing, Pingreq, Subscribe, connect, subscribe, v5};
-use super::received::{
-    Ack, Codes, Connack, Disconnect, Publish, Received, parse, whole,
-};
+use super::received::{Ack, Codes, Connack, Disconnect, Publish, Received, parse, whole};
 use super::watch::Watch;
 use super::wire::Version;
 
@@ -40,6 +37,8 @@ struct Line {
     /// Bytes that make no whole packet yet; all bytes of a line that is not watched.
     bytes: Vec<u8>,
     inbox: VecDeque<Received>,
+    /// Sent, but not yet read by the broker, which makes this client wait.
+    unread: Vec<u8>,
     watched: bool,
     /// The client reads nothing, so that the broker cannot write.
     stalled: bool,
@@ -58,12 +57,7 @@ impl Rig {
     pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        let config = Config {
-            limits: Arc::new(limits),
-            authenticate: super::doorkeeper::doorkeeper(),
-            stats: Arc::new(Stats::default()),
-            seed: 7,
-        };
+        let config = Config::new(limits, super::doorkeeper::doorkeeper(), 7);
         let now = Now { mono: Mono(MONO_START), wall: Wall(WALL_START) };
         Self(Rc::new(RefCell::new(World { shard: Shard::new(config), now, lines: Vec::new() })))
     }
@@ -77,7 +71,8 @@ impl Rig {
     pub(crate) fn try_open(&self, version: Version) -> Option<Client> {
         let mut world = self.0.borrow_mut();
         let now = world.now;
-        let peer = Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), "tcp");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+        let peer = Peer { address, transport: "tcp" };
         let id = world.shard.accept(peer, now).ok()?;
         let index = world.lines.len();
         world.lines.push(Line {
@@ -85,6 +80,7 @@ impl Rig {
             watch: Watch::new(version),
             bytes: Vec::new(),
             inbox: VecDeque::new(),
+            unread: Vec::new(),
             watched: true,
             stalled: false,
             closed: false,
@@ -154,6 +150,13 @@ impl Rig {
         }
     }
 
+    /// Lets time pass while the broker is too busy to notice.
+    pub(crate) fn skip(&self, secs: u64) {
+        let mut world = self.0.borrow_mut();
+        world.now.mono = world.now.mono.plus_secs(secs);
+        world.now.wall = world.now.wall.plus_secs(secs);
+    }
+
     /// Moves the wall clock alone, as an administrator or NTP does.
     pub(crate) fn jump_wall(&self, secs: i64) {
         let mut world = self.0.borrow_mut();
@@ -177,10 +180,17 @@ impl World {
         panic!("the broker is never done with what is due now");
     }
 
-    /// What the driver does at the end of a turn: writes what waits, closes what is to close.
+    /// What the driver does in a turn: reads from whom it may, writes what waits, closes what is
+    /// to close.
     fn pump(&mut self) {
         let mut dirty = Vec::new();
         loop {
+            for line in &mut self.lines {
+                if !line.unread.is_empty() && !line.gone && self.shard.wants_read(line.id) {
+                    let bytes = std::mem::take(&mut line.unread);
+                    self.shard.receive(line.id, &bytes, self.now);
+                }
+            }
             self.shard.take_dirty(&mut dirty);
             if dirty.is_empty() {
                 return;
@@ -196,22 +206,21 @@ impl World {
         let Some(line) = self.lines.iter_mut().find(|line| line.id == id && !line.gone) else {
             return;
         };
-        let mut wrote = false;
+        let mut count = 0;
         let mut empty = true;
         if let Some(output) = self.shard.output(id) {
             while !line.stalled && !output.is_empty() {
                 let front = output.front();
-                let count = front.len();
+                let taken = front.len();
                 line.bytes.extend_from_slice(front);
-                output.consume(count);
-                wrote = true;
+                output.consume(taken);
+                count += taken;
             }
             empty = output.is_empty();
         }
         line.unpack();
-        if wrote {
-            self.shard.wrote(id, now);
-        }
+        // A write that took nothing counts too: it is how the broker learns of a full transport.
+        self.shard.wrote(id, count, now);
         if empty && self.shard.is_closing(id) {
             line.closed = true;
             line.gone = true;
@@ -255,12 +264,7 @@ impl Client {
 
     pub(crate) fn send_raw(&self, bytes: &[u8]) {
         let mut world = self.rig.0.borrow_mut();
-        let (line, now) = (&world.lines[self.index], world.now);
-        if line.gone {
-            return;
-        }
-        let id = line.id;
-        world.shard.receive(id, bytes, now);
+        world.lines[self.index].unread.extend_from_slice(bytes);
         world.pump();
         world.tick();
     }

@@ -253,6 +253,15 @@ fn a_session_may_be_resumed_in_another_version() {
     assert_eq!(client.payloads(), ["x"], "again, because it was not acknowledged");
 }
 
+/// Time has passed when it has, not when a timer fires. [MQTT-4.1.0-2]
+#[test]
+fn a_session_whose_end_nobody_has_noticed_is_not_resumed() {
+    let rig = Rig::new();
+    subscribed(&rig, &v5("c").expiry(10)).reset();
+    rig.skip(11);
+    assert!(!is_there(&rig, "c"));
+}
+
 /// Timers count on the clock that never jumps. [MQTT-4.1.0-2]
 #[test]
 fn a_jump_of_the_wall_clock_ends_no_connected_session() {

@@ -56,7 +56,8 @@ impl Watch {
         }
         self.version = connect.version;
         let number = |id| connect.props.number(id);
-        self.packet_bytes_max = number(prop::MAXIMUM_PACKET_SIZE).map_or(usize::MAX, |n| n as usize);
+        self.packet_bytes_max =
+            number(prop::MAXIMUM_PACKET_SIZE).map_or(usize::MAX, |n| n as usize);
         self.alias_max = number(prop::TOPIC_ALIAS_MAXIMUM)
             .map_or(0, |n| u16::try_from(n).expect("two bytes on the wire"));
         self.receive_max = number(prop::RECEIVE_MAXIMUM).map_or(65_535, |n| n as usize);
@@ -86,25 +87,13 @@ impl Watch {
             "[MQTT-3.1.2-24] {bytes} bytes, {} allowed: {received:?}",
             self.packet_bytes_max
         );
-        let (codes, props): (Vec<u8>, &Props) = match received {
-            Received::Connack(connack) => {
-                self.check_connack(connack);
-                (vec![connack.code], &connack.props)
-            }
-            Received::Publish(publish) => {
-                self.check_publish(publish);
-                (vec![], &publish.props)
-            }
-            Received::Puback(ack)
-            | Received::Pubrec(ack)
-            | Received::Pubrel(ack)
-            | Received::Pubcomp(ack) => (vec![ack.code], &ack.props),
-            Received::Suback(codes) | Received::Unsuback(codes) => {
-                (codes.codes.clone(), &codes.props)
-            }
-            Received::Pingresp => (vec![], &Props(vec![])),
-            Received::Disconnect(disconnect) => (vec![disconnect.code], &disconnect.props),
-        };
+        match received {
+            Received::Connack(connack) => self.check_connack(connack),
+            Received::Publish(publish) => self.check_publish(publish),
+            _ => {}
+        }
+        let received = &*received;
+        let (codes, props) = contents(received);
         let (codes_allowed, props_allowed) = allowed(self.version, received);
         for code in codes {
             assert!(codes_allowed.contains(&code), "code {code:#04x} in {received:?}");
@@ -182,10 +171,21 @@ impl Watch {
     pub(crate) fn ended(&self) -> bool {
         self.ended
     }
+}
 
-    /// Whether the broker accepted the connection.
-    pub(crate) fn accepted(&self) -> bool {
-        self.accepted
+/// The codes and properties of a packet.
+fn contents(received: &Received) -> (Vec<u8>, &Props) {
+    const NONE: &Props = &Props(Vec::new());
+    match received {
+        Received::Connack(connack) => (vec![connack.code], &connack.props),
+        Received::Publish(publish) => (vec![], &publish.props),
+        Received::Puback(ack)
+        | Received::Pubrec(ack)
+        | Received::Pubrel(ack)
+        | Received::Pubcomp(ack) => (vec![ack.code], &ack.props),
+        Received::Suback(codes) | Received::Unsuback(codes) => (codes.codes.clone(), &codes.props),
+        Received::Pingresp => (vec![], NONE),
+        Received::Disconnect(disconnect) => (vec![disconnect.code], &disconnect.props),
     }
 }
 
@@ -212,8 +212,7 @@ const CONNACK_PROPS: &[u8] = &[
 const PUBLISH_PROPS: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26];
 const PUBACK_V5: &[u8] = &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
 const PUBREL_V5: &[u8] = &[0x00, 0x92];
-const SUBACK_V5: &[u8] =
-    &[0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2];
+const SUBACK_V5: &[u8] = &[0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2];
 const SUBACK_V3: &[u8] = &[0x00, 0x01, 0x02, 0x80];
 const UNSUBACK_V5: &[u8] = &[0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91];
 const ANSWER_PROPS: &[u8] = &[0x1F, 0x26];

@@ -236,6 +236,28 @@ fn the_delay_begins_anew_with_each_connection() {
     assert_eq!(ear.payloads(), ["gone"]);
 }
 
+/// Time has passed when it has, not when a timer fires. [MQTT-3.1.2-8]
+#[test]
+fn a_connection_after_the_delay_does_not_stop_the_will() {
+    let (rig, ear) = heard();
+    let lasting = v5("c").will(delayed(10)).resume().expiry(100);
+    rig.connect(&lasting).reset();
+    rig.skip(11);
+    rig.connect(&lasting).expect_alive();
+    assert_eq!(ear.payloads(), ["gone"]);
+}
+
+/// [MQTT-3.8.3-3]
+#[test]
+fn no_local_holds_for_the_own_will() {
+    let rig = Rig::new();
+    let connect = v5("c").will(last().qos(1)).lasting();
+    let client = rig.connect(&connect);
+    client.subscribe(&subscribe(1, "will/#").qos(1).no_local());
+    client.reset();
+    rig.connect(&v5("c").lasting()).expect_alive();
+}
+
 /// The session it belonged to ends. [MQTT-3.1.2-8] [MQTT-3.1.2-4]
 #[test]
 fn clean_start_within_the_delay_publishes_the_will_at_once() {

@@ -39,8 +39,6 @@ pub(crate) mod code {
     pub(crate) const UNSPECIFIED_ERROR: u8 = 0x80;
     pub(crate) const MALFORMED_PACKET: u8 = 0x81;
     pub(crate) const PROTOCOL_ERROR: u8 = 0x82;
-    pub(crate) const UNSUPPORTED_PROTOCOL_VERSION: u8 = 0x84;
-    pub(crate) const CLIENT_IDENTIFIER_NOT_VALID: u8 = 0x85;
     pub(crate) const BAD_AUTHENTICATION_METHOD: u8 = 0x8C;
     pub(crate) const KEEP_ALIVE_TIMEOUT: u8 = 0x8D;
     pub(crate) const SESSION_TAKEN_OVER: u8 = 0x8E;

@@ -335,7 +335,11 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(driver: Rc<Driver>) -> Self {
-        Self { driver, sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)), sleeps_until: None }
+        Self {
+            driver,
+            sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            sleeps_until: None,
+        }
     }
 }
 

@@ -45,7 +45,7 @@ struct InFlight {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// The message is delivered; its size is free again.
-    Delivered(Pending),
+    Delivered,
     /// PUBREL is to be sent.
     Release,
     /// The exchange of a QoS 2 message is complete.
@@ -221,7 +221,7 @@ impl Outbound {
         };
         self.bytes -= pending.message.size();
         self.finish(place);
-        Settled::Delivered(pending)
+        Settled::Delivered
     }
 
     /// PUBREC without an error.

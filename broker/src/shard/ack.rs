@@ -39,7 +39,7 @@ impl Shard {
 
     /// [MQTT-4.8.2-6]: what a client refuses is discarded, also when it came through a group.
     fn delivered(&self, settled: &Settled, reason: ReasonCode) {
-        if matches!(settled, Settled::Delivered(_)) && reason.is_error() {
+        if matches!(settled, Settled::Delivered) && reason.is_error() {
             self.stats.dropped(Drop::Refused, 1);
         }
     }

@@ -6,7 +6,7 @@ use longshore_acl::{Credentials, Principal};
 use longshore_codec::{
     Connack, Connect, Disconnect, Error, Packet, Properties, Property, ReasonCode, Version, decode,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Fault, Shard};
 use crate::clock::Now;
@@ -113,20 +113,18 @@ impl Shard {
         if let Some(will) = &connect.will {
             self.check_topic(will.topic.as_bytes())
                 .map_err(|cause| Fault::new(Code::TopicNameInvalid, cause))?;
-            if will.properties.user_properties().count() > self.limits.user_properties {
-                return Err(Fault::new(
-                    Code::QuotaExceeded,
-                    "too many user properties (limits.user_properties)",
-                ));
-            }
+            self.check_user_properties(will.properties)?;
         }
-        if connect.properties.user_properties().count() > self.limits.user_properties {
-            return Err(Fault::new(
-                Code::QuotaExceeded,
-                "too many user properties (limits.user_properties)",
-            ));
-        }
+        self.check_user_properties(connect.properties)?;
         Ok(principal)
+    }
+
+    pub(super) fn check_user_properties(&self, properties: Properties<'_>) -> Result<(), Fault> {
+        if properties.user_properties().count() > self.limits.user_properties {
+            let cause = "too many user properties (limits.user_properties)";
+            return Err(Fault::new(ReasonCode::QuotaExceeded, cause));
+        }
+        Ok(())
     }
 
     /// The limits on a topic name beyond its syntax.
@@ -142,33 +140,12 @@ impl Shard {
 
     /// Lets the client in.
     fn begin(&mut self, id: ConnectionId, connect: &Connect<'_>, principal: Principal, now: Now) {
-        let v5 = connect.version == Version::V5;
         let client_id: Rc<str> = match connect.client_id {
             "" => self.assign_client_id(),
             given => given.into(),
         };
-        let key = (principal.account, Rc::clone(&client_id));
-        if let Some(known) = self.roster.get(&key).copied() {
-            self.take_over(known, now);
-        }
-        // Taking over may have ended the session.
-        let mut present = None;
-        if let Some(known) = self.roster.get(&key).copied() {
-            if connect.clean_start {
-                self.end_session(known, "a clean start", now);
-            } else {
-                present = Some(known);
-            }
-        }
-        let session_id = present.unwrap_or_else(|| {
-            let new = self.sessions.insert(Session::new(Rc::clone(&client_id), principal));
-            self.roster.insert(key, new);
-            self.stats.sessions.set(self.sessions.len());
-            new
-        });
-
-        let asked = expiry_asked(connect);
-        let granted = asked.min(self.limits.session_expiry_secs);
+        let (session_id, present) = self.claim(&client_id, connect.clean_start, principal, now);
+        let granted = expiry_asked(connect).min(self.limits.session_expiry_secs);
         let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.principal = principal;
@@ -185,8 +162,7 @@ impl Shard {
             session.rare().will = Some(stored_will(will));
         }
         session.shrink();
-        let ends = session.ends;
-        self.session_timers.set(session_id, &mut session.deadline, ends);
+        self.session_timers.set(session_id, &mut session.deadline, None);
 
         let keep_alive = self.keep_alive(connect.keep_alive);
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -199,21 +175,46 @@ impl Shard {
         connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
         let peer = connection.peer;
         info!(peer = %peer.address, transport = peer.transport, client = ?client_id,
-            version = %connect.version, resumed = present.is_some(), "connected");
+            version = %connect.version, resumed = present, "connected");
 
         let assigned = connect.client_id.is_empty().then_some(&*client_id);
         let mut block = Vec::new();
-        if v5 {
+        if connect.version == Version::V5 {
             self.connack_properties(connect, assigned, granted, keep_alive, &mut block);
         }
         let connack = Connack {
-            session_present: present.is_some(),
+            session_present: present,
             reason: ReasonCode::Success,
             properties: Properties::from_raw(&block),
         };
         self.send(id, &Packet::Connack(connack));
         self.schedule(id, now);
         self.pump(session_id, now);
+    }
+
+    /// The client's session, taken from the connection that has it, and whether it goes on.
+    fn claim(
+        &mut self,
+        client_id: &Rc<str>,
+        clean_start: bool,
+        principal: Principal,
+        now: Now,
+    ) -> (SessionId, bool) {
+        let key = (principal.account, Rc::clone(client_id));
+        if let Some(known) = self.roster.get(&key).copied() {
+            self.take_over(known, now);
+        }
+        // Taking over may have ended the session.
+        if let Some(known) = self.roster.get(&key).copied() {
+            if !clean_start {
+                return (known, true);
+            }
+            self.end_session(known, "a clean start", now);
+        }
+        let new = self.sessions.insert(Session::new(Rc::clone(client_id), principal));
+        self.roster.insert(key, new);
+        self.stats.sessions.set(self.sessions.len());
+        (new, false)
     }
 
     fn connack_properties(
@@ -276,10 +277,7 @@ impl Shard {
             return;
         };
         if let Some(connection) = self.connections.get(old) {
-            let client = self.sessions.get(known).map(|session| Rc::clone(&session.client_id));
-            warn!(peer = %connection.peer.address, transport = connection.peer.transport,
-                client = ?client, cause = "another connection took the client id over",
-                "disconnected");
+            self.log_end(connection.peer, known, &"another connection took the client id over");
             if connection.version == Version::V5 {
                 let cause = "another connection uses this client identifier";
                 self.send_disconnect(old, Fault::new(ReasonCode::SessionTakenOver, cause));
@@ -329,11 +327,9 @@ impl Shard {
             rare.will = None;
             session.shrink();
         }
-        let client = Rc::clone(&session.client_id);
         if let Some(connection) = self.connections.get(id) {
-            let peer = connection.peer;
-            info!(peer = %peer.address, transport = peer.transport, client = ?client,
-                reason = %disconnect.reason, cause = "the client said DISCONNECT", "disconnected");
+            let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);
+            self.log_end(connection.peer, session_id, &cause);
         }
         self.close(id, graceful, now);
         Ok(())

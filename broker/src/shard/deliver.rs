@@ -7,7 +7,7 @@ use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 use super::{Shard, Unsettled};
 use crate::cache::{Local, Route};
 use crate::clock::{Now, Wall};
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::message::{Identifiers, Message};
 use crate::session::{Pending, SessionId, Step};
@@ -82,93 +82,58 @@ impl Shard {
     #[inline]
     fn deliver(&mut self, to: SessionId, terms: Terms<'_>, outgoing: &mut Outgoing<'_>, now: Now) {
         let Some(session) = self.sessions.get_mut(to) else { return };
-        let connection = session
-            .connection
-            .and_then(|id| self.connections.get_mut(id).map(|connection| (id, connection)));
+        let connection = session.connection.and_then(|id| self.connections.get_mut(id));
+        let mut delivery = Delivery {
+            id: None,
+            qos: terms.qos,
+            retain: terms.retain,
+            duplicate: false,
+            identifiers: terms.identifiers,
+        };
         if terms.qos == QoS::AtMostOnce {
             // [MQTT-4.3.1-1]: QoS 0 is for those who are there.
-            let Some((id, connection)) = connection else { return };
+            let Some(connection) = connection else { return };
             if connection.output.len() > self.limits.output_bytes {
                 self.stats.dropped(Drop::SlowReader, 1);
                 return;
             }
-            let delivery = Delivery {
-                id: None,
+        } else {
+            let pending = Pending {
+                message: outgoing.stored(),
                 qos: terms.qos,
                 retain: terms.retain,
-                duplicate: false,
-                identifiers: terms.identifiers,
+                identifiers: terms.identifiers.clone(),
+                group: terms.group,
             };
-            let done = self.forms.append(
-                &outgoing.source,
-                &delivery,
-                connection,
-                &mut self.spare,
-                now.wall,
-            );
-            match done {
-                Ok(()) => self.stats.sent(terms.qos),
-                Err(_) => self.stats.dropped(Drop::TooLarge, 1),
+            let room = session.outbound.has_room()
+                && connection.is_some_and(|c| c.output.len() <= self.limits.output_bytes);
+            if !room {
+                return self.enqueue(to, pending);
             }
-            if !connection.listed {
-                connection.listed = true;
-                self.dirty.push(id);
-            }
-            return;
+            self.queued_bytes += pending.message.size();
+            delivery.id = Some(session.outbound.send(pending));
         }
-        let pending = Pending {
-            message: outgoing.stored(),
-            qos: terms.qos,
-            retain: terms.retain,
-            identifiers: terms.identifiers.clone(),
-            group: terms.group,
-        };
-        let size = pending.message.size();
-        match connection {
-            Some((id, connection))
-                if session.outbound.has_room()
-                    && connection.output.len() <= self.limits.output_bytes =>
-            {
-                let packet_id = session.outbound.send(pending);
-                let delivery = Delivery {
-                    id: Some(packet_id),
-                    qos: terms.qos,
-                    retain: terms.retain,
-                    duplicate: false,
-                    identifiers: terms.identifiers,
-                };
-                let done = self.forms.append(
-                    &outgoing.source,
-                    &delivery,
-                    connection,
-                    &mut self.spare,
-                    now.wall,
-                );
-                if done.is_err() {
-                    // [MQTT-3.1.2-25]: as if it had been delivered, and its place is free again.
-                    session.outbound.abandon(packet_id);
-                    self.stats.dropped(Drop::TooLarge, 1);
-                    return;
-                }
-                self.queued_bytes += size;
-                self.stats.sent(terms.qos);
-                if !connection.listed {
-                    connection.listed = true;
-                    self.dirty.push(id);
-                }
-            }
-            _ => {
-                let outbound = &mut session.outbound;
-                let fits = outbound.queued() < self.limits.queue_messages
-                    && outbound.bytes() + size <= self.limits.queue_bytes
-                    && self.queued_bytes + size <= self.limits.queue_bytes_total;
-                if fits || outbound.queued() == 0 {
-                    outbound.push(pending);
-                    self.queued_bytes += size;
-                } else {
-                    self.unsettled.push_back(Unsettled::Overflow(to));
-                }
-            }
+        let Some(id) = session.connection else { return };
+        if !self.append(id, &outgoing.source, &delivery, now.wall)
+            && let Some(packet_id) = delivery.id
+        {
+            // [MQTT-3.1.2-25]: as if it had been delivered, and its place is free again.
+            self.abandon(to, packet_id);
+        }
+    }
+
+    /// Keeps a message for a session until it can be sent.
+    fn enqueue(&mut self, to: SessionId, pending: Pending) {
+        let Some(session) = self.sessions.get_mut(to) else { return };
+        let (outbound, size) = (&mut session.outbound, pending.message.size());
+        let fits = outbound.queued() < self.limits.queue_messages
+            && outbound.bytes() + size <= self.limits.queue_bytes
+            && self.queued_bytes + size <= self.limits.queue_bytes_total;
+        if fits || outbound.queued() == 0 {
+            outbound.push(pending);
+            self.queued_bytes += size;
+        } else {
+            self.unsettled.push_back(Unsettled::Overflow(to));
         }
     }
 
@@ -271,7 +236,7 @@ impl Shard {
                         duplicate,
                         identifiers: &pending.identifiers,
                     };
-                    if !self.append(id, &pending.message, &delivery, now.wall) {
+                    if !self.append_kept(id, &pending.message, &delivery, now.wall) {
                         self.abandon(session_id, packet_id);
                     }
                 }
@@ -322,25 +287,39 @@ impl Shard {
         step
     }
 
-    /// Appends a kept message to the connection's output; false when it is too large for it.
+    /// Appends a message to the connection's output; false when it is too large for it.
+    #[inline]
     pub(super) fn append(
+        &mut self,
+        id: ConnectionId,
+        source: &Source<'_>,
+        delivery: &Delivery<'_>,
+        wall: Wall,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let done = self.forms.append(source, delivery, connection, &mut self.spare, wall);
+        match done {
+            Ok(()) => self.stats.sent(delivery.qos),
+            Err(_) => self.stats.dropped(Drop::TooLarge, 1),
+        }
+        if !connection.listed {
+            connection.listed = true;
+            self.dirty.push(id);
+        }
+        done.is_ok()
+    }
+
+    /// Appends a kept message to the connection's output; false when it is too large for it.
+    pub(super) fn append_kept(
         &mut self,
         id: ConnectionId,
         message: &Message,
         delivery: &Delivery<'_>,
         wall: Wall,
     ) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return true };
         let source = Source { parts: message.parts(), expires: message.expires, packet: None };
         self.forms.clear();
-        let connection: &mut Connection = connection;
-        let done = self.forms.append(&source, delivery, connection, &mut self.spare, wall);
-        match done {
-            Ok(()) => self.stats.sent(delivery.qos),
-            Err(_) => self.stats.dropped(Drop::TooLarge, 1),
-        }
-        self.mark(id);
-        done.is_ok()
+        self.append(id, &source, delivery, wall)
     }
 
     pub(super) fn abandon(&mut self, session_id: SessionId, packet_id: PacketId) {

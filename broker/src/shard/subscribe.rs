@@ -35,10 +35,7 @@ impl Shard {
     ) -> Result<(), Fault> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let v5 = connection.version == Version::V5;
-        if subscribe.properties.user_properties().count() > self.limits.user_properties {
-            let cause = "too many user properties (limits.user_properties)";
-            return Err(Fault::new(ReasonCode::QuotaExceeded, cause));
-        }
+        self.check_user_properties(subscribe.properties)?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
         let mut codes = Vec::new();
         for (name, options) in subscribe.filters.iter() {
@@ -68,10 +65,6 @@ impl Shard {
         self.pump(session_id, now);
         self.read_some(SLICE_VISITS, now);
         Ok(())
-    }
-
-    fn client_id(&self, session: SessionId) -> Option<&str> {
-        self.sessions.get(session).map(|session| &*session.client_id)
     }
 
     fn check_filter<'a>(&self, name: &'a str) -> Result<Filter<'a>, (ReasonCode, &'static str)> {
@@ -160,6 +153,7 @@ impl Shard {
         unsubscribe: &Unsubscribe<'_>,
         now: Now,
     ) -> Result<(), Fault> {
+        self.check_user_properties(unsubscribe.properties)?;
         let mut codes = Vec::new();
         for name in unsubscribe.filters.iter() {
             let reason = match self.unsubscribe(session_id, name, now) {
@@ -326,7 +320,7 @@ impl Shard {
             }));
         }
         let delivery = Delivery { id: packet_id, qos, retain: true, duplicate: false, identifiers };
-        if !self.append(connection, &message, &delivery, now.wall)
+        if !self.append_kept(connection, &message, &delivery, now.wall)
             && let Some(packet_id) = packet_id
         {
             self.abandon(session_id, packet_id);

@@ -41,6 +41,7 @@ pub(crate) fn survives_the_round_trip(data: &[u8]) {
 pub(crate) fn survives_mutation(data: &[u8]) {
     let mut source = Source::new(data);
     let version = Version::ALL[source.below(3)];
+    // The level, modulo three, chooses the same version again.
     let mut bytes = vec![version as u8];
     with_packet(version, &mut source, &mut |packet| encode(version, packet, &mut bytes));
     for _ in 0..=source.below(4) {
@@ -61,8 +62,8 @@ pub(crate) fn survives_mutation(data: &[u8]) {
     decodes_or_refuses(&bytes);
 }
 
-/// A stream is cut into the same packets however it arrives, and the fixed header is never judged in
-/// two ways.
+/// A stream is cut into the same packets however it arrives, and the fixed header is never judged
+/// in two ways.
 pub(crate) fn frames_the_same_under_any_split(data: &[u8]) {
     let mut source = Source::new(data);
     let version = Version::ALL[source.below(3)];

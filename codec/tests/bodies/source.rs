@@ -48,8 +48,8 @@ impl<'a> Source<'a> {
     /// Mostly short, at times of a length that needs two bytes, rarely the longest.
     fn len(&mut self) -> usize {
         match self.below(64) {
-            0 => 65_535,
-            1..=3 => 120 + self.below(160),
+            63 if self.below(16) == 15 => 65_535,
+            60..=63 => 120 + self.below(160),
             other => other % 6,
         }
     }

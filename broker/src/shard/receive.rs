@@ -1,0 +1,182 @@
+//! From bytes in whatever portions to whole packets, and each packet to what handles it.
+
+use bytes::Bytes;
+use longshore_codec::{Frame, Packet, PacketType, ReasonCode, decode, frame};
+
+use super::{Fault, Shard, publish};
+use crate::clock::Now;
+use crate::connection::{Connection, ConnectionId, Stage};
+
+impl Shard {
+    pub(super) fn receive_packets(
+        &mut self,
+        id: ConnectionId,
+        mut bytes: &[u8],
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        connection.received = now.mono;
+        self.stats.received_bytes_total.add(bytes.len() as u64);
+        if !connection.partial.is_empty() {
+            match self.complete(id, bytes)? {
+                Some((packet, rest)) => {
+                    bytes = rest;
+                    // The frame was whole, or `complete` would have asked for more.
+                    let whole = frame(&packet, usize::MAX)?;
+                    if let Some(whole) = whole {
+                        self.handle(id, whole, &packet, Some(&packet), now)?;
+                    }
+                }
+                None => return Ok(()),
+            }
+        }
+        loop {
+            let Some(connection) = self.connections.get(id) else { return Ok(()) };
+            if connection.stage == Stage::Closing {
+                return Ok(());
+            }
+            let limit = self.packet_limit(connection);
+            match frame(bytes, limit)? {
+                Some(whole) if whole.total() <= bytes.len() => {
+                    let (packet, rest) = bytes.split_at(whole.total());
+                    bytes = rest;
+                    self.handle(id, whole, packet, None, now)?;
+                }
+                found => {
+                    check_first(connection.stage, bytes)?;
+                    debug_assert!(found.is_none_or(|whole| whole.total() > bytes.len()));
+                    return self.keep(id, bytes, now);
+                }
+            }
+        }
+    }
+
+    fn packet_limit(&self, connection: &Connection) -> usize {
+        match connection.stage {
+            Stage::Connecting => self.limits.connect_bytes,
+            _ => self.limits.packet_bytes,
+        }
+    }
+
+    /// Adds to the unfinished packet no more than it lacks. Once it is whole: the packet, and the
+    /// bytes after it.
+    fn complete<'a>(
+        &mut self,
+        id: ConnectionId,
+        mut bytes: &'a [u8],
+    ) -> Result<Option<(Bytes, &'a [u8])>, Fault> {
+        let Some(connection) = self.connections.get(id) else { return Ok(None) };
+        let limit = self.packet_limit(connection);
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(None) };
+        let partial = &mut connection.partial;
+        let mut whole = frame(partial, limit)?;
+        while whole.is_none() {
+            let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
+            partial.push(*byte);
+            self.input_bytes += 1;
+            bytes = rest;
+            whole = frame(partial, limit)?;
+        }
+        let total = whole.map_or(0, |whole| whole.total());
+        debug_assert!(total >= partial.len());
+        let (missing, rest) = bytes.split_at(bytes.len().min(total - partial.len()));
+        let others = self.input_bytes - partial.len();
+        if others > 0 && self.input_bytes + missing.len() > self.limits.input_bytes {
+            return Err(Fault::new(
+                ReasonCode::QuotaExceeded,
+                "unfinished packets take too much memory (limits.input_bytes)",
+            ));
+        }
+        // Grows with what has come, never with what was announced.
+        partial.extend_from_slice(missing);
+        self.input_bytes += missing.len();
+        if partial.len() < total {
+            return Ok(None);
+        }
+        self.input_bytes -= total;
+        Ok(Some((Bytes::from(std::mem::take(partial)), rest)))
+    }
+
+    /// Keeps the start of a packet until the rest comes.
+    fn keep(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> Result<(), Fault> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        if self.input_bytes > 0 && self.input_bytes + bytes.len() > self.limits.input_bytes {
+            return Err(Fault::new(
+                ReasonCode::QuotaExceeded,
+                "unfinished packets take too much memory (limits.input_bytes)",
+            ));
+        }
+        debug_assert!(connection.partial.is_empty());
+        connection.partial.extend_from_slice(bytes);
+        self.input_bytes += bytes.len();
+        if connection.stage != Stage::Connecting {
+            connection.since = now.mono;
+            self.schedule(id, now);
+        }
+        Ok(())
+    }
+
+    /// Handles one whole packet. `owned` is the packet again, when its bytes can be shared.
+    #[inline]
+    fn handle(
+        &mut self,
+        id: ConnectionId,
+        whole: Frame,
+        packet: &[u8],
+        owned: Option<&Bytes>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let body = &packet[whole.header..];
+        let Stage::Online(session) = connection.stage else {
+            return match connection.stage {
+                Stage::Connecting => self.handle_connect(id, whole.first, body, now),
+                _ => Ok(()),
+            };
+        };
+        let version = connection.version;
+        if whole.packet_type() == PacketType::Publish {
+            let publish = longshore_codec::decode_publish(version, whole.first, body)?;
+            let input = publish::Input { packet, header_len: whole.header, owned };
+            return self.handle_publish(id, session, &publish, input, now);
+        }
+        match decode(version, whole.first, body)? {
+            Packet::Puback(ack) => self.handle_puback(id, session, &ack, now),
+            Packet::Pubrec(ack) => self.handle_pubrec(id, session, &ack, now),
+            Packet::Pubrel(ack) => self.handle_pubrel(id, session, &ack),
+            Packet::Pubcomp(ack) => self.handle_pubcomp(id, session, &ack, now),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(id, session, &subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.handle_unsubscribe(id, session, &unsubscribe, now)
+            }
+            Packet::Pingreq => {
+                self.send(id, &Packet::Pingresp);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.handle_disconnect(id, session, &disconnect, now),
+            Packet::Connect(_) => {
+                // [MQTT-3.1.0-2].
+                Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT"))
+            }
+            Packet::Auth(_) => Err(Fault::new(
+                // [MQTT-4.12.0-6]: only a client that named a method may go on with one.
+                ReasonCode::ProtocolError,
+                "AUTH without an authentication method",
+            )),
+            _ => Err(Fault::new(ReasonCode::ProtocolError, "a packet only a server sends")),
+        }
+    }
+}
+
+/// Before CONNECT, one byte tells whether it can be one; nothing else is worth waiting for.
+fn check_first(stage: Stage, bytes: &[u8]) -> Result<(), Fault> {
+    match bytes.first() {
+        Some(first) if stage == Stage::Connecting && *first != 0x10 => {
+            Err(Fault::new(ReasonCode::ProtocolError, "the first packet is not CONNECT"))
+        }
+        _ => Ok(()),
+    }
+}

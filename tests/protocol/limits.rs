@@ -1,0 +1,281 @@
+//! The limits that clients feel, each with the code the standard has for it.
+
+use super::packets::{Pingreq, connect, puback, publish, pubrel, subscribe, v5};
+use super::received::Received;
+use super::rig::Rig;
+use super::wire::{Version, code, kind, packet, prop, string};
+
+/// [MQTT-3.1.4-1]
+#[test]
+fn a_connect_above_its_limit_is_refused_by_its_header() {
+    let rig = Rig::with(|limits| limits.connect_bytes = 100);
+    let client = rig.open(Version::V5);
+    client.unwatch();
+    client.send_raw(&[kind::CONNECT, 0xFF, 0xFF, 0x7F]);
+    assert!(client.is_closed());
+    rig.connect(&v5("short")).expect_alive();
+}
+
+/// MQTT 5, 3.1.4.
+#[test]
+fn a_connection_that_says_nothing_is_closed() {
+    let rig = Rig::with(|limits| limits.connect_timeout_secs = 10);
+    let silent = rig.open(Version::V5);
+    let slow = rig.open(Version::V5);
+    slow.send_raw(&[kind::CONNECT, 100]);
+    rig.advance(9);
+    slow.send_raw(&[0]);
+    assert!(!silent.is_closed());
+    rig.advance(2);
+    silent.closed_silently();
+    slow.closed_silently();
+}
+
+#[test]
+fn a_packet_that_does_not_end_is_closed() {
+    let rig = Rig::with(|limits| limits.packet_secs = 30);
+    let client = rig.connect(&v5("c").keep_alive(100));
+    client.send_raw(&[kind::PUBLISH, 100]);
+    for _ in 0..7 {
+        rig.advance(5);
+        client.send_raw(&[0]);
+    }
+    assert_eq!(client.closed_with(), code::KEEP_ALIVE_TIMEOUT);
+}
+
+#[test]
+fn more_connections_than_allowed_are_not_accepted() {
+    let rig = Rig::with(|limits| limits.connections = 2);
+    let first = rig.client("a");
+    let _second = rig.client("b");
+    assert!(rig.try_open(Version::V5).is_none());
+    first.reset();
+    assert!(rig.try_open(Version::V5).is_some());
+}
+
+#[test]
+fn a_topic_of_too_many_levels_is_not_valid() {
+    let rig = Rig::with(|limits| limits.topic_levels = 4);
+    let client = rig.client("c");
+    let codes = client.subscribe(&subscribe(1, "a/b/c/d").and("a/b/c/d/e").and("a/b/c/d/#"));
+    assert_eq!(codes[..2], [0, code::TOPIC_FILTER_INVALID]);
+    client.send(&publish("a/b/c/d", "x"));
+    assert_eq!(client.payloads(), ["x"]);
+    client.send(&publish("a/b/c/d/e", "x").qos1(1));
+    match client.recv() {
+        Received::Puback(ack) => assert_eq!(ack.code, code::TOPIC_NAME_INVALID),
+        Received::Disconnect(disconnect) => assert_eq!(disconnect.code, code::TOPIC_NAME_INVALID),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn more_subscriptions_than_allowed_are_refused_one_by_one() {
+    let rig = Rig::with(|limits| limits.subscriptions = 2);
+    let client = rig.client("c");
+    let codes = client.subscribe(&subscribe(1, "a").and("b").and("c").and("a").qos(1));
+    assert_eq!(codes, [0, 0, code::QUOTA_EXCEEDED, 1]);
+    client.send(&super::packets::unsubscribe(2, "a"));
+    client.unsuback();
+    assert_eq!(client.subscribe(&subscribe(3, "c")), [0]);
+}
+
+#[test]
+fn more_user_properties_than_allowed_close() {
+    let rig = Rig::with(|limits| limits.user_properties = 3);
+    let client = rig.client("c");
+    let _reader = rig.subscriber(Version::V5, "reader", "t", 0);
+    let three = publish("t", "x").user("a", "").user("a", "").user("a", "");
+    client.send(&three);
+    client.expect_alive();
+    client.send(&three.user("a", ""));
+    assert_eq!(client.closed_with(), code::QUOTA_EXCEEDED);
+}
+
+#[test]
+fn more_retained_messages_than_allowed_are_refused() {
+    let rig = Rig::with(|limits| limits.retained_messages = 2);
+    let client = rig.client("c");
+    for (topic, refused) in [("a", false), ("b", false), ("c", true), ("a", false)] {
+        client.send(&publish(topic, "x").qos1(1).retain());
+        assert_eq!(client.puback().code >= 0x80, refused, "{topic}");
+    }
+    client.send(&publish("b", "").qos1(1).retain());
+    client.puback();
+    client.send(&publish("c", "x").qos1(1).retain());
+    assert!(client.puback().code < 0x80, "there is room now");
+}
+
+#[test]
+fn more_sessions_than_allowed_are_refused() {
+    let rig = Rig::with(|limits| limits.sessions = 2);
+    let first = rig.connect(&v5("a").lasting());
+    let _second = rig.client("b");
+    assert_eq!(rig.attempt(&v5("c")).refused_with(), code::QUOTA_EXCEEDED);
+    first.reset();
+    let again = rig.connect(&v5("a"));
+    again.reset();
+    rig.client("c").expect_alive();
+}
+
+#[test]
+fn a_longer_session_expiry_than_allowed_is_lowered_and_told() {
+    let rig = Rig::with(|limits| limits.session_expiry_secs = 60);
+    let (client, connack) = rig.connect_told(&v5("c").expiry(u32::MAX));
+    assert_eq!(connack.props.number(prop::SESSION_EXPIRY), Some(60));
+    client.reset();
+    rig.advance(61);
+    assert!(!rig.connect_told(&v5("c").resume()).1.session_present());
+    let (_client, connack) = rig.connect_told(&v5("d").expiry(60));
+    assert!(!connack.props.has(prop::SESSION_EXPIRY), "as it asked");
+}
+
+/// The window to the client is the lesser of what it takes and what the broker gives.
+/// [MQTT-4.9.0-1]
+#[test]
+fn the_broker_may_send_fewer_than_the_client_takes() {
+    let rig = Rig::with(|limits| limits.inflight = 3);
+    for version in [Version::V3_1_1, Version::V5] {
+        let client = rig.connect(&connect(version, "c"));
+        client.subscribe(&subscribe(1, "t").qos(1));
+        let publisher = rig.client("p");
+        for n in 1..=10 {
+            publisher.send(&publish("t", &n.to_string()).qos1(1));
+        }
+        let mut got = 0;
+        let mut waiting = Vec::new();
+        while let Some(Received::Publish(publish)) = client.next() {
+            got += 1;
+            waiting.push(publish.id());
+            assert!(waiting.len() <= 3, "{version:?}");
+            if waiting.len() == 3 {
+                client.send(&puback(waiting.remove(0)));
+            }
+        }
+        assert_eq!(got, 10, "{version:?}");
+    }
+}
+
+/// One slow reader stops nobody: neither its publisher nor another reader.
+#[test]
+fn a_reader_that_reads_nothing_loses_only_its_own_messages_of_qos_0() {
+    let rig = Rig::with(|limits| limits.output_bytes = 10_000);
+    let slow = rig.subscriber(Version::V5, "slow", "t", 1);
+    let quick = rig.subscriber(Version::V5, "quick", "t", 1);
+    let publisher = rig.client("p");
+    slow.stall();
+    for n in 0..100 {
+        publisher.send(&publish("t", &format!("{n:0500}")));
+        publisher.send(&publish("t", &format!("{n:0500} sure")).qos1(1));
+        assert!(publisher.puback().code < 0x80);
+        assert_eq!(quick.publish().qos, 0);
+        let sure = quick.publish();
+        quick.send(&puback(sure.id()));
+    }
+    slow.unstall();
+    let mut sure = 0;
+    let mut others = 0;
+    while let Some(Received::Publish(publish)) = slow.next() {
+        if publish.qos == 1 {
+            assert_eq!(publish.text(), format!("{sure:0500} sure"));
+            sure += 1;
+            slow.send(&puback(publish.id()));
+        } else {
+            others += 1;
+        }
+    }
+    assert_eq!(sure, 100);
+    assert!(others < 100, "some were dropped");
+}
+
+/// While the broker does not read from a client, it is not silent.
+#[test]
+fn a_client_that_is_not_read_is_not_timed_out() {
+    let rig = Rig::with(|limits| {
+        limits.output_bytes = 1_000;
+        limits.output_stall_secs = 10_000;
+    });
+    let client = rig.connect(&v5("c").keep_alive(10));
+    client.stall();
+    for _ in 0..2_000 {
+        client.send(&Pingreq);
+    }
+    assert!(!client.is_read(), "it is made to wait");
+    rig.advance(100);
+    assert!(!client.is_closed());
+    client.unstall();
+    assert!(client.is_read());
+    while client.next().is_some() {}
+    client.expect_alive();
+}
+
+/// Nobody waits for ever for a client that reads nothing.
+#[test]
+fn a_client_that_reads_nothing_is_closed_in_the_end() {
+    let rig = Rig::with(|limits| limits.output_stall_secs = 60);
+    let client = rig.subscriber(Version::V5, "c", "t", 1);
+    client.stall();
+    rig.client("p").send(&publish("t", "x").qos1(1));
+    rig.advance(30);
+    assert!(!client.is_closed());
+    rig.advance(60);
+    client.unstall();
+    while client.next().is_some() {}
+    assert!(client.is_closed());
+}
+
+/// A queue that is full ends its session, and nobody else notices.
+#[test]
+fn a_session_that_would_exceed_its_queue_ends() {
+    let rig = Rig::with(|limits| limits.queue_messages = 10);
+    let away = rig.connect(&v5("away").lasting());
+    away.subscribe(&subscribe(1, "t").qos(1));
+    away.reset();
+    let slow = rig.connect(&v5("slow").lasting().receive_maximum(1));
+    slow.subscribe(&subscribe(1, "t").qos(1));
+    let publisher = rig.client("p");
+    for n in 1..=20 {
+        publisher.send(&publish("t", &n.to_string()).qos2(n));
+        assert!(publisher.pubrec().code < 0x80);
+        publisher.send(&pubrel(n));
+        publisher.pubcomp();
+    }
+    assert!(!rig.connect_told(&v5("away").lasting()).1.session_present());
+    slow.publish();
+    assert_eq!(slow.closed_with(), code::QUOTA_EXCEEDED);
+    publisher.expect_alive();
+}
+
+/// Whatever a first packet announces, nothing is set aside for it.
+#[test]
+fn a_first_packet_that_is_not_connect_is_refused_by_its_first_byte() {
+    for first in [0x00, 0x11, 0x20, 0x30, 0x82, 0xC0, 0xE0, 0xF0, b'G', 0x16] {
+        let client = Rig::new().open(Version::V5);
+        client.unwatch();
+        client.send_raw(&[first]);
+        if !client.is_closed() {
+            client.send_raw(&[0xFF, 0xFF, 0xFF, 0x7F]);
+        }
+        assert!(client.is_closed(), "{first:#04x}");
+        assert_eq!(client.bytes(), [], "{first:#04x}");
+    }
+}
+
+/// Strings that announce more than there is. [MQTT-3.1.4-1]
+#[test]
+fn a_connect_whose_strings_announce_more_than_there_is_is_refused() {
+    let head = [string(b"MQTT"), vec![5, 2, 0, 0]].concat();
+    for tail in [
+        &b"\0\xFF\xFFc"[..],
+        b"\xFF\xFF\xFF\x7F\0\x01c",
+        b"\x05\x26\xFF\xFFab\0\x01c",
+        b"\0\0\x01c\xFF",
+    ] {
+        let client = Rig::new().open(Version::V5);
+        client.send_raw(&packet(kind::CONNECT, &[&head, tail].concat()));
+        assert!(client.is_closed());
+        if let Some(Received::Connack(connack)) = client.next() {
+            assert_eq!(connack.code, code::MALFORMED_PACKET);
+        }
+    }
+}
