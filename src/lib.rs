@@ -5,3 +5,4 @@
 
 pub use longshore_acl as acl;
 pub use longshore_broker::*;
+pub use longshore_codec as codec;

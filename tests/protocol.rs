@@ -36,5 +36,6 @@ mod protocol {
     // What is old, wrong or too much.
     mod limits;
     mod malformed;
+    mod malformed_connect;
     mod v3;
 }

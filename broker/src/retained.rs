@@ -283,11 +283,8 @@ mod tests {
             "a/zz/+",
         ];
         for filter in filters {
-            let mut want: Vec<String> = topics
-                .iter()
-                .filter(|topic| filter::matches(filter, topic))
-                .cloned()
-                .collect();
+            let mut want: Vec<String> =
+                topics.iter().filter(|topic| filter::matches(filter, topic)).cloned().collect();
             want.sort();
             for visits in [1, 2, 7, 10_000] {
                 assert_eq!(all(&retained, filter, visits), want, "{filter} by {visits}");

@@ -55,7 +55,7 @@ pub enum Malformed {
     /// cannot be trusted, so this is not [`Error::UnsupportedVersion`].
     ProtocolName,
     /// The CONNECT flags contradict each other or use the reserved bit; holds the flags
-    /// [MQTT-3.1.2-3], [MQTT-3.1.2-11] to [MQTT-3.1.2-13], and [MQTT-3.1.2-22] of MQTT 3.1.1.
+    /// [MQTT-3.1.2-3], [MQTT-3.1.2-11], [MQTT-3.1.2-12], [MQTT-3.1.2-13]; 3.1.1: [MQTT-3.1.2-22].
     ConnectFlags(u8),
     /// A reserved bit of the CONNACK flags is set; holds the flags [MQTT-3.2.2-1].
     ConnackFlags(u8),

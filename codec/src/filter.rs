@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(parse(filter), want, "{}", filter.escape_debug());
     }
 
-    /// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1] to [MQTT-4.7.3-3].
+    /// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3].
     #[test]
     fn a_wildcard_is_the_whole_of_its_level_and_the_hash_is_last() {
         for legal in [

@@ -504,7 +504,8 @@ mod tests {
         check(0x08, b"\0\x01#", Carrier::Publish);
     }
 
-    /// [MQTT-1.5.4-1], [MQTT-1.5.4-2], [MQTT-1.5.5-1], [MQTT-1.5.7-1].
+    /// [MQTT-1.5.4-1], [MQTT-1.5.4-2], [MQTT-1.5.5-1], [MQTT-1.5.7-1], [MQTT-3.3.2-13],
+    /// [MQTT-3.3.2-19].
     #[test]
     fn a_value_that_is_not_of_its_type_is_malformed() {
         let check = |id: u8, value: &[u8], want: Malformed| {

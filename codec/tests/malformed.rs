@@ -40,7 +40,7 @@ const MALFORMED: &[Row] = &[
     ("a bridge's bit", V5, 0x10, b"\0\x04MQTT\x84", Error::UnsupportedVersion { level: 0x84 }),
     ("MQTT of level 3", V5, 0x10, b"\0\x04MQTT\x03", Error::UnsupportedVersion { level: 3 }),
     ("MQIsdp of level 4", V5, 0x10, b"\0\x06MQIsdp\x04", Error::UnsupportedVersion { level: 4 }),
-    // CONNECT flags: [MQTT-3.1.2-3], [MQTT-3.1.2-11] to [MQTT-3.1.2-13].
+    // CONNECT flags: [MQTT-3.1.2-3], [MQTT-3.1.2-11], [MQTT-3.1.2-12], [MQTT-3.1.2-13].
     ("reserved flag", V5, 0x10, b"\0\x04MQTT\x05\x03", malformed(Malformed::ConnectFlags(0x03))),
     ("will QoS 3", V5, 0x10, b"\0\x04MQTT\x05\x1c", malformed(Malformed::ConnectFlags(0x1c))),
     ("QoS, no will", V5, 0x10, b"\0\x04MQTT\x05\x08", malformed(Malformed::ConnectFlags(0x08))),
@@ -224,7 +224,8 @@ const MALFORMED: &[Row] = &[
     ("AUTH without a method", V5, 0xf0, b"\x18\0", offence(Offence::AuthWithoutMethod)),
     ("property past its block", V5, 0xe0, b"\0\x02\x1f\0\x01x", truncated(Field::Property(0x1f))),
     ("block past its packet", V5, 0xe0, b"\0\x05\x1f\0\x01x", truncated(Field::Properties)),
-    // Bytes behind the end. A PUBLISH has none: they are its payload.
+    // Bytes behind the end: [MQTT-3.1.2-16], [MQTT-3.1.2-18]. A PUBLISH has none: they are its
+    // payload.
     (
         "CONNECT",
         V3_1_1,

@@ -1,17 +1,18 @@
 //! What must close, in tables: bytes, and the codes the broker may give for them.
 
-use super::packets::{connect, publish, subscribe, v5, will};
+use super::packets::{connect, publish, subscribe, v5};
 use super::received::Received;
 use super::rig::Rig;
-use super::wire::{Props, Value, Version, code, kind, packet, prop, string};
+use super::wire::{Version, code, kind, packet, prop, string};
 
-const BAD: &[u8] = &[code::MALFORMED_PACKET];
-const ERROR: &[u8] = &[code::PROTOCOL_ERROR];
-const EITHER: &[u8] = &[code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
+pub(super) const BAD: &[u8] = &[code::MALFORMED_PACKET];
+pub(super) const ERROR: &[u8] = &[code::PROTOCOL_ERROR];
+pub(super) const EITHER: &[u8] = &[code::MALFORMED_PACKET, code::PROTOCOL_ERROR];
 /// The standard calls it both an error of the protocol and a name that is not valid.
-const NAME: &[u8] = &[code::MALFORMED_PACKET, code::PROTOCOL_ERROR, code::TOPIC_NAME_INVALID];
+pub(super) const NAME: &[u8] =
+    &[code::MALFORMED_PACKET, code::PROTOCOL_ERROR, code::TOPIC_NAME_INVALID];
 
-type Row = (&'static str, Vec<u8>, &'static [u8]);
+pub(super) type Row = (&'static str, Vec<u8>, &'static [u8]);
 
 /// Sends each to a fresh connection of MQTT 5 that has to end for it.
 fn check(rows: Vec<Row>) {
@@ -63,7 +64,7 @@ fn publish_with(props: &[u8]) -> Vec<u8> {
 }
 
 /// Strings that are not UTF-8, and the null character.
-const NOT_TEXT: &[(&str, &[u8])] = &[
+pub(super) const NOT_TEXT: &[(&str, &[u8])] = &[
     ("a lone continuation", b"a\x80"),
     ("an unfinished sequence", b"a\xE2\x82"),
     ("an overlong slash", b"\xC0\xAF"),
@@ -378,7 +379,8 @@ fn requests_of_mqtt_3_with_nothing_or_with_impossible_options_close() {
     check_v3(rows);
 }
 
-/// Identifiers of properties: known, allowed in the packet, at most once, of a legal value.
+/// Identifiers of properties: known, allowed in the packet (MQTT 5, 2.2.2.2: else malformed), at
+/// most once, of a legal value.
 /// [MQTT-4.13.1-1] [MQTT-3.3.4-6] [MQTT-3.14.2-2]
 #[test]
 fn properties_that_do_not_belong_close() {
@@ -391,9 +393,9 @@ fn properties_that_do_not_belong_close() {
         ("an unknown one", publish_with(&[0x04, 0]), BAD),
         ("identifier 0", publish_with(&[0x00, 0]), BAD),
         ("a long identifier", publish_with(&[0x81, 0x01, 0]), BAD),
-        ("session expiry in PUBLISH", publish_with(b"\x11\0\0\0\x01"), EITHER),
-        ("will delay in PUBLISH", publish_with(b"\x18\0\0\0\x01"), EITHER),
-        ("reason string in PUBLISH", publish_with(b"\x1F\0\x01x"), EITHER),
+        ("session expiry in PUBLISH", publish_with(b"\x11\0\0\0\x01"), BAD),
+        ("will delay in PUBLISH", publish_with(b"\x18\0\0\0\x01"), BAD),
+        ("reason string in PUBLISH", publish_with(b"\x1F\0\x01x"), BAD),
         ("subscription identifier in PUBLISH", publish_with(&[0x0B, 1]), EITHER),
         ("payload format 2", publish_with(&[0x01, 2]), EITHER),
         ("payload format twice", twice(&[0x01, 1]), ERROR),
@@ -404,21 +406,17 @@ fn properties_that_do_not_belong_close() {
         ("topic alias twice", twice(b"\x23\0\x01"), ERROR),
         ("subscription identifier 0", subscribe(&[0x0B, 0]), ERROR),
         ("subscription identifier twice", subscribe(&[0x0B, 1, 0x0B, 2]), ERROR),
-        ("topic alias in SUBSCRIBE", subscribe(b"\x23\0\x01"), EITHER),
-        ("reason string in SUBSCRIBE", subscribe(b"\x1F\0\x01x"), EITHER),
+        ("topic alias in SUBSCRIBE", subscribe(b"\x23\0\x01"), BAD),
+        ("reason string in SUBSCRIBE", subscribe(b"\x1F\0\x01x"), BAD),
         (
             "reason string twice in PUBACK",
             packet(0x40, b"\0\x01\0\x08\x1F\0\x01x\x1F\0\x01x"),
             ERROR,
         ),
-        ("receive maximum in PUBACK", packet(0x40, b"\0\x01\0\x03\x21\0\x01"), EITHER),
+        ("receive maximum in PUBACK", packet(0x40, b"\0\x01\0\x03\x21\0\x01"), BAD),
         ("session expiry twice", packet(0xE0, b"\0\x0A\x11\0\0\0\0\x11\0\0\0\0"), ERROR),
-        ("will delay in DISCONNECT", packet(0xE0, b"\0\x05\x18\0\0\0\0"), EITHER),
-        (
-            "subscription identifier in UNSUBSCRIBE",
-            packet(0xA2, b"\0\x01\x02\x0B\x01\0\x01t"),
-            EITHER,
-        ),
+        ("will delay in DISCONNECT", packet(0xE0, b"\0\x05\x18\0\0\0\0"), BAD),
+        ("subscription identifier in UNSUBSCRIBE", packet(0xA2, b"\0\x01\x02\x0B\x01\0\x01t"), BAD),
     ]);
 }
 
@@ -435,190 +433,6 @@ fn acknowledgements_with_codes_of_other_packets_close() {
         rows.extend(codes.iter().map(|code| (name, packet(first, &[0, 1, *code]), EITHER)));
     }
     check(rows);
-}
-
-// ---- CONNECT
-
-/// Sends each as the first packet: the broker closes, after a CONNACK with such a code or silent.
-fn check_connect(rows: Vec<Row>) {
-    for (name, bytes, codes) in rows {
-        let client = Rig::new().open(Version::V5);
-        client.send_raw(&bytes);
-        assert!(client.is_closed(), "{name}");
-        match client.next() {
-            None => {}
-            Some(Received::Connack(connack)) => {
-                assert!(codes.contains(&connack.code), "{name}: {:#04x}", connack.code);
-            }
-            other => panic!("{name}: {other:?}"),
-        }
-        client.expect_nothing();
-    }
-}
-
-/// [MQTT-3.1.4-1] [MQTT-3.1.2-3] [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-12] [MQTT-3.1.2-13]
-/// [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-1] [MQTT-3.1.3-3]
-#[test]
-fn a_connect_whose_flags_disagree_with_its_payload_is_refused() {
-    let field = |text: &str| string(text.as_bytes());
-    let head = |flags: u8| [string(b"MQTT"), vec![5, flags | 2, 0, 0, 0]].concat();
-    let make = |flags: u8, fields: &[&[u8]]| {
-        packet(kind::CONNECT, &[head(flags), fields.concat()].concat())
-    };
-    let (id, none, topic, message) = (field("c"), vec![0], field("w"), field("x"));
-    let (name, password) = (field("n"), field("p"));
-    check_connect(vec![
-        ("reserved flag", make(0x01, &[&id]), BAD),
-        ("will without fields", make(0x04, &[&id]), BAD),
-        ("will without topic", make(0x04, &[&id, &none]), BAD),
-        ("will without payload", make(0x04, &[&id, &none, &topic]), BAD),
-        ("will without properties", make(0x04, &[&id, &topic, &message]), BAD),
-        ("will QoS 3", make(0x1C, &[&id, &none, &topic, &message]), BAD),
-        ("will QoS 1 without will", make(0x08, &[&id]), BAD),
-        ("will QoS 2 without will", make(0x10, &[&id]), BAD),
-        ("will retain without will", make(0x20, &[&id]), BAD),
-        ("will fields without will", make(0x00, &[&id, &none, &topic, &message]), BAD),
-        ("user name without field", make(0x80, &[&id]), BAD),
-        ("user name field without flag", make(0x00, &[&id, &name]), BAD),
-        ("password without field", make(0xC0, &[&id, &name]), BAD),
-        ("password field without flag", make(0x80, &[&id, &name, &password]), BAD),
-        ("no field at all", make(0x00, &[]), BAD),
-        ("nothing behind the flags", packet(kind::CONNECT, &head(0)[..7]), BAD),
-        ("fixed header flags", packet(kind::CONNECT | 2, &[head(0), id.clone()].concat()), BAD),
-    ]);
-}
-
-/// MQTT 5, 3.1.2.9: other than before, a password needs no user name. [MQTT-3.1.2-19]
-#[test]
-fn a_password_without_user_name_is_legal() {
-    Rig::new().connect(&v5("c").password(b"p")).expect_alive();
-}
-
-/// [MQTT-3.1.3-4] [MQTT-3.1.3-8] [MQTT-3.1.3-11] [MQTT-3.1.3-12] [MQTT-1.5.4-1] [MQTT-1.5.4-2]
-/// [MQTT-1.5.7-1]
-#[test]
-fn a_connect_with_strings_that_are_no_text_is_refused() {
-    const CODES: &[u8] = &[0x81, 0x82, 0x85, 0x90];
-    for (name, bytes) in NOT_TEXT {
-        let bad = string(bytes);
-        let make = |flags: u8, props: &[u8], fields: &[&[u8]]| {
-            let len = u8::try_from(props.len()).expect("few properties");
-            let head = [string(b"MQTT"), vec![5, flags | 2, 0, 0, len]].concat();
-            packet(kind::CONNECT, &[&head, props, &fields.concat()].concat())
-        };
-        let user = [&[prop::USER_PROPERTY][..], &string(b"k"), &bad].concat();
-        let will_user = [&[u8::try_from(user.len()).expect("short")][..], &user].concat();
-        check_connect(vec![
-            (name, make(0, &[], &[&bad]), CODES),
-            (name, make(0x04, &[], &[b"\0\x01c", &[0], &bad, b"\0\x01x"]), CODES),
-            (name, make(0x80, &[], &[b"\0\x01c", &bad]), CODES),
-            (name, make(0, &user, &[b"\0\x01c"]), CODES),
-            (name, make(0x04, &[], &[b"\0\x01c", &will_user, b"\0\x01w", b"\0\x01x"]), CODES),
-        ]);
-    }
-}
-
-/// [MQTT-3.1.3-4 v3.1.1] [MQTT-3.1.3-10 v3.1.1] [MQTT-3.1.3-11 v3.1.1] [MQTT-1.5.3-1 v3.1.1]
-/// [MQTT-1.5.3-2 v3.1.1]
-#[test]
-fn a_connect_of_mqtt_3_with_strings_that_are_no_text_closes() {
-    for (name, bytes) in NOT_TEXT {
-        let bad = string(bytes);
-        for (flags, fields) in [
-            (0, vec![&bad[..]]),
-            (0x04, vec![b"\0\x01c", &bad, b"\0\x01x"]),
-            (0x80, vec![b"\0\x01c", &bad]),
-        ] {
-            let client = Rig::new().open(Version::V3_1_1);
-            client.unwatch();
-            let head = [string(b"MQTT"), vec![4, flags | 2, 0, 0]].concat();
-            client.send_raw(&packet(kind::CONNECT, &[head, fields.concat()].concat()));
-            assert!(client.is_closed(), "{name}");
-            assert_eq!(client.bytes(), [], "{name}");
-        }
-    }
-}
-
-/// [MQTT-3.1.4-1] [MQTT-4.13.1-1] [MQTT-3.2.2-8]
-#[test]
-fn a_connect_with_properties_that_do_not_belong_is_refused() {
-    let twice = [
-        (prop::SESSION_EXPIRY, Value::Four(1)),
-        (prop::RECEIVE_MAXIMUM, Value::Two(1)),
-        (prop::MAXIMUM_PACKET_SIZE, Value::Four(100)),
-        (prop::TOPIC_ALIAS_MAXIMUM, Value::Two(1)),
-        (prop::REQUEST_RESPONSE_INFORMATION, Value::Byte(1)),
-        (prop::REQUEST_PROBLEM_INFORMATION, Value::Byte(1)),
-        (prop::AUTHENTICATION_METHOD, Value::Text("m".into())),
-    ];
-    let wrong = [
-        (prop::RECEIVE_MAXIMUM, Value::Two(0)),
-        (prop::MAXIMUM_PACKET_SIZE, Value::Four(0)),
-        (prop::REQUEST_RESPONSE_INFORMATION, Value::Byte(2)),
-        (prop::REQUEST_PROBLEM_INFORMATION, Value::Byte(2)),
-        (prop::AUTHENTICATION_DATA, Value::Binary(vec![1])),
-    ];
-    let foreign = [
-        (prop::MESSAGE_EXPIRY, Value::Four(1)),
-        (prop::WILL_DELAY, Value::Four(1)),
-        (prop::REASON_STRING, Value::Text("x".into())),
-        (prop::SERVER_KEEP_ALIVE, Value::Two(1)),
-        (prop::ASSIGNED_CLIENT_IDENTIFIER, Value::Text("x".into())),
-        (prop::TOPIC_ALIAS, Value::Two(1)),
-        (prop::SUBSCRIPTION_IDENTIFIER, Value::Variable(1)),
-        (prop::MAXIMUM_QOS, Value::Byte(1)),
-    ];
-    let bytes = |props: &[&(u8, Value)]| {
-        let mut connect = v5("c");
-        connect.props = Props(props.iter().map(|prop| (*prop).clone()).collect());
-        packet(kind::CONNECT, &connect.body(connect.flags()))
-    };
-    let mut rows: Vec<Row> = Vec::new();
-    rows.extend(twice.iter().map(|p| ("twice", bytes(&[p, p]), &[0x82, 0x8C][..])));
-    rows.extend(wrong.iter().map(|p| ("a wrong value", bytes(&[p]), ERROR)));
-    rows.extend(foreign.iter().map(|p| ("of another packet", bytes(&[p]), EITHER)));
-    check_connect(rows);
-}
-
-/// [MQTT-3.1.4-1]
-#[test]
-fn a_will_with_properties_that_do_not_belong_is_refused() {
-    let of = |props: &[(u8, Value)]| {
-        let mut last = will("w", "x");
-        last.props = Props(props.to_vec());
-        let connect = v5("c").will(last);
-        packet(kind::CONNECT, &connect.body(connect.flags()))
-    };
-    let delay = (prop::WILL_DELAY, Value::Four(1));
-    check_connect(vec![
-        ("delay twice", of(&[delay.clone(), delay]), ERROR),
-        ("session expiry", of(&[(prop::SESSION_EXPIRY, Value::Four(1))]), EITHER),
-        ("topic alias", of(&[(prop::TOPIC_ALIAS, Value::Two(1))]), EITHER),
-        (
-            "subscription identifier",
-            of(&[(prop::SUBSCRIPTION_IDENTIFIER, Value::Variable(1))]),
-            EITHER,
-        ),
-        ("payload format 2", of(&[(prop::PAYLOAD_FORMAT, Value::Byte(2))]), EITHER),
-        (
-            "response topic with wildcard",
-            of(&[(prop::RESPONSE_TOPIC, Value::Text("#".into()))]),
-            NAME,
-        ),
-    ]);
-}
-
-/// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-3.3.2-2]
-#[test]
-fn a_will_topic_is_a_topic_name() {
-    for topic in ["", "#", "a/+", "a#"] {
-        let connect = v5("c").will(will(topic, "x"));
-        check_connect(vec![(
-            "will topic",
-            packet(kind::CONNECT, &connect.body(connect.flags())),
-            NAME,
-        )]);
-    }
 }
 
 /// Nothing of a packet that closes has happened. [MQTT-4.13.1-1]

@@ -308,6 +308,65 @@ fn a_shared_subscription_gets_no_retained_messages() {
     assert_eq!(client.payloads(), ["live"]);
 }
 
+/// [MQTT-3.3.1-9]
+#[test]
+fn retained_messages_go_on_when_the_client_comes_back() {
+    let rig = Rig::new();
+    let publisher = rig.client("p");
+    for n in 0..20 {
+        publisher.send(&publish(&format!("t/{n:02}"), &n.to_string()).qos1(1).retain());
+    }
+    let client = rig.connect(&v5("c").lasting().receive_maximum(5));
+    client.subscribe(&subscribe(1, "t/+").qos(1));
+    assert_eq!(client.payloads().len(), 5);
+    client.reset();
+    let client = rig.connect(&v5("c").lasting());
+    let want: Vec<String> = (0..20).map(|n: u32| n.to_string()).collect();
+    assert_eq!(client.payloads(), want);
+}
+
+/// [MQTT-3.10.4-2]
+#[test]
+fn unsubscribe_stops_what_is_left_of_the_retained_messages() {
+    let rig = Rig::new();
+    let publisher = rig.client("p");
+    for n in 0..20 {
+        publisher.send(&publish(&format!("t/{n:02}"), &n.to_string()).qos1(1).retain());
+    }
+    let client = rig.connect(&v5("c").receive_maximum(5));
+    client.subscribe(&subscribe(1, "t/+").qos(1));
+    let ids: Vec<u16> = (0..5).map(|_| client.publish().id()).collect();
+    client.send(&unsubscribe(2, "t/+"));
+    client.unsuback();
+    for id in ids {
+        client.send(&super::packets::puback(id));
+    }
+    client.expect_alive();
+}
+
+/// While a long read goes on, what is newer has passed already.
+#[test]
+fn a_retained_message_does_not_come_after_a_newer_one_of_its_topic() {
+    let rig = Rig::new();
+    let publisher = rig.client("p");
+    for n in 0..10 {
+        publisher.send(&publish(&format!("t/{n}"), "old").qos1(1).retain());
+    }
+    let client = rig.connect(&v5("c").receive_maximum(1));
+    client.subscribe(&subscribe(1, "t/+").qos(1));
+    publisher.send(&publish("t/7", "new").qos1(1).retain());
+    publisher.send(&publish("t/8", "").qos1(1).retain());
+    let mut got = std::collections::BTreeMap::<String, Vec<String>>::new();
+    while let Some(super::received::Received::Publish(publish)) = client.next() {
+        client.send(&super::packets::puback(publish.id()));
+        got.entry(publish.topic.clone()).or_default().push(publish.text().to_owned());
+    }
+    assert_eq!(got.len(), 10);
+    assert_eq!(got["t/0"], ["old"]);
+    assert_eq!(got["t/7"].last().map(String::as_str), Some("new"));
+    assert_eq!(got["t/8"].last().map(String::as_str), Some(""));
+}
+
 /// A message must not reach a subscriber both ways, nor an older one after a newer one.
 #[test]
 fn a_retained_message_does_not_overtake_a_live_one() {

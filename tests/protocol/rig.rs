@@ -171,30 +171,32 @@ impl World {
     fn tick(&mut self) -> Option<Mono> {
         for _ in 0..10_000 {
             let due = self.shard.advance(self.now);
-            self.pump();
-            match due {
-                Some(due) if due <= self.now.mono => {}
-                due => return due,
+            let busy = self.pump() || due.is_some_and(|due| due <= self.now.mono);
+            if !busy {
+                return due;
             }
         }
         panic!("the broker is never done with what is due now");
     }
 
     /// What the driver does in a turn: reads from whom it may, writes what waits, closes what is
-    /// to close.
-    fn pump(&mut self) {
+    /// to close. Whether there was anything.
+    fn pump(&mut self) -> bool {
         let mut dirty = Vec::new();
+        let mut busy = false;
         loop {
             for line in &mut self.lines {
                 if !line.unread.is_empty() && !line.gone && self.shard.wants_read(line.id) {
                     let bytes = std::mem::take(&mut line.unread);
                     self.shard.receive(line.id, &bytes, self.now);
+                    busy = true;
                 }
             }
             self.shard.take_dirty(&mut dirty);
             if dirty.is_empty() {
-                return;
+                return busy;
             }
+            busy = true;
             for id in dirty.drain(..) {
                 self.flush(id);
             }

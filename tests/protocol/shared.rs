@@ -246,6 +246,24 @@ fn a_message_too_large_for_one_member_does_no_harm() {
     assert_eq!(small.payloads(), ["fits"]);
 }
 
+/// [MQTT-3.3.2-5] [MQTT-3.3.2-6]
+#[test]
+fn messages_that_wait_for_a_group_expire() {
+    let rig = Rig::new();
+    let client = rig.connect(&v5("c").lasting());
+    client.subscribe(&subscribe(1, "$share/g/t").qos(1));
+    client.reset();
+    let publisher = rig.client("p");
+    publisher.send(&publish("t", "short").qos1(1).expiry(10));
+    publisher.send(&publish("t", "long").qos1(1).expiry(100));
+    rig.advance(30);
+    let got = rig.connect(&v5("c").lasting()).publish();
+    assert_eq!(
+        (got.text(), got.props.number(super::wire::prop::MESSAGE_EXPIRY)),
+        ("long", Some(70))
+    );
+}
+
 /// Messages for a group of which nobody is there wait, as they would for a session.
 /// [MQTT-4.5.0-1]
 #[test]

@@ -119,17 +119,26 @@ fn flags_that_disagree_with_the_payload_close() {
 /// promises may be missing.
 #[test]
 fn strings_that_mqtt_3_1_promises_may_be_missing() {
-    for (flags, fields) in [
-        (0x80, &b"\0\x01c"[..]),
-        (0xC0, b"\0\x01c"),
-        (0xC0, b"\0\x01c\0\x01n"),
-    ] {
+    for (flags, fields) in [(0x80, &b"\0\x01c"[..]), (0xC0, b"\0\x01c"), (0xC0, b"\0\x01c\0\x01n")]
+    {
         let client = Rig::new().open(Version::V3_1);
         client.unwatch();
         let head = [string(b"MQIsdp"), vec![3, flags | 2, 0, 0]].concat();
         client.send_raw(&packet(kind::CONNECT, &[&head, fields].concat()));
         assert_eq!(client.bytes(), [0x20, 2, 0, 0], "{flags:#04x} {fields:?}");
     }
+}
+
+/// MQTT 3.1, 2.1: these too were repeated with DUP then. MQTT 3.1.1 calls the bit reserved.
+#[test]
+fn requests_of_mqtt_3_1_may_be_repeated_with_dup() {
+    let client = Rig::new().connect(&connect(Version::V3_1, "c"));
+    client.send_raw(&packet(kind::SUBSCRIBE | 0b1010, b"\0\x01\0\x01t\0"));
+    assert_eq!(client.suback().packet_id, 1);
+    client.send_raw(&packet(kind::UNSUBSCRIBE | 0b1010, b"\0\x02\0\x01t"));
+    assert_eq!(client.unsuback().packet_id, 2);
+    client.send_raw(&packet(kind::PUBREL | 0b1010, b"\0\x03"));
+    assert_eq!(client.pubcomp().packet_id, 3);
 }
 
 /// [MQTT-3.3.5-2 v3.1.1]
@@ -185,10 +194,7 @@ fn a_client_of_mqtt_3_past_a_limit_is_closed() {
         limits.packet_bytes = 100;
         limits.topic_levels = 3;
     });
-    for packets in [
-        vec![publish("t", &"x".repeat(200))],
-        vec![publish("a/b/c/d", "x")],
-    ] {
+    for packets in [vec![publish("t", &"x".repeat(200))], vec![publish("a/b/c/d", "x")]] {
         let client = rig.connect(&v4("c"));
         for packet in &packets {
             client.send(packet);

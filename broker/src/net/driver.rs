@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
@@ -27,6 +28,10 @@ use crate::stats::Stats;
 const READ_BUDGET: usize = 256 << 10;
 /// Connections accepted before others have their turn.
 const ACCEPT_BATCH: usize = 64;
+
+/// How long a layer may hold the last bytes of a connection that is to be closed. Less than the
+/// shard leaves its output, whose end is when this is asked for.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A shard, its sockets and its clock.
 #[derive(Debug)]
@@ -148,7 +153,7 @@ impl Driver {
         }
         // Out of descriptors: the ones waiting stay in the listener's backlog.
         warn!(%error, "no connection can be accepted; trying again in 100 ms");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     /// Says good-bye to all clients; the writer then lets them go.
@@ -250,7 +255,11 @@ impl ConnectionTask {
             drop(transport);
             match received {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Received::Bytes(count))) => {
+                Poll::Ready(Ok(Received::Bytes(count) | Received::Answer(count))) => {
+                    let answers = matches!(received, Poll::Ready(Ok(Received::Answer(_))));
+                    if answers && socket.blocked.get().is_none() {
+                        driver.flush(socket, driver.now().mono);
+                    }
                     if driver.shard.borrow().is_dirty() {
                         driver.wake_writer();
                     }
@@ -284,6 +293,26 @@ impl ConnectionTask {
         }
         Poll::Pending
     }
+
+    /// Whether the broker closes the connection and has said all. Then it says good-bye.
+    fn is_finished(&self) -> bool {
+        let Self { driver, socket } = self;
+        {
+            let mut shard = driver.shard.borrow_mut();
+            let is_written = shard.output(socket.id).is_none_or(|output| output.is_empty());
+            if !shard.is_closing(socket.id) || !is_written {
+                return false;
+            }
+        }
+        match socket.blocked.get() {
+            None => {
+                socket.transport.borrow_mut().finish(&driver.scratch);
+                true
+            }
+            // A layer still holds bytes that the socket does not take.
+            Some(since) => driver.now().mono.since(since) >= PATIENCE,
+        }
+    }
 }
 
 impl Future for ConnectionTask {
@@ -301,10 +330,7 @@ impl Future for ConnectionTask {
         let ended = socket.broken.get()
             || self.poll_blocked(cx).is_ready()
             || self.poll_read(cx).is_ready()
-            || {
-                let mut shard = driver.shard.borrow_mut();
-                shard.is_closing(socket.id) && shard.output(socket.id).is_none_or(|o| o.is_empty())
-            };
+            || self.is_finished();
         if !ended {
             return Poll::Pending;
         }
@@ -337,7 +363,7 @@ impl Writer {
     pub(crate) fn new(driver: Rc<Driver>) -> Self {
         Self {
             driver,
-            sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleeps_until: None,
         }
     }

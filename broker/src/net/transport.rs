@@ -8,15 +8,18 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::layered::Layered;
 use crate::output::Output;
 
 /// Slices of one vectored write. The kernel takes up to 1,024; a few cover what a turn leaves.
-const SLICES: usize = 64;
+pub(super) const SLICES: usize = 64;
 
 /// Input buffers of one thread, shared by all its connections: an idle one needs none.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    input: RefCell<Box<[u8]>>,
+    pub(super) input: RefCell<Box<[u8]>>,
+    /// Bytes that a layer has decrypted and the next one changes in place.
+    pub(super) plain: RefCell<Vec<u8>>,
 }
 
 /// Bytes read at once. Enough for a batch of small messages; a large one takes several reads.
@@ -24,7 +27,10 @@ const INPUT_BYTES: usize = 128 << 10;
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { input: RefCell::new(vec![0; INPUT_BYTES].into_boxed_slice()) }
+        Self {
+            input: RefCell::new(vec![0; INPUT_BYTES].into_boxed_slice()),
+            plain: RefCell::default(),
+        }
     }
 }
 
@@ -32,12 +38,16 @@ impl Default for Scratch {
 #[derive(Debug)]
 pub(crate) enum Transport {
     Tcp(TcpStream),
+    /// TLS, WebSocket or both on top. Boxed, for most connections are plain.
+    Layered(Box<Layered>),
 }
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Bytes(usize),
+    /// So many bytes, and a layer has something to say to them: write, though no output waits.
+    Answer(usize),
     End,
 }
 
@@ -47,21 +57,19 @@ impl Transport {
         &mut self,
         cx: &mut Context<'_>,
         scratch: &Scratch,
-        take: impl FnOnce(&[u8]),
+        mut take: impl FnMut(&[u8]),
     ) -> Poll<io::Result<Received>> {
         match self {
             Self::Tcp(socket) => {
                 let mut input = scratch.input.borrow_mut();
-                let mut buffer = ReadBuf::new(&mut input);
-                // Unlike `try_read`, this knows that a short read emptied the socket.
-                ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
-                let bytes = buffer.filled();
+                let bytes = ready!(poll_input(socket, cx, &mut input))?;
                 if bytes.is_empty() {
                     return Poll::Ready(Ok(Received::End));
                 }
                 take(bytes);
                 Poll::Ready(Ok(Received::Bytes(bytes.len())))
             }
+            Self::Layered(layered) => layered.poll_receive(cx, scratch, take),
         }
     }
 
@@ -78,28 +86,64 @@ impl Transport {
                         let filled = output.slices(&mut slices);
                         socket.try_write_vectored(&slices[..filled])
                     };
-                    match count {
-                        Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                        Ok(count) => {
+                    match taken(count)? {
+                        Some(count) => {
                             output.consume(count);
                             written += count;
                         }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            return Ok((written, false));
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(error),
+                        None => return Ok((written, false)),
                     }
                 }
                 Ok((written, true))
             }
+            Self::Layered(layered) => layered.try_write(output),
         }
     }
 
     /// Ready when the socket may take more, after a write that it did not take whole.
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(socket) => socket.poll_write_ready(cx),
+        self.socket().poll_write_ready(cx)
+    }
+
+    /// Says good-bye in the words of the layers, as far as the socket takes them, for the broker
+    /// closes the connection.
+    pub(crate) fn finish(&mut self, scratch: &Scratch) {
+        if let Self::Layered(layered) = self {
+            layered.say_goodbye();
         }
+        // With bytes unread the system would reset the connection, and the client might lose the
+        // last packets, which say why.
+        let mut input = scratch.input.borrow_mut();
+        let _ = self.socket().try_read(&mut input);
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(socket) => socket,
+            Self::Layered(layered) => layered.socket(),
+        }
+    }
+}
+
+/// Reads once. Unlike `try_read`, this knows that a short read emptied the socket.
+pub(super) fn poll_input<'a>(
+    socket: &mut TcpStream,
+    cx: &mut Context<'_>,
+    input: &'a mut [u8],
+) -> Poll<io::Result<&'a mut [u8]>> {
+    let mut buffer = ReadBuf::new(input);
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+    let count = buffer.filled().len();
+    Poll::Ready(Ok(&mut input[..count]))
+}
+
+/// How many bytes a write took: none when the socket is full, zero when it is to be asked again.
+pub(super) fn taken(written: io::Result<usize>) -> io::Result<Option<usize>> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+        Err(error) => Err(error),
     }
 }

@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(decode_whole(Version::V3_1_1, older), Err(want.into()));
     }
 
-    /// Every combination of flags: [MQTT-3.1.2-3], [MQTT-3.1.2-11] to [MQTT-3.1.2-13].
+    /// [MQTT-3.1.2-3], [MQTT-3.1.2-11], [MQTT-3.1.2-12], [MQTT-3.1.2-13].
     #[test]
     fn flags_agree_with_each_other() {
         for flags in 0..=u8::MAX {

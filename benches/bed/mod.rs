@@ -1,0 +1,126 @@
+//! A shard with clients, driven directly: what benches and the allocation test measure.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use longshore::acl::Anonymous;
+use longshore::clock::{Mono, Now, Wall};
+use longshore::codec::{self, Connect, Packet, PacketId, Properties, Publish, QoS, Version};
+use longshore::shard::Config;
+use longshore::{ConnectionId, Limits, Peer, Shard};
+
+/// One shard and what its clients would receive.
+pub(crate) struct Bed {
+    pub(crate) shard: Shard,
+    now: Now,
+    dirty: Vec<ConnectionId>,
+    packet: Vec<u8>,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        let mut limits = Limits::default();
+        limits.subscriptions = usize::MAX;
+        limits.route_cache_bytes = 1 << 30;
+        let now = Now { mono: Mono(1), wall: Wall(1_800_000_000_000_000) };
+        let shard = Shard::new(Config::new(limits, Arc::new(Anonymous::new()), 1));
+        Self { shard, now, dirty: Vec::new(), packet: Vec::new() }
+    }
+
+    /// A client that is connected.
+    pub(crate) fn connect(&mut self, client_id: &str) -> ConnectionId {
+        let address: SocketAddr = ([127, 0, 0, 1], 1).into();
+        let peer = Peer { address, transport: "bench" };
+        let id = self.shard.accept(peer, self.now).expect("there is room");
+        self.send(
+            id,
+            &Packet::Connect(Connect {
+                version: Version::V3_1_1,
+                clean_start: true,
+                keep_alive: 0,
+                client_id,
+                will: None,
+                username: None,
+                password: None,
+                properties: Properties::none(),
+            }),
+        );
+        self.drain();
+        id
+    }
+
+    /// Subscribes at QoS 0 or 1.
+    pub(crate) fn subscribe(&mut self, id: ConnectionId, filter: &str, qos: QoS) {
+        // SUBSCRIBE by hand: the decoder's type borrows a list that clients write.
+        let mut body = vec![0, 1];
+        codec::wire::put_str(&mut body, filter.as_bytes());
+        body.push(qos as u8);
+        let mut packet = vec![0x82];
+        codec::wire::put_varint(&mut packet, body.len() as u32);
+        packet.extend_from_slice(&body);
+        self.shard.receive(id, &packet, self.now);
+        self.drain();
+    }
+
+    fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
+        self.packet.clear();
+        codec::encode(Version::V3_1_1, packet, &mut self.packet);
+        self.shard.receive(id, &self.packet, self.now);
+    }
+
+    /// Gives bytes to the shard, writes all outputs, and says how many bytes they were.
+    pub(crate) fn turn(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        self.shard.receive(id, bytes, self.now);
+        self.drain()
+    }
+
+    /// Takes all outputs, as the driver does.
+    pub(crate) fn drain(&mut self) -> usize {
+        let mut written = 0;
+        loop {
+            self.dirty.clear();
+            self.shard.take_dirty(&mut self.dirty);
+            if self.dirty.is_empty() {
+                return written;
+            }
+            for id in &self.dirty {
+                let Some(output) = self.shard.output(*id) else { continue };
+                let mut slices = [IoSlice::new(&[]); 64];
+                let filled = output.slices(&mut slices);
+                let count = slices[..filled].iter().map(|slice| slice.len()).sum();
+                output.consume(count);
+                written += count;
+                self.shard.wrote(*id, count, self.now);
+            }
+        }
+    }
+
+    /// Lets slices of retained messages go on until all are sent.
+    pub(crate) fn read_all(&mut self) -> usize {
+        let mut written = self.drain();
+        while self.shard.advance(self.now).is_some_and(|at| at <= self.now.mono) {
+            written += self.drain();
+        }
+        written + self.drain()
+    }
+}
+
+/// A PUBLISH as bytes.
+pub(crate) fn publish(topic: &str, qos: QoS, retain: bool, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    codec::encode_publish(
+        Version::V3_1_1,
+        &Publish {
+            dup: false,
+            qos,
+            retain,
+            topic: topic.as_bytes(),
+            packet_id: (qos != QoS::AtMostOnce).then_some(PacketId::MIN),
+            properties: Properties::none(),
+            payload,
+        },
+        &mut packet,
+    );
+    packet
+}
