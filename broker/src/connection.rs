@@ -51,6 +51,8 @@ pub struct Connection {
     pub(crate) class: u32,
     /// Bytes the client takes in one packet.
     pub(crate) packet_max: u32,
+    /// QoS 2 messages received on this connection and not released.
+    pub(crate) unreleased: u16,
     /// Seconds of keep alive, 0 for none.
     pub(crate) keep_alive_secs: u16,
     /// Bytes of a packet that is not complete.
@@ -121,6 +123,7 @@ impl Connection {
             class: 0,
             packet_max: u32::MAX,
             keep_alive_secs: 0,
+            unreleased: 0,
             partial: Vec::new(),
             since: now,
             received: now,

@@ -8,7 +8,7 @@ use longshore_codec::{PacketId, Property, QoS, Version};
 
 use crate::clock::Wall;
 use crate::connection::{Connection, Naming};
-use crate::message::{Identifiers, Parts, seconds_left};
+use crate::message::{Expiry, Identifiers, Parts};
 use crate::output::Spare;
 
 /// What distinguishes one delivery of a message from the next.
@@ -55,7 +55,7 @@ struct Form {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'a> {
     pub(crate) parts: Parts<'a>,
-    pub(crate) expires: Option<Wall>,
+    pub(crate) expiry: Option<Expiry>,
     /// The publisher's own packet, when receivers of the same kind can have it as it is.
     pub(crate) packet: Option<Packet<'a>>,
 }
@@ -196,7 +196,7 @@ impl<'a> Layout<'a> {
             Naming::Introduced(alias) => (source.parts.topic, Some(alias)),
             Naming::Alias(alias) => (&[][..], Some(alias)),
         };
-        let expiry = source.expires.map(|end| seconds_left(end, wall));
+        let expiry = source.expiry.map(|expiry| expiry.secs_left(wall));
         let mut remaining = 2 + topic.len() + 2 * usize::from(with_id) + source.parts.payload.len();
         let mut properties_len = 0;
         if v5 {

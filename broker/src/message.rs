@@ -20,17 +20,16 @@ pub(crate) struct Message {
     pub(crate) qos: QoS,
     /// RETAIN as it was published.
     pub(crate) retain: bool,
-    /// When the message ends, from its Message Expiry Interval.
-    pub(crate) expires: Option<Wall>,
+    pub(crate) expiry: Option<Expiry>,
 }
 
 impl Message {
-    pub(crate) fn new(parts: Parts<'_>, qos: QoS, retain: bool, expires: Option<Wall>) -> Self {
+    pub(crate) fn new(parts: Parts<'_>, qos: QoS, retain: bool, expiry: Option<Expiry>) -> Self {
         let shared = parts.shared.filter(|payload| payload.len() > COPY_MAX).cloned();
         let copied: &[u8] = if shared.is_some() { &[] } else { parts.payload };
         let body = [parts.topic, parts.properties, copied].concat().into_boxed_slice();
         let (topic_len, properties_len) = (parts.topic.len() as u32, parts.properties.len() as u32);
-        Self { body, topic_len, properties_len, shared, qos, retain, expires }
+        Self { body, topic_len, properties_len, shared, qos, retain, expiry }
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {
@@ -46,7 +45,7 @@ impl Message {
     }
 
     pub(crate) fn is_expired(&self, wall: Wall) -> bool {
-        self.expires.is_some_and(|end| end <= wall)
+        self.expiry.is_some_and(|expiry| expiry.ends <= wall)
     }
 }
 
@@ -62,9 +61,26 @@ pub(crate) struct Parts<'a> {
     pub(crate) shared: Option<&'a Bytes>,
 }
 
-/// Seconds left of a message's life, rounded up so that a living message never says 0.
-pub(crate) fn seconds_left(expires: Wall, now: Wall) -> u32 {
-    u32::try_from(expires.0.saturating_sub(now.0).div_ceil(1_000_000)).unwrap_or(u32::MAX)
+/// The life of a message, from its Message Expiry Interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// Seconds it was given.
+    secs: u32,
+    pub(crate) ends: Wall,
+}
+
+impl Expiry {
+    /// The life of a message that was published at `wall` with so many seconds to live.
+    pub(crate) fn begin(secs: u32, wall: Wall) -> Self {
+        Self { secs, ends: wall.plus_secs(u64::from(secs)) }
+    }
+
+    /// Seconds left, rounded up so that a living message never says 0, and no more than it was
+    /// given although the clock may have been set back.
+    pub(crate) fn secs_left(self, now: Wall) -> u32 {
+        let left = self.ends.0.saturating_sub(now.0).div_ceil(1_000_000);
+        u32::try_from(left).map_or(self.secs, |left| left.min(self.secs))
+    }
 }
 
 /// Appends the properties of `block` that go on to receivers unchanged.
@@ -106,12 +122,10 @@ impl Identifiers {
         }
     }
 
-    /// These identifiers and one more, unless it is already among them.
+    /// These identifiers and one more. One that two matching subscriptions have is carried twice
+    /// (MQTT 5.0, 3.3.4).
     pub(crate) fn push(&mut self, id: Option<NonZeroU32>) {
         let Some(id) = id else { return };
-        if self.as_slice().contains(&id) {
-            return;
-        }
         *self = match self {
             Self::None => Self::One(id),
             _ => Self::Many(self.as_slice().iter().copied().chain([id]).collect()),

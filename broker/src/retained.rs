@@ -81,8 +81,8 @@ impl Retained {
         }
         self.sequence += 1;
         let entry = Entry { sequence: self.sequence, message };
-        if let Some(end) = entry.message.expires {
-            self.ends.insert((end, entry.sequence), topic.into());
+        if let Some(expiry) = entry.message.expiry {
+            self.ends.insert((expiry.ends, entry.sequence), topic.into());
         }
         self.bytes += new;
         let old = match self.topics.get_mut(topic) {
@@ -102,8 +102,8 @@ impl Retained {
     fn forget(&mut self, old: Option<Entry>) {
         let Some(old) = old else { return };
         self.bytes -= old.message.size();
-        if let Some(end) = old.message.expires {
-            self.ends.remove(&(end, old.sequence));
+        if let Some(expiry) = old.message.expiry {
+            self.ends.remove(&(expiry.ends, old.sequence));
         }
     }
 
@@ -239,12 +239,12 @@ fn past(parent: &str) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Parts;
+    use crate::message::{Expiry, Parts};
     use longshore_codec::QoS;
 
-    fn message(topic: &str, expires: Option<Wall>) -> Rc<Message> {
+    fn message(topic: &str, expiry: Option<Expiry>) -> Rc<Message> {
         let parts = Parts { topic: topic.as_bytes(), properties: &[], payload: b"x", shared: None };
-        Rc::new(Message::new(parts, QoS::AtMostOnce, true, expires))
+        Rc::new(Message::new(parts, QoS::AtMostOnce, true, expiry))
     }
 
     fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
@@ -312,18 +312,18 @@ mod tests {
     #[test]
     fn a_message_that_ended_is_neither_read_nor_kept() {
         let mut retained = Retained::default();
-        retained.set("a", message("a", Some(Wall(10))), 10, 1000).unwrap();
-        retained.set("b", message("b", Some(Wall(20))), 10, 1000).unwrap();
+        retained.set("a", message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
+        retained.set("b", message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
         retained.set("b", message("b", None), 10, 1000).unwrap();
-        assert_eq!(retained.next_end(), Some(Wall(10)));
+        assert_eq!(retained.next_end(), Some(Wall(1_000_000)));
         let mut cursor = retained.read("#");
         let mut found = 0;
-        assert!(retained.next(&mut cursor, Wall(10), 100, |_| {
+        assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
             found += 1;
             true
         }));
         assert_eq!(found, 1);
-        assert!(!retained.expire(Wall(30), 10));
+        assert!(!retained.expire(Wall(3_000_000), 10));
         assert_eq!((retained.len(), retained.next_end()), (1, None));
         retained.clear("b");
         assert_eq!((retained.len(), retained.bytes()), (0, 0));

@@ -9,7 +9,7 @@ use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::{Mono, Wall};
 use crate::connection::ConnectionId;
-use crate::message::Message;
+use crate::message::{Expiry, Message};
 use crate::retained::Cursor;
 use crate::share::GroupId;
 use crate::slots::Key;
@@ -185,16 +185,11 @@ impl Session {
         }
         place.is_ok()
     }
-
-    /// QoS 2 messages received and not yet released.
-    pub(crate) fn unreleased(&self) -> usize {
-        self.inbound.len()
-    }
 }
 
 impl Will {
-    /// When the message ends, if it is published now.
-    pub(crate) fn expires(&self, wall: Wall) -> Option<Wall> {
-        self.expiry_secs.map(|secs| wall.plus_secs(u64::from(secs)))
+    /// The life of the message, if it is published now.
+    pub(crate) fn expiry(&self, wall: Wall) -> Option<Expiry> {
+        self.expiry_secs.map(|secs| Expiry::begin(secs, wall))
     }
 }

@@ -134,9 +134,11 @@ pub struct Shard {
 #[derive(Debug)]
 enum Unsettled {
     /// A will to be published, by a session of this class.
-    Will { message: Rc<Message>, class: u32 },
+    Will { session: SessionId, message: Rc<Message>, class: u32 },
     /// A session whose queue is full.
     Overflow(SessionId),
+    /// A connection whose client would not take the answer it is owed.
+    Unsendable(ConnectionId),
 }
 
 /// Why a connection ends by the broker's decision.
@@ -250,8 +252,14 @@ impl Shard {
     /// Appends a packet to the connection's output.
     fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let version = connection.version;
-        longshore_codec::encode(version, packet, connection.output.tail(&mut self.spare));
+        let out = connection.output.tail(&mut self.spare);
+        let start = out.len();
+        longshore_codec::encode(connection.version, packet, out);
+        if out.len() - start > connection.packet_max as usize {
+            // [MQTT-3.1.2-24]: it must not be sent, and without it the client waits for ever.
+            out.truncate(start);
+            self.unsettled.push_back(Unsettled::Unsendable(id));
+        }
         self.mark(id);
     }
 
@@ -409,7 +417,19 @@ impl Shard {
     fn settle(&mut self, now: Now) {
         while let Some(work) = self.unsettled.pop_front() {
             match work {
-                Unsettled::Will { message, class } => self.publish_will(&message, class, now),
+                Unsettled::Will { session, message, class } => {
+                    self.publish_will(session, &message, class, now);
+                }
+                Unsettled::Unsendable(id) => {
+                    // No DISCONNECT: it could be CONNACK that was too large.
+                    if let Some(connection) = self.connections.get(id)
+                        && let Stage::Online(session) = connection.stage
+                    {
+                        let cause = "an answer is larger than the client's Maximum Packet Size";
+                        self.log_end(connection.peer, session, &cause);
+                    }
+                    self.close(id, false, now);
+                }
                 Unsettled::Overflow(session) => self.overflow(session, now),
             }
         }

@@ -129,7 +129,7 @@ const MALFORMED: &[Row] = &[
     ("UNSUBSCRIBE of nothing", V5, 0xa2, b"\0\x01\0", offence(Offence::NoFilters)),
     ("SUBACK of nothing", V3_1_1, 0x90, b"\0\x01", offence(Offence::NoReasonCodes)),
     ("UNSUBACK of nothing", V5, 0xb0, b"\0\x01\0", offence(Offence::NoReasonCodes)),
-    // Subscription options: [MQTT-3.8.3-5]; 3.1.1: [MQTT-3-8.3-4].
+    // Subscription options: [MQTT-3.8.3-5]; 3.1.1: [MQTT-3.8.3-4 v3.1.1].
     (
         "reserved option",
         V5,

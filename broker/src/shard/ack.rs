@@ -81,7 +81,13 @@ impl Shard {
     ) -> Result<(), Fault> {
         let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
         let reason = match session.release(ack.packet_id) {
-            true => ReasonCode::Success,
+            true => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    // What an earlier connection left takes no place in this one's window.
+                    connection.unreleased = connection.unreleased.saturating_sub(1);
+                }
+                ReasonCode::Success
+            }
             // As after a lost PUBCOMP: the exchange is complete on this side.
             false => ReasonCode::PacketIdentifierNotFound,
         };

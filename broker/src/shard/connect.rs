@@ -1,5 +1,6 @@
 //! CONNECT: who is it, does a session go on, who had it before.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use longshore_acl::{Credentials, Principal};
@@ -141,7 +142,7 @@ impl Shard {
     /// Lets the client in.
     fn begin(&mut self, id: ConnectionId, connect: &Connect<'_>, principal: Principal, now: Now) {
         let client_id: Rc<str> = match connect.client_id {
-            "" => self.assign_client_id(),
+            "" => self.assign_client_id(principal.account),
             given => given.into(),
         };
         let (session_id, present) = self.claim(&client_id, connect.clean_start, principal, now);
@@ -202,9 +203,10 @@ impl Shard {
     ) -> (SessionId, bool) {
         let key = (principal.account, Rc::clone(client_id));
         if let Some(known) = self.roster.get(&key).copied() {
+            self.catch_up(known, now);
             self.take_over(known, now);
         }
-        // Taking over may have ended the session.
+        // Either may have ended the session.
         if let Some(known) = self.roster.get(&key).copied() {
             if !clean_start {
                 return (known, true);
@@ -250,7 +252,14 @@ impl Shard {
                 .chars()
                 .map(|c| if matches!(c, '/' | '+' | '#') { '_' } else { c })
                 .collect();
+            let start = block.len();
             Property::ResponseInformation(&format!("response/{level}")).append(block);
+            // It is a courtesy, and no reason for a CONNACK too large to send. What precedes a
+            // CONNACK's properties takes 10 bytes at most.
+            let packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+            if block.len() + 10 > packet_max as usize {
+                block.truncate(start);
+            }
         }
     }
 
@@ -263,12 +272,21 @@ impl Shard {
         }
     }
 
-    fn assign_client_id(&mut self) -> Rc<str> {
-        self.assigned += 1;
-        // Two numbers, so that neither restarts nor guesses lead to somebody else's session.
-        let mixed = (self.seed ^ self.assigned.wrapping_mul(0x9e37_79b9_7f4a_7c15)).swap_bytes();
-        let mixed = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93);
-        format!("auto-{:016x}{:08x}", mixed ^ (mixed >> 32), self.assigned).into()
+    /// A client id that nobody has [MQTT-3.2.2-16] and nobody guesses.
+    fn assign_client_id(&mut self, account: u64) -> Rc<str> {
+        loop {
+            self.assigned += 1;
+            // SipHash does not tell its input, so one such id does not lead to the next.
+            let half = |half: u8| {
+                let mut hasher = DefaultHasher::new();
+                (self.seed, self.assigned, half).hash(&mut hasher);
+                hasher.finish()
+            };
+            let id: Rc<str> = format!("auto-{:016x}{:016x}", half(0), half(1)).into();
+            if !self.roster.contains_key(&(account, Rc::clone(&id))) {
+                return id;
+            }
+        }
     }
 
     /// A new connection wants this client's session: the old one ends [MQTT-3.1.4-3].

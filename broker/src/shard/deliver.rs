@@ -29,7 +29,7 @@ pub(super) struct Outgoing<'a> {
 impl Outgoing<'_> {
     pub(super) fn stored(&mut self) -> Rc<Message> {
         let Self { source, qos, retain, .. } = self;
-        let make = || Rc::new(Message::new(source.parts, *qos, *retain, source.expires));
+        let make = || Rc::new(Message::new(source.parts, *qos, *retain, source.expiry));
         Rc::clone(self.stored.get_or_insert_with(make))
     }
 }
@@ -212,7 +212,7 @@ impl Shard {
             self.forms.clear();
             let message = Rc::clone(&pending.message);
             let mut outgoing = Outgoing {
-                source: Source { parts: message.parts(), expires: message.expires, packet: None },
+                source: Source { parts: message.parts(), expiry: message.expiry, packet: None },
                 qos: message.qos,
                 retain: message.retain,
                 publisher: None,
@@ -317,7 +317,7 @@ impl Shard {
         delivery: &Delivery<'_>,
         wall: Wall,
     ) -> bool {
-        let source = Source { parts: message.parts(), expires: message.expires, packet: None };
+        let source = Source { parts: message.parts(), expiry: message.expiry, packet: None };
         self.forms.clear();
         self.append(id, &source, delivery, wall)
     }

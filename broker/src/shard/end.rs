@@ -43,7 +43,7 @@ impl Shard {
         session.shrink();
         self.schedule_session(session_id);
         if let Some(will) = sent_now {
-            self.send_will(will, class, now);
+            self.send_will(session_id, will, class, now);
         }
         self.pass_shared_on(session_id, now);
     }
@@ -90,20 +90,29 @@ impl Shard {
             info!(client = ?session.client_id, cause, "session ended");
         }
         if let Some(will) = session.rare.as_mut().and_then(|rare| rare.will.take()) {
-            self.send_will(will, session.principal.class, now);
+            self.send_will(session_id, will, session.principal.class, now);
         }
     }
 
     /// Sends the will at the end of this step, not in its middle.
-    fn send_will(&mut self, will: Will, class: u32, now: Now) {
-        let message = match will.expires(now.wall) {
+    fn send_will(&mut self, session: SessionId, will: Will, class: u32, now: Now) {
+        let message = match will.expiry(now.wall) {
             None => will.message,
-            expires => {
+            expiry => {
                 let Message { qos, retain, .. } = *will.message;
-                Rc::new(Message::new(will.message.parts(), qos, retain, expires))
+                Rc::new(Message::new(will.message.parts(), qos, retain, expiry))
             }
         };
-        self.unsettled.push_back(Unsettled::Will { message, class });
+        self.unsettled.push_back(Unsettled::Will { session, message, class });
+    }
+
+    /// Does what the session's deadlines ask for, if nobody has noticed yet that they passed.
+    pub(super) fn catch_up(&mut self, session_id: SessionId, now: Now) {
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        if session.deadline.is_some_and(|at| at <= now.mono) {
+            self.session_timers.set(session_id, &mut session.deadline, None);
+            self.session_due(session_id, now);
+        }
     }
 
     /// A deadline of the session has come: its will's, its own, or both.
@@ -121,7 +130,7 @@ impl Shard {
             let will = rare.will.take();
             session.shrink();
             if let Some(will) = will {
-                self.send_will(will, class, now);
+                self.send_will(session_id, will, class, now);
             }
         }
         self.schedule_session(session_id);

@@ -13,7 +13,7 @@ use crate::cache::Route;
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{self, Source};
-use crate::message::{Message, Parts, forwardable};
+use crate::message::{Expiry, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
 use crate::retained::Full;
 use crate::session::SessionId;
@@ -21,7 +21,8 @@ use crate::session::SessionId;
 /// The packet a PUBLISH came in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'a> {
-    pub(super) packet: &'a [u8],
+    /// None when receivers must not see it as it is.
+    pub(super) packet: Option<&'a [u8]>,
     pub(super) header_len: usize,
     /// The packet again, when parts of it can be kept without copying.
     pub(super) owned: Option<&'a Bytes>,
@@ -60,7 +61,7 @@ impl Shard {
         }
         if publish.qos == QoS::ExactlyOnce
             && let Some(packet_id) = publish.packet_id
-            && self.is_repeated(session, packet_id, v5)?
+            && self.is_repeated(id, session, packet_id)?
         {
             // [MQTT-4.3.3-10]: acknowledged again, routed once.
             self.acknowledge(id, publish, ReasonCode::Success);
@@ -94,16 +95,16 @@ impl Shard {
                 Some(&copied)
             }
         };
-        let packet = said.alias.is_none().then_some(form::Packet {
-            bytes: input.packet,
+        let packet = input.packet.filter(|_| said.alias.is_none()).map(|bytes| form::Packet {
+            bytes,
             v5,
             with_id: publish.packet_id.is_some(),
             header_len: input.header_len,
         });
         let parts = Parts { topic: name, properties, payload: publish.payload, shared };
-        let expires = said.expiry_secs.map(|secs| now.wall.plus_secs(u64::from(secs)));
+        let expiry = said.expiry_secs.map(|secs| Expiry::begin(secs, now.wall));
         let mut outgoing = Outgoing {
-            source: Source { parts, expires, packet },
+            source: Source { parts, expiry, packet },
             qos: publish.qos,
             retain: publish.retain,
             publisher: Some(session),
@@ -187,17 +188,24 @@ impl Shard {
         Ok(name)
     }
 
-    /// Whether this QoS 2 message was received before; otherwise, whether there is room for it.
-    fn is_repeated(&self, session: SessionId, id: PacketId, v5: bool) -> Result<bool, Fault> {
-        let Some(session) = self.sessions.get(session) else { return Ok(false) };
-        if session.has_received(id) {
+    /// Whether this QoS 2 message was received before; otherwise it takes a place in the window.
+    fn is_repeated(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        packet_id: PacketId,
+    ) -> Result<bool, Fault> {
+        if self.sessions.get(session).is_some_and(|session| session.has_received(packet_id)) {
             return Ok(true);
         }
-        if v5 && session.unreleased() >= usize::from(self.limits.receive_maximum) {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(false) };
+        let v5 = connection.version == Version::V5;
+        if v5 && connection.unreleased >= self.limits.receive_maximum {
             let cause =
                 "more unacknowledged messages than Receive Maximum (limits.receive_maximum)";
             return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, cause));
         }
+        connection.unreleased = connection.unreleased.saturating_add(1);
         Ok(false)
     }
 
@@ -222,7 +230,7 @@ impl Shard {
             // [MQTT-3.3.1-6], [MQTT-3.3.1-7].
             self.retained.clear(name);
         } else {
-            if outgoing.source.expires.is_some_and(|end| end <= wall) {
+            if outgoing.source.expiry.is_some_and(|expiry| expiry.ends <= wall) {
                 return Ok(());
             }
             let message = outgoing.stored();
@@ -263,14 +271,21 @@ impl Shard {
         }
     }
 
-    pub(super) fn publish_will(&mut self, will: &Rc<Message>, class: u32, now: Now) {
+    /// Publishes a will, which its own session may have subscribed to [MQTT-3.8.3-3].
+    pub(super) fn publish_will(
+        &mut self,
+        session: SessionId,
+        will: &Rc<Message>,
+        class: u32,
+        now: Now,
+    ) {
         let parts = will.parts();
         let Ok(route) = self.route(class, parts.topic) else { return };
         let mut outgoing = Outgoing {
-            source: Source { parts, expires: will.expires, packet: None },
+            source: Source { parts, expiry: will.expiry, packet: None },
             qos: will.qos,
             retain: will.retain,
-            publisher: None,
+            publisher: Some(session),
             stored: Some(Rc::clone(will)),
         };
         if will.retain && self.retain(&mut outgoing, now.wall).is_err() {

@@ -1,7 +1,7 @@
 //! From bytes in whatever portions to whole packets, and each packet to what handles it.
 
 use bytes::Bytes;
-use longshore_codec::{Frame, Packet, PacketType, ReasonCode, decode, frame};
+use longshore_codec::{Frame, Packet, PacketType, ReasonCode, Version, decode, frame};
 
 use super::{Fault, Shard, publish};
 use crate::clock::Now;
@@ -140,6 +140,12 @@ impl Shard {
         let version = connection.version;
         if whole.packet_type() == PacketType::Publish {
             let publish = longshore_codec::decode_publish(version, whole.first, body)?;
+            // [MQTT-1.5.5-1]: a length written too long is not passed on.
+            if !whole.is_minimal() && version == Version::V5 {
+                let cause = "Remaining Length takes more bytes than it needs";
+                return Err(Fault::new(ReasonCode::MalformedPacket, cause));
+            }
+            let packet = whole.is_minimal().then_some(packet);
             let input = publish::Input { packet, header_len: whole.header, owned };
             return self.handle_publish(id, session, &publish, input, now);
         }

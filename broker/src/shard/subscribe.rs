@@ -37,15 +37,16 @@ impl Shard {
         let v5 = connection.version == Version::V5;
         self.check_user_properties(subscribe.properties)?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
+        let is_shared = |name| filter::parse(name).is_ok_and(|parsed| parsed.share.is_some());
+        if subscribe.filters.iter().any(|(name, options)| options.no_local && is_shared(name)) {
+            // [MQTT-3.8.3-4]; before any filter of the packet takes effect.
+            let cause = "No Local on a shared subscription";
+            return Err(Fault::new(ReasonCode::ProtocolError, cause));
+        }
         let mut codes = Vec::new();
         for (name, options) in subscribe.filters.iter() {
             let subscription = Subscription { options, identifier };
             let code = match self.check_filter(name) {
-                Ok(parsed) if parsed.share.is_some() && options.no_local => {
-                    // [MQTT-3.8.3-4].
-                    let cause = "No Local on a shared subscription";
-                    return Err(Fault::new(ReasonCode::ProtocolError, cause));
-                }
                 Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
                 Err(refused) => Err(refused),
             };

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(filters.iter().collect::<Vec<_>>(), pairs);
     }
 
-    /// MQTT 5.0, 3.8.3.1, [MQTT-3.8.3-5]; 3.1.1: [MQTT-3-8.3-4].
+    /// MQTT 5.0, 3.8.3.1, [MQTT-3.8.3-5]; 3.1.1: [MQTT-3.8.3-4 v3.1.1].
     #[test]
     fn options_are_refused_if_the_version_has_no_use_for_them() {
         for bits in 0..=u8::MAX {
