@@ -3,15 +3,21 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use longshore_acl::{Authenticate, MasterOnly, MasterToken};
-use tokio::sync::watch;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
 
 use crate::clock::Clock;
 use crate::limits::Limits;
+use crate::net::acceptor::{self, Arrival, Entrance};
+use crate::net::counts::Counts;
 use crate::net::driver::{Driver, Writer};
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::tls::Tls;
@@ -22,6 +28,9 @@ use crate::stats::Stats;
 const BACKLOG: i32 = 4096;
 /// Seconds that clients have to take their last packets when the broker stops.
 const STOP_SECS: u64 = 4;
+
+/// Clients whose handshakes are done and that the shard has not taken yet.
+const ARRIVALS: usize = 256;
 
 /// How a broker is to be.
 #[derive(Clone)]
@@ -39,7 +48,7 @@ pub struct Broker {
     stats: Arc<Stats>,
     tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Why a broker did not start.
@@ -133,20 +142,7 @@ impl Builder {
     /// # Errors
     /// When a listener cannot be opened; nothing runs then.
     pub fn start(self) -> Result<Broker, StartError> {
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for listen in self.listen {
-            let listen = listen.map_err(StartError::Listen)?;
-            if listen.scheme.is_secure() && self.tls.is_none() {
-                return Err(StartError::NoTls(listen));
-            }
-            for address in listen.resolve().map_err(|error| bind_error(&listen, error))? {
-                let listener = bind(address).map_err(|error| bind_error(&listen, error))?;
-                let bound = listener.local_addr().map_err(|error| bind_error(&listen, error))?;
-                addresses.push((listen.clone(), bound));
-                listeners.push(listener);
-            }
-        }
+        let (doors, addresses) = open(self.listen, self.tls.is_some())?;
         let auth = match self.auth {
             Some(auth) => auth,
             None => {
@@ -155,19 +151,64 @@ impl Builder {
             }
         };
         let config = Config::new(self.limits, auth, seed());
-        let stats = Arc::clone(&config.stats);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::System)?;
         let (stop, stopped) = watch::channel(false);
-        let thread = std::thread::Builder::new()
-            .name("longshore-0".into())
-            .spawn(move || run(&runtime, config, listeners, stopped))
-            .map_err(StartError::System)?;
-        let tls = Arc::new(ArcSwapOption::from_pointee(self.tls));
-        Ok(Broker { addresses, stats, tls, stop, thread: Mutex::new(Some(thread)) })
+        let broker = Broker {
+            addresses,
+            stats: Arc::clone(&config.stats),
+            tls: Arc::new(ArcSwapOption::from_pointee(self.tls)),
+            stop,
+            threads: Mutex::default(),
+        };
+        let (plain, others): (Vec<_>, Vec<_>) =
+            doors.into_iter().partition(|(listen, _)| listen.is_plain());
+        let (arrivals, arriving) = mpsc::channel(ARRIVALS);
+        let clock = Clock::start();
+        let entrance = Entrance {
+            limits: Arc::clone(&config.limits),
+            authenticate: Arc::clone(&config.authenticate),
+            stats: Arc::clone(&config.stats),
+            counts: Arc::default(),
+            tls: Arc::clone(&broker.tls),
+            clock,
+            arrivals,
+        };
+        let inside =
+            Inside { config, counts: Arc::clone(&entrance.counts), clock, plain, arriving };
+        let until = stopped.clone();
+        broker.spawn("longshore-0", move |runtime| inside.run(runtime, until))?;
+        if !others.is_empty() {
+            broker.spawn("longshore-net", move |runtime| {
+                acceptor::run(runtime, entrance, others, stopped);
+            })?;
+        }
+        Ok(broker)
     }
+}
+
+/// A listener and its socket.
+type Door = (Listen, TcpListener);
+
+/// Opens the listeners; also says where they are.
+fn open(
+    listen: Vec<Result<Listen, InvalidListen>>,
+    has_tls: bool,
+) -> Result<(Vec<Door>, Vec<(Listen, SocketAddr)>), StartError> {
+    let mut doors = Vec::new();
+    let mut addresses = Vec::new();
+    for listen in listen {
+        let listen = listen.map_err(StartError::Listen)?;
+        listen.check().map_err(StartError::Listen)?;
+        if listen.scheme.is_secure() && !has_tls {
+            return Err(StartError::NoTls(listen));
+        }
+        let failed = |error| StartError::Bind { listen: listen.clone(), error };
+        for address in listen.resolve().map_err(failed)? {
+            let listener = bind(address).map_err(failed)?;
+            addresses.push((listen.clone(), listener.local_addr().map_err(failed)?));
+            doors.push((listen.clone(), listener));
+        }
+    }
+    Ok((doors, addresses))
 }
 
 impl Broker {
@@ -206,11 +247,43 @@ impl Broker {
     /// # Errors
     /// When it stopped because of a fault of its own.
     pub fn wait(&self) -> Result<(), Failed> {
-        let mut thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match thread.take().map(JoinHandle::join) {
-            Some(Err(_)) => Err(Failed),
-            _ => Ok(()),
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = Ok(());
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                outcome = Err(Failed);
+            }
         }
+        outcome
+    }
+
+    /// Starts a thread with a runtime of its own. When it ends, for whatever reason, all stop.
+    fn spawn(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Runtime) + Send + 'static,
+    ) -> Result<(), StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::System)?;
+        let all = StopAll(self.stop.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _all = all;
+            work(&runtime);
+        });
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(thread.map_err(StartError::System)?);
+        Ok(())
+    }
+}
+
+/// Stops the broker when the thread that holds it ends.
+struct StopAll(watch::Sender<bool>);
+
+impl Drop for StopAll {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
     }
 }
 
@@ -221,42 +294,45 @@ impl Drop for Broker {
     }
 }
 
-fn run(
-    runtime: &tokio::runtime::Runtime,
+/// What the shard's thread is made with.
+struct Inside {
     config: Config,
-    listeners: Vec<TcpListener>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let stats = Arc::clone(&config.stats);
-    let local = tokio::task::LocalSet::new();
-    let driver = Driver::new(Shard::new(config), stats, Clock::start());
-    local.block_on(runtime, async {
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => accepting
-                    .push(tokio::task::spawn_local(std::rc::Rc::clone(&driver).accept(listener))),
-                Err(error) => panic!("a listener was refused by the event queue: {error}"),
-            }
-        }
-        let mut writer = tokio::task::spawn_local(Writer::new(std::rc::Rc::clone(&driver)));
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => {}
-            ended = &mut writer => ended.expect("the shard failed"),
-        }
-        for task in accepting {
-            task.abort();
-        }
-        driver.shut_down();
-        let patience = std::time::Duration::from_secs(STOP_SECS);
-        if let Ok(ended) = tokio::time::timeout(patience, writer).await {
-            ended.expect("the shard failed");
-        }
-    });
+    counts: Arc<Counts>,
+    clock: Clock,
+    plain: Vec<Door>,
+    arriving: mpsc::Receiver<Arrival>,
 }
 
-fn bind_error(listen: &Listen, error: io::Error) -> StartError {
-    StartError::Bind { listen: listen.clone(), error }
+impl Inside {
+    fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) {
+        let (stats, limits) = (Arc::clone(&self.config.stats), Arc::clone(&self.config.limits));
+        let driver = Driver::new(Shard::new(self.config), stats, self.counts, self.clock);
+        LocalSet::new().block_on(runtime, async {
+            let mut accepting = vec![spawn_local(Rc::clone(&driver).welcome(self.arriving))];
+            for (_, listener) in self.plain {
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        let accept = Rc::clone(&driver).accept(listener, Arc::clone(&limits));
+                        accepting.push(spawn_local(accept));
+                    }
+                    Err(error) => panic!("a listener was refused by the event queue: {error}"),
+                }
+            }
+            let mut writer = spawn_local(Writer::new(Rc::clone(&driver)));
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => {}
+                ended = &mut writer => return ended.expect("the shard failed"),
+            }
+            for task in accepting {
+                task.abort();
+            }
+            driver.shut_down();
+            let patience = Duration::from_secs(STOP_SECS);
+            if let Ok(ended) = tokio::time::timeout(patience, writer).await {
+                ended.expect("the shard failed");
+            }
+        });
+    }
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

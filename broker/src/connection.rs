@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
+use longshore_acl::Principal;
 use longshore_codec::Version;
 
 use crate::clock::Mono;
@@ -40,6 +41,8 @@ pub(crate) enum Stage {
 pub struct Connection {
     pub(crate) peer: Peer,
     pub(crate) stage: Stage,
+    /// Who the client is, if that is known without credentials.
+    pub(crate) known: Option<Box<Principal>>,
     pub(crate) version: Version,
     /// Whether the connection is on the list of those with news for the driver.
     pub(crate) listed: bool,
@@ -60,8 +63,8 @@ pub struct Connection {
     /// When the first byte of `partial` came, or the connection while CONNECT is to come.
     pub(crate) since: Mono,
     pub(crate) received: Mono,
-    /// When output that waits was last taken.
-    pub(crate) wrote: Mono,
+    /// Since when the transport has taken none of the output that waits.
+    pub(crate) stalled: Option<Mono>,
     pub(crate) output: Output,
     /// The deadline that the timers hold.
     pub(crate) deadline: Option<Mono>,
@@ -116,6 +119,7 @@ impl Connection {
         Self {
             peer,
             stage: Stage::Connecting,
+            known: None,
             version: Version::V3_1_1,
             listed: false,
             paused: false,
@@ -127,7 +131,7 @@ impl Connection {
             partial: Vec::new(),
             since: now,
             received: now,
-            wrote: now,
+            stalled: None,
             output: Output::default(),
             deadline: None,
             aliases: Vec::new(),

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use longshore_acl::Authenticate;
+use longshore_acl::{Authenticate, Principal};
 use longshore_codec::{Error, Packet, ReasonCode, Version};
 use tracing::{info, warn};
 
@@ -241,6 +241,23 @@ impl Shard {
         Ok(id)
     }
 
+    /// Takes a transport whose client need not show credentials: it is part of this program.
+    ///
+    /// # Errors
+    /// As [`Shard::accept`].
+    pub fn accept_known(
+        &mut self,
+        peer: Peer,
+        principal: Principal,
+        now: Now,
+    ) -> Result<ConnectionId, Refused> {
+        let id = self.accept(peer, now)?;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.known = Some(Box::new(principal));
+        }
+        Ok(id)
+    }
+
     /// Takes bytes from the transport, in whatever portions they come.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         if let Err(fault) = self.receive_packets(id, bytes, now) {
@@ -381,10 +398,12 @@ impl Shard {
         } else {
             connection.output.compact();
         }
-        if count > 0 || connection.output.is_empty() {
-            connection.wrote = now.mono;
-        }
         let waits = connection.output.len();
+        connection.stalled = match connection.stalled {
+            _ if waits == 0 => None,
+            Some(since) if count == 0 => Some(since),
+            _ => Some(now.mono),
+        };
         let paused = waits > self.limits.output_bytes.saturating_mul(2);
         if connection.paused && !paused {
             connection.received = now.mono;

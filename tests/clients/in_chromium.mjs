@@ -20,6 +20,7 @@ const [, , executablePath, names, url, version, cert] = process.argv;
 const PAGE = `<!doctype html>
 <meta charset="utf-8">
 <title>MQTT.js</title>
+<link rel="icon" href="data:,">
 <script type="module">
   import mqtt from '/mqtt.js';
   import * as scenarios from '/scenarios.mjs';

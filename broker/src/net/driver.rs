@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,14 +13,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use tokio::time::Sleep;
 use tracing::warn;
 
+use super::accept::accept;
+use super::acceptor::Arrival;
+use super::counts::Counts;
 use super::transport::{Received, Scratch, Transport};
 use crate::clock::{Clock, Mono, Now};
 use crate::connection::{ConnectionId, Peer};
-use crate::shard::Shard;
+use crate::limits::Limits;
+use crate::shard::{Refused, Shard};
 use crate::stats::Stats;
 
 /// Bytes one connection may read before the others have their turn.
@@ -38,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub(crate) struct Driver {
     shard: RefCell<Shard>,
     stats: Arc<Stats>,
+    counts: Arc<Counts>,
     clock: Clock,
     /// Sockets by the index of their connection.
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
@@ -47,6 +52,8 @@ pub(crate) struct Driver {
     turn: Cell<Option<Now>>,
     writer: RefCell<Option<Waker>>,
     stopping: Cell<bool>,
+    /// A connection's task has panicked.
+    failed: Cell<bool>,
 }
 
 /// One connection's transport, shared by its task and the writer.
@@ -73,17 +80,24 @@ impl Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(shard: Shard, stats: Arc<Stats>, clock: Clock) -> Rc<Self> {
+    pub(crate) fn new(
+        shard: Shard,
+        stats: Arc<Stats>,
+        counts: Arc<Counts>,
+        clock: Clock,
+    ) -> Rc<Self> {
         Rc::new(Self {
             shard: RefCell::new(shard),
             stats,
+            counts,
             clock,
             sockets: RefCell::default(),
             scratch: Scratch::default(),
             dirty: RefCell::default(),
             turn: Cell::default(),
             writer: RefCell::default(),
-            stopping: Cell::new(false),
+            stopping: Cell::default(),
+            failed: Cell::default(),
         })
     }
 
@@ -103,9 +117,9 @@ impl Driver {
         }
     }
 
-    /// Takes a client's transport.
-    pub(crate) fn add(self: &Rc<Self>, transport: Transport, peer: Peer) {
-        let now = self.now();
+    /// Takes a client's transport; its CONNECT is due from `since` on.
+    pub(crate) fn add(self: &Rc<Self>, transport: Transport, peer: Peer, since: Mono) {
+        let now = Now { mono: since, ..self.now() };
         let Ok(id) = self.shard.borrow_mut().accept(peer, now) else { return };
         let socket = Rc::new(Socket {
             id,
@@ -125,35 +139,39 @@ impl Driver {
         self.wake_writer();
     }
 
-    /// Accepts connections for ever.
-    pub(crate) async fn accept(self: Rc<Self>, listener: TcpListener) {
+    /// Accepts connections of plain MQTT for ever: there is nothing to shake hands about.
+    pub(crate) async fn accept(self: Rc<Self>, listener: TcpListener, limits: Arc<Limits>) {
         loop {
             for _ in 0..ACCEPT_BATCH {
-                match listener.accept().await {
-                    Ok((socket, address)) => {
-                        // A reply must not wait for an acknowledgement of the last one.
-                        let _ = socket.set_nodelay(true);
-                        self.add(Transport::Tcp(socket), Peer { address, transport: "tcp" });
-                    }
-                    Err(error) => self.accept_failed(&error).await,
+                let (socket, address) = accept(&listener).await;
+                let peer = Peer { address, transport: "tcp" };
+                // The shard counts its own; those still in a handshake are connections too.
+                let open = self.stats.connections.get() + self.counts.waiting.get();
+                if open >= limits.connections as u64 {
+                    let cause = Refused::Connections;
+                    warn!(peer = %peer.address, transport = peer.transport, %cause, "refused");
+                    self.stats.refused_total.add(1);
+                    continue;
                 }
+                self.add(Transport::Tcp(socket), peer, self.now().mono);
             }
             tokio::task::yield_now().await;
         }
     }
 
-    async fn accept_failed(&self, error: &io::Error) {
-        if matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::Interrupted
-        ) {
-            return;
+    /// Takes clients whose handshakes are done, for ever.
+    pub(crate) async fn welcome(self: Rc<Self>, mut arrivals: mpsc::Receiver<Arrival>) {
+        while let Some(arrival) = arrivals.recv().await {
+            let (peer, since) = (arrival.peer, arrival.since);
+            match arrival.into_transport() {
+                Ok(transport) => self.add(transport, peer, since),
+                Err(error) => {
+                    self.stats.refused_total.add(1);
+                    warn!(peer = %peer.address, transport = peer.transport, cause = %error,
+                        "refused");
+                }
+            }
         }
-        // Out of descriptors: the ones waiting stay in the listener's backlog.
-        warn!(%error, "no connection can be accepted; trying again in 100 ms");
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     /// Says good-bye to all clients; the writer then lets them go.
@@ -346,7 +364,7 @@ struct Escalate<'a>(&'a Driver);
 impl Drop for Escalate<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.stopping.set(true);
+            self.0.failed.set(true);
             self.0.wake_writer();
         }
     }
@@ -361,11 +379,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(driver: Rc<Driver>) -> Self {
-        Self {
-            driver,
-            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            sleeps_until: None,
-        }
+        Self { driver, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), sleeps_until: None }
     }
 }
 
@@ -375,6 +389,7 @@ impl Future for Writer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = Rc::clone(&self.driver);
         let _guard = Escalate(&driver);
+        assert!(!driver.failed.get(), "the task of a connection panicked");
         let began = driver.now();
         driver.flush_dirty();
         // What time it is now, after the writes.

@@ -72,6 +72,20 @@ impl Listen {
         }
         Ok(found)
     }
+
+    /// Whether there is nothing to do at its entrance but to accept.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.scheme == Scheme::Mqtt && !self.proxy
+    }
+
+    /// Finds fault with what no parser sees.
+    pub(crate) fn check(&self) -> Result<(), InvalidListen> {
+        if self.proxy && self.trusted.is_empty() {
+            let what = "expects a proxy and trusts none: every connection would be refused";
+            return Err(InvalidListen(format!("{self} {what}")));
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Listen {

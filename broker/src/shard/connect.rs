@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use longshore_acl::{Credentials, Principal};
+use longshore_acl::{Credentials, Principal, Refusal};
 use longshore_codec::{
     Connack, Connect, Disconnect, Error, Packet, Properties, Property, ReasonCode, Version, decode,
 };
@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::{Fault, Shard};
 use crate::clock::Now;
-use crate::connection::{AliasesOut, ConnectionId, Stage};
+use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
 use crate::message::{Message, Parts, forwardable};
 use crate::session::{NEVER, Session, SessionId, Will};
 
@@ -96,17 +96,10 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else {
             return Err(Fault::new(Code::UnspecifiedError, "the connection is gone"));
         };
-        let credentials = Credentials { username: connect.username, password: connect.password };
-        let principal = self
-            .authenticate
-            .authenticate(&credentials, connection.peer.address.ip())
-            .map_err(|refusal| match refusal {
-                longshore_acl::Refusal::NoCredentials => Fault::new(
-                    Code::BadUserNameOrPassword,
-                    "no credentials: send the token as user name or password",
-                ),
-                _ => Fault::new(Code::BadUserNameOrPassword, "unknown user name or password"),
-            })?;
+        let principal = match &connection.known {
+            Some(known) => **known,
+            None => self.authenticate(connection, connect)?,
+        };
         let known = self.roster.contains_key(&(principal.account, connect.client_id.into()));
         if !known && self.sessions.len() >= self.limits.sessions {
             return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
@@ -118,6 +111,22 @@ impl Shard {
         }
         self.check_user_properties(connect.properties)?;
         Ok(principal)
+    }
+
+    fn authenticate(
+        &self,
+        connection: &Connection,
+        connect: &Connect<'_>,
+    ) -> Result<Principal, Fault> {
+        let credentials = Credentials { username: connect.username, password: connect.password };
+        let address = connection.peer.address.ip();
+        self.authenticate.authenticate(&credentials, address).map_err(|refusal| {
+            let cause = match refusal {
+                Refusal::NoCredentials => "no credentials: send the token as user name or password",
+                _ => "unknown user name or password",
+            };
+            Fault::new(ReasonCode::BadUserNameOrPassword, cause)
+        })
     }
 
     pub(super) fn check_user_properties(&self, properties: Properties<'_>) -> Result<(), Fault> {

@@ -138,13 +138,14 @@ impl Shard {
             };
         };
         let version = connection.version;
+        if version == Version::V5 && !whole.is_minimal() {
+            // [MQTT-1.5.5-1].
+            let cause = "Remaining Length takes more bytes than it needs";
+            return Err(Fault::new(ReasonCode::MalformedPacket, cause));
+        }
         if whole.packet_type() == PacketType::Publish {
             let publish = longshore_codec::decode_publish(version, whole.first, body)?;
-            // [MQTT-1.5.5-1]: a length written too long is not passed on.
-            if !whole.is_minimal() && version == Version::V5 {
-                let cause = "Remaining Length takes more bytes than it needs";
-                return Err(Fault::new(ReasonCode::MalformedPacket, cause));
-            }
+            // A length written too long is not passed on.
             let packet = whole.is_minimal().then_some(packet);
             let input = publish::Input { packet, header_len: whole.header, owned };
             return self.handle_publish(id, session, &publish, input, now);

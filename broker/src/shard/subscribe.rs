@@ -17,6 +17,7 @@ use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
 use crate::session::{Pending, Read, SessionId, Subscription};
 use crate::share::{Group, GroupId, Member};
+use crate::stats::Drop;
 
 /// Names a read of retained messages visits before others have their turn.
 const SLICE_VISITS: usize = 256;
@@ -197,6 +198,7 @@ impl Shard {
         }
         let Some(group) = self.groups.get_mut(group_id) else { return };
         if group.leave(session_id) {
+            self.stats.dropped(Drop::SessionEnded, group.backlog.len() as u64);
             let filter = Rc::clone(&group.filter);
             if let Ok(Filter { inner, .. }) = filter::parse(&filter) {
                 self.index.remove_group(inner, group_id);

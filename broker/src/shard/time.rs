@@ -63,9 +63,9 @@ impl Shard {
             let at = connection.since.plus_secs(limits.packet_secs);
             (at, Fault::new(ReasonCode::KeepAliveTimeout, cause))
         });
-        let stall = (!connection.output.is_empty()).then(|| {
+        let stall = connection.stalled.map(|since| {
             let cause = "the client does not read (limits.output_stall_secs)";
-            let at = connection.wrote.plus_secs(limits.output_stall_secs);
+            let at = since.plus_secs(limits.output_stall_secs);
             (at, Fault::new(ReasonCode::QuotaExceeded, cause))
         });
         [silence, packet, stall].into_iter().flatten().min_by_key(|(at, _)| *at)

@@ -1,7 +1,9 @@
 //! mqttbytes, and what its packets mean in the words of this crate.
 
 use bytes::BytesMut;
-use longshore_codec::{Packet, PacketId, Properties, Property, QoS, Version, Will};
+use longshore_codec::{
+    Connect, Packet, PacketId, Properties, Property, QoS, Subscribe, Version, Will,
+};
 use mqttbytes::{v4, v5};
 
 /// A packet as the oracle sees it.
@@ -172,27 +174,7 @@ macro_rules! words {
 
 fn same_v5(ours: &Packet<'_>, theirs: &v5::Packet) -> bool {
     match (ours, theirs) {
-        (Packet::Connect(ours), v5::Packet::Connect(theirs)) => {
-            let login = theirs.login.as_ref();
-            ours.version == Version::V5
-                && ours.clean_start == theirs.clean_session
-                && ours.keep_alive == theirs.keep_alive
-                && ours.client_id == theirs.client_id
-                && ours.username.unwrap_or("") == login.map_or("", |login| &login.username)
-                && ours.password.unwrap_or(b"")
-                    == login.map_or(&b""[..], |login| login.password.as_bytes())
-                && same_properties(&ours.properties, theirs.properties.iter().flat_map(of_connect))
-                && match (&ours.will, &theirs.last_will) {
-                    (Some(ours), Some(theirs)) => {
-                        same_will(ours, theirs.qos, theirs.retain, &theirs.topic, &theirs.message)
-                            && same_properties(
-                                &ours.properties,
-                                theirs.properties.iter().flat_map(of_will),
-                            )
-                    }
-                    (ours, theirs) => ours.is_none() && theirs.is_none(),
-                }
-        }
+        (Packet::Connect(ours), v5::Packet::Connect(theirs)) => same_connect(ours, theirs),
         (Packet::Connack(ours), v5::Packet::ConnAck(theirs)) => {
             ours.session_present == theirs.session_present
                 && ours.reason.value() == theirs.code as u8
@@ -209,28 +191,7 @@ fn same_v5(ours: &Packet<'_>, theirs: &v5::Packet) -> bool {
         (Packet::Pubrec(ours), v5::Packet::PubRec(theirs)) => same_ack!(ours, theirs),
         (Packet::Pubrel(ours), v5::Packet::PubRel(theirs)) => same_ack!(ours, theirs),
         (Packet::Pubcomp(ours), v5::Packet::PubComp(theirs)) => same_ack!(ours, theirs),
-        (Packet::Subscribe(ours), v5::Packet::Subscribe(theirs)) => {
-            let filters = ours.filters.iter().map(|(filter, options)| {
-                let bits = (options.no_local, options.retain_as_published);
-                (filter, options.qos as u8, bits, options.retain_handling as u8)
-            });
-            let theirs_filters = theirs.filters.iter().map(|their| {
-                let bits = (their.nolocal, their.preserve_retain);
-                let handling = match their.retain_forward_rule {
-                    v5::RetainForwardRule::OnEverySubscribe => 0,
-                    v5::RetainForwardRule::OnNewSubscribe => 1,
-                    v5::RetainForwardRule::Never => 2,
-                };
-                (&*their.path, their.qos as u8, bits, handling)
-            });
-            let properties = theirs.properties.iter().flat_map(|theirs| {
-                (theirs.id.iter().map(|id| Property::SubscriptionIdentifier(*id as u32)))
-                    .chain(users(&theirs.user_properties))
-            });
-            ours.packet_id.get() == theirs.pkid
-                && filters.eq(theirs_filters)
-                && same_properties(&ours.properties, properties)
-        }
+        (Packet::Subscribe(ours), v5::Packet::Subscribe(theirs)) => same_subscribe(ours, theirs),
         (Packet::Suback(ours), v5::Packet::SubAck(theirs)) => {
             ours.packet_id.get() == theirs.pkid
                 && theirs.return_codes.iter().map(|code| *code as u8).eq(ours.codes.iter().copied())
@@ -262,6 +223,47 @@ fn same_v5(ours: &Packet<'_>, theirs: &v5::Packet) -> bool {
         (Packet::Pingreq, v5::Packet::PingReq) | (Packet::Pingresp, v5::Packet::PingResp) => true,
         _ => false,
     }
+}
+
+fn same_connect(ours: &Connect<'_>, theirs: &v5::Connect) -> bool {
+    let login = theirs.login.as_ref();
+    ours.version == Version::V5
+        && ours.clean_start == theirs.clean_session
+        && ours.keep_alive == theirs.keep_alive
+        && ours.client_id == theirs.client_id
+        && ours.username.unwrap_or("") == login.map_or("", |login| &login.username)
+        && ours.password.unwrap_or(b"") == login.map_or(&b""[..], |login| login.password.as_bytes())
+        && same_properties(&ours.properties, theirs.properties.iter().flat_map(of_connect))
+        && match (&ours.will, &theirs.last_will) {
+            (Some(ours), Some(theirs)) => {
+                same_will(ours, theirs.qos, theirs.retain, &theirs.topic, &theirs.message)
+                    && same_properties(&ours.properties, theirs.properties.iter().flat_map(of_will))
+            }
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        }
+}
+
+fn same_subscribe(ours: &Subscribe<'_>, theirs: &v5::Subscribe) -> bool {
+    let filters = ours.filters.iter().map(|(filter, options)| {
+        let bits = (options.no_local, options.retain_as_published);
+        (filter, options.qos as u8, bits, options.retain_handling as u8)
+    });
+    let theirs_filters = theirs.filters.iter().map(|their| {
+        let bits = (their.nolocal, their.preserve_retain);
+        let handling = match their.retain_forward_rule {
+            v5::RetainForwardRule::OnEverySubscribe => 0,
+            v5::RetainForwardRule::OnNewSubscribe => 1,
+            v5::RetainForwardRule::Never => 2,
+        };
+        (&*their.path, their.qos as u8, bits, handling)
+    });
+    let properties = theirs.properties.iter().flat_map(|theirs| {
+        (theirs.id.iter().map(|id| Property::SubscriptionIdentifier(*id as u32)))
+            .chain(users(&theirs.user_properties))
+    });
+    ours.packet_id.get() == theirs.pkid
+        && filters.eq(theirs_filters)
+        && same_properties(&ours.properties, properties)
 }
 
 /// Compares property by property. The order of different properties means nothing (MQTT 5.0,

@@ -1,0 +1,184 @@
+//! The in-process client: publish to a broker and subscribe, without a socket.
+//!
+//! A [`Link`] speaks MQTT 5 with the shard over memory, so it passes the same gates, limits and
+//! quotas as every client, and a message published through it gets the same answer. Its futures
+//! need no runtime: any executor will do, from tokio to a thread that parks.
+//!
+//! Publishing and each subscription are connections of their own, with windows of their own: a
+//! subscription whose owner is slow fills its own window and nothing else.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longshore_codec::wire::{put_str, put_u16, put_varint};
+use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};
+
+mod client;
+mod message;
+
+use client::Client;
+pub use message::Message;
+
+use crate::net::pipe::Pipe;
+
+/// Hands the shard's end of a new pipe to the shard.
+pub(crate) type Opener = Arc<dyn Fn(Pipe) + Send + Sync>;
+
+/// What the broker made of a published message: what PUBACK, or PUBREC, carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// [`ReasonCode::Success`], [`ReasonCode::NoMatchingSubscribers`], or why it was refused. At
+    /// QoS 0 nothing is answered and this is always success.
+    pub reason: ReasonCode,
+}
+
+/// Why a link does not work, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The broker closed the connection, with this reason if it gave one.
+    Closed(Option<ReasonCode>),
+    /// The subscription was refused.
+    Refused(ReasonCode),
+    /// A topic name or topic filter is not valid, or a message is larger than MQTT can carry.
+    Invalid,
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(Some(reason)) => write!(f, "the broker closed the link: {reason}"),
+            Self::Closed(None) => f.write_str("the broker has stopped"),
+            Self::Refused(reason) => write!(f, "the broker refused the subscription: {reason}"),
+            Self::Invalid => f.write_str("not a valid topic name, topic filter or message"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+/// A client in the broker's own process. Cloning is cheap and shares the connection.
+#[derive(Clone)]
+pub struct Link {
+    client: Arc<Client>,
+    opener: Opener,
+    client_id: Arc<str>,
+    subscriptions: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(crate) fn open(opener: Opener, client_id: &str) -> Self {
+        let client = Client::open(&opener, client_id);
+        Self { client, opener, client_id: client_id.into(), subscriptions: Arc::default() }
+    }
+
+    /// Publishes a message, and waits for the broker's answer at QoS 1 and 2. At QoS 0 it is done
+    /// once the message is on its way.
+    ///
+    /// Waits while the broker has too much to do: that is its back-pressure.
+    ///
+    /// # Errors
+    /// [`LinkError::Invalid`] for a topic with wildcards, [`LinkError::Closed`] when the broker
+    /// has closed the link; a refused message is an [`Outcome`], not an error.
+    pub async fn publish(&self, message: Message) -> Result<Outcome, LinkError> {
+        message.check()?;
+        match self.client.send(&message).await? {
+            None => Ok(Outcome { reason: ReasonCode::Success }),
+            Some(answer) => answer.outcome().await,
+        }
+    }
+
+    /// Publishes many messages in order, waking the broker once, and waits for all answers, which
+    /// come in the same order.
+    ///
+    /// # Errors
+    /// As [`Link::publish`]; messages before the faulty one have been sent.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<Vec<Outcome>, LinkError> {
+        let mut answers = Vec::new();
+        for message in messages {
+            message.check()?;
+            answers.push(self.client.send(&message).await?);
+        }
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(match answer {
+                None => Outcome { reason: ReasonCode::Success },
+                Some(answer) => answer.outcome().await?,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Subscribes to a topic filter, a `$share` one included, with MQTT 5's options.
+    ///
+    /// # Errors
+    /// [`LinkError::Invalid`] for a filter that is none, [`LinkError::Refused`] when the broker
+    /// does not grant it.
+    pub async fn subscribe(
+        &self,
+        name: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, LinkError> {
+        filter::parse(name).map_err(|_| LinkError::Invalid)?;
+        let number = self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        let client = Client::open(&self.opener, &format!("{}/{number}", self.client_id));
+        let subscription = Subscription { client, unacknowledged: None };
+        let bits = options.qos as u8
+            | u8::from(options.no_local) << 2
+            | u8::from(options.retain_as_published) << 3
+            | (options.retain_handling as u8) << 4;
+        let mut body = Vec::new();
+        put_u16(&mut body, 1);
+        put_varint(&mut body, 0);
+        put_str(&mut body, name.as_bytes());
+        body.push(bits);
+        subscription.client.write_packet(0x82, &body).await;
+        let reason = poll_fn(|cx| subscription.client.poll_granted(cx)).await?;
+        if reason.is_error() {
+            return Err(LinkError::Refused(reason));
+        }
+        Ok(subscription)
+    }
+}
+
+/// Messages of one subscription. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Subscription {
+    client: Arc<Client>,
+    /// The last message handed out, acknowledged when the next is asked for.
+    unacknowledged: Option<(QoS, u16)>,
+}
+
+impl Subscription {
+    /// The next message; none once the broker has stopped or closed the link.
+    ///
+    /// Asking for the next message acknowledges the one before. What is not asked for stays with
+    /// the broker: at QoS 1 and 2 up to the limits of a session's queue, at QoS 0 up to those of a
+    /// slow reader's output.
+    pub async fn recv(&mut self) -> Option<Message> {
+        if let Some((qos, id)) = self.unacknowledged.take() {
+            self.client.acknowledge(qos, id);
+        }
+        let (message, id) = poll_fn(|cx| self.client.poll_message(cx)).await?;
+        self.unacknowledged = id.map(|id| (message.qos, id));
+        Some(message)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.client.close();
+    }
+}

@@ -1,0 +1,374 @@
+//! The client's side of MQTT 5, as far as a link needs it.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use longshore_codec::wire::put_varint;
+use longshore_codec::{
+    Ack, Connect, Packet, Properties, Publish, QoS, ReasonCode, Version, decode, encode,
+    encode_publish, frame,
+};
+
+use super::{LinkError, Message, Opener, Outcome};
+use crate::net::pipe::{Pipe, Receiver, ToShard};
+
+/// Messages in flight to the broker when CONNACK names no Receive Maximum.
+const RECEIVE_MAXIMUM: u16 = u16::MAX;
+/// Bytes of messages that wait for the program before the broker has to.
+const INBOX_BYTES: usize = 1 << 20;
+
+/// One connection of a link.
+#[derive(Debug)]
+pub(super) struct Client {
+    to_shard: Arc<ToShard>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The start of a packet whose rest is to come.
+    partial: Vec<u8>,
+    last_id: u16,
+    /// Messages sent and not yet answered, by packet id.
+    sent: HashMap<u16, Sent>,
+    /// How many of those the broker takes; none until CONNACK came.
+    quota: Option<u16>,
+    granted: Option<ReasonCode>,
+    inbox: VecDeque<(Message, Option<u16>)>,
+    inbox_bytes: usize,
+    closed: bool,
+    reason: Option<ReasonCode>,
+    /// Futures that wait for anything but an answer of their own.
+    waiting: Vec<Waker>,
+    /// The shard's task, while the inbox is full.
+    shard: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    outcome: Option<ReasonCode>,
+    waker: Option<Waker>,
+    /// Nobody waits for the answer any more.
+    forgotten: bool,
+}
+
+impl State {
+    fn error(&self) -> LinkError {
+        LinkError::Closed(self.reason)
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waiting.iter().any(|known| known.will_wake(cx.waker())) {
+            self.waiting.push(cx.waker().clone());
+        }
+    }
+
+    /// What a packet from the broker says; wakers to wake once the state is free.
+    fn handle(&mut self, packet: &Packet<'_>, to_shard: &ToShard, woken: &mut Vec<Waker>) {
+        match packet {
+            Packet::Connack(connack) => {
+                let properties = &connack.properties;
+                self.quota = Some(properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM));
+                if connack.reason.is_error() {
+                    self.reason = Some(connack.reason);
+                }
+                woken.append(&mut self.waiting);
+            }
+            Packet::Puback(ack) => self.answer(ack, woken),
+            Packet::Pubrec(ack) if ack.reason.is_error() => self.answer(ack, woken),
+            Packet::Pubrec(ack) => {
+                if let Some(sent) = self.sent.get_mut(&ack.packet_id.get()) {
+                    sent.outcome = Some(ack.reason);
+                }
+                write_ack(to_shard, Packet::Pubrel, ack.packet_id);
+            }
+            Packet::Pubcomp(ack) => {
+                let known = self.sent.get(&ack.packet_id.get()).and_then(|sent| sent.outcome);
+                let reason = known.unwrap_or(ack.reason);
+                self.answer(&Ack { reason, ..*ack }, woken);
+            }
+            Packet::Pubrel(ack) => write_ack(to_shard, Packet::Pubcomp, ack.packet_id),
+            Packet::Suback(suback) => {
+                let code = suback.codes.first().copied().and_then(ReasonCode::from_u8);
+                self.granted = Some(code.unwrap_or(ReasonCode::UnspecifiedError));
+                woken.append(&mut self.waiting);
+            }
+            Packet::Publish(publish) => {
+                let message = Message::received(publish);
+                self.inbox_bytes += size(&message);
+                self.inbox.push_back((message, publish.packet_id.map(NonZeroU16::get)));
+                woken.append(&mut self.waiting);
+            }
+            Packet::Disconnect(disconnect) => self.reason = Some(disconnect.reason),
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, ack: &Ack<'_>, woken: &mut Vec<Waker>) {
+        let id = ack.packet_id.get();
+        let Some(sent) = self.sent.get_mut(&id) else { return };
+        if sent.forgotten {
+            self.sent.remove(&id);
+        } else {
+            sent.outcome = Some(ack.reason);
+            woken.extend(sent.waker.take());
+        }
+        // The window has room again.
+        woken.append(&mut self.waiting);
+    }
+
+    fn unanswered(&self) -> usize {
+        self.sent.len()
+    }
+
+    fn new_id(&mut self) -> NonZeroU16 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if let Some(id) = NonZeroU16::new(self.last_id)
+                && !self.sent.contains_key(&id.get())
+            {
+                return id;
+            }
+        }
+    }
+}
+
+fn size(message: &Message) -> usize {
+    message.topic.len() + message.payload.len() + message.properties().raw().len() + 64
+}
+
+fn write_ack(
+    to_shard: &ToShard,
+    packet: impl FnOnce(Ack<'static>) -> Packet<'static>,
+    packet_id: NonZeroU16,
+) {
+    let properties = Properties::none();
+    let ack = packet(Ack { packet_id, reason: ReasonCode::Success, properties });
+    to_shard.write(|out| encode(Version::V5, &ack, out));
+}
+
+/// An answer that is to come.
+#[derive(Debug)]
+pub(super) struct Answer {
+    client: Arc<Client>,
+    id: u16,
+    taken: bool,
+}
+
+impl Answer {
+    pub(super) async fn outcome(mut self) -> Result<Outcome, LinkError> {
+        let reason = poll_fn(|cx| self.client.poll_answer(self.id, cx)).await?;
+        self.taken = true;
+        Ok(Outcome { reason })
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        let mut state = self.client.lock();
+        if let Some(sent) = state.sent.get_mut(&self.id) {
+            sent.forgotten = true;
+        }
+    }
+}
+
+impl Client {
+    /// Opens a connection and says CONNECT. The answer is awaited by whoever needs it.
+    pub(super) fn open(opener: &Opener, client_id: &str) -> Arc<Self> {
+        let client = Arc::new(Self { to_shard: Arc::default(), state: Mutex::default() });
+        let to: Arc<dyn Receiver> = client.clone();
+        let connect = Packet::Connect(Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive: 0,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::none(),
+        });
+        client.to_shard.write(|out| encode(Version::V5, &connect, out));
+        opener(Pipe::new(Arc::clone(&client.to_shard), to));
+        client
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a message as soon as there is room; what to wait for, above QoS 0.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        message: &Message,
+    ) -> Result<Option<Answer>, LinkError> {
+        let id = poll_fn(|cx| self.poll_send(cx, message)).await?;
+        Ok(id.map(|id| Answer { client: Arc::clone(self), id: id.get(), taken: false }))
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        message: &Message,
+    ) -> Poll<Result<Option<NonZeroU16>, LinkError>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Poll::Ready(Err(state.error()));
+        }
+        let Some(quota) = state.quota else {
+            state.wait(cx);
+            return Poll::Pending;
+        };
+        let acknowledged = message.qos != QoS::AtMostOnce;
+        if acknowledged && state.unanswered() >= usize::from(quota) {
+            state.wait(cx);
+            return Poll::Pending;
+        }
+        let packet_id = acknowledged.then(|| state.new_id());
+        let publish = Publish {
+            dup: false,
+            qos: message.qos,
+            retain: message.retain,
+            topic: message.topic.as_bytes(),
+            packet_id,
+            properties: message.properties(),
+            payload: &message.payload,
+        };
+        ready!(self.to_shard.poll_write(cx, |out| encode_publish(Version::V5, &publish, out)));
+        if let Some(id) = packet_id {
+            state.sent.insert(id.get(), Sent::default());
+        }
+        Poll::Ready(Ok(packet_id))
+    }
+
+    fn poll_answer(&self, id: u16, cx: &mut Context<'_>) -> Poll<Result<ReasonCode, LinkError>> {
+        let mut state = self.lock();
+        let closed = state.closed.then(|| state.error());
+        let Some(sent) = state.sent.get_mut(&id) else {
+            return Poll::Ready(Err(closed.unwrap_or(LinkError::Closed(None))));
+        };
+        if let Some(reason) = sent.outcome {
+            state.sent.remove(&id);
+            return Poll::Ready(Ok(reason));
+        }
+        sent.waker = Some(cx.waker().clone());
+        closed.map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+    }
+
+    /// Writes a packet other than PUBLISH.
+    pub(super) async fn write_packet(&self, first: u8, body: &[u8]) {
+        poll_fn(|cx| {
+            self.to_shard.poll_write(cx, |out| {
+                out.push(first);
+                put_varint(out, body.len() as u32);
+                out.extend_from_slice(body);
+            })
+        })
+        .await;
+    }
+
+    pub(super) fn poll_granted(&self, cx: &mut Context<'_>) -> Poll<Result<ReasonCode, LinkError>> {
+        let mut state = self.lock();
+        match state.granted {
+            Some(reason) => Poll::Ready(Ok(reason)),
+            None if state.closed => Poll::Ready(Err(state.error())),
+            None => {
+                state.wait(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn poll_message(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(Message, Option<u16>)>> {
+        let mut state = self.lock();
+        let Some((message, id)) = state.inbox.pop_front() else {
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            state.wait(cx);
+            return Poll::Pending;
+        };
+        state.inbox_bytes -= size(&message);
+        let shard = match state.inbox_bytes <= INBOX_BYTES / 2 {
+            true => state.shard.take(),
+            false => None,
+        };
+        drop(state);
+        if let Some(shard) = shard {
+            shard.wake();
+        }
+        Poll::Ready(Some((message, id)))
+    }
+
+    pub(super) fn acknowledge(&self, qos: QoS, id: u16) {
+        let Some(id) = NonZeroU16::new(id) else { return };
+        match qos {
+            QoS::ExactlyOnce => write_ack(&self.to_shard, Packet::Pubrec, id),
+            _ => write_ack(&self.to_shard, Packet::Puback, id),
+        }
+    }
+
+    /// Ends the connection from this side.
+    pub(super) fn close(&self) {
+        // DISCONNECT, normal.
+        self.to_shard.write(|out| out.extend_from_slice(&[0xe0, 0]));
+        self.to_shard.close();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Receiver for Client {
+    fn take(&self, bytes: &[u8]) -> usize {
+        let mut woken = Vec::new();
+        let mut state = self.lock();
+        if state.inbox_bytes > INBOX_BYTES {
+            return 0;
+        }
+        let mut input = std::mem::take(&mut state.partial);
+        input.extend_from_slice(bytes);
+        let mut start = 0;
+        while let Ok(Some(whole)) = frame(&input[start..], usize::MAX) {
+            let Some(packet) = input.get(start..start + whole.total()) else { break };
+            if let Ok(packet) = decode(Version::V5, whole.first, &packet[whole.header..]) {
+                state.handle(&packet, &self.to_shard, &mut woken);
+            }
+            start += whole.total();
+        }
+        input.drain(..start);
+        state.partial = input;
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        bytes.len()
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.inbox_bytes <= INBOX_BYTES {
+            return Poll::Ready(());
+        }
+        state.shard = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let mut woken = std::mem::take(&mut state.waiting);
+        woken.extend(state.sent.values_mut().filter_map(|sent| sent.waker.take()));
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}

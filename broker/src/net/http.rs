@@ -1,0 +1,212 @@
+//! HTTP: the way up to WebSocket on every path, and two pages beside it.
+
+use std::cell::Cell;
+use std::future::{Ready, poll_fn, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use longshore_acl::{Authenticate, Credentials};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tracing::warn;
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::handshake::server::create_response_with_body;
+
+use super::counts::Counts;
+use super::metrics;
+use crate::connection::Peer;
+use crate::stats::Stats;
+
+/// How long one connection may be used for pages, so that none is held for ever.
+const PAGES_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a request's head.
+const HEAD_MAX: usize = 16 << 10;
+/// Header fields of a request.
+const FIELDS_MAX: usize = 64;
+
+/// What the WebSocket is agreed to carry; the names of all versions, newest first.
+const SUB_PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+
+type Page = Response<Full<Bytes>>;
+
+/// One connection's HTTP.
+pub(super) struct Http<T> {
+    pub(super) peer: Peer,
+    /// Whether there are pages, or nothing but WebSocket.
+    pub(super) has_pages: bool,
+    pub(super) authenticate: Arc<dyn Authenticate>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) counts: Arc<Counts>,
+    /// Given back as soon as this turns out to be no handshake.
+    pub(super) turn: Cell<Option<T>>,
+    pub(super) is_upgraded: Cell<bool>,
+}
+
+impl<T> Http<T> {
+    /// Serves one connection, until it ends or has become a WebSocket: then its socket, and what
+    /// has been read too far.
+    pub(super) async fn serve<I>(&self, io: I, time: Duration) -> hyper::Result<Option<(I, Bytes)>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| self.answer(&request));
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(time)
+            .max_buf_size(HEAD_MAX)
+            .max_headers(FIELDS_MAX)
+            .serve_connection(TokioIo::new(io), service);
+        let mut patience = pin!(tokio::time::sleep(PAGES_TIME));
+        let mut is_ending = false;
+        loop {
+            tokio::select! {
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
+                    ended?;
+                    break;
+                }
+                () = patience.as_mut() => {
+                    if is_ending {
+                        return Ok(None);
+                    }
+                    // The answer at hand is still written.
+                    is_ending = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    patience.set(tokio::time::sleep(time));
+                }
+            }
+        }
+        let parts = connection.into_parts();
+        let mut io = parts.io.into_inner();
+        if self.is_upgraded.get() {
+            return Ok(Some((io, parts.read_buf)));
+        }
+        // Whether the client hears it is its own affair.
+        let _ = tokio::time::timeout(time, io.shutdown()).await;
+        Ok(None)
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Ready<Result<Page, std::convert::Infallible>> {
+        let is_upgrade = request
+            .headers()
+            .get(header::UPGRADE)
+            .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let page = if is_upgrade {
+            self.upgrade(request)
+        } else {
+            // Pages may take their time.
+            self.turn.take();
+            self.page(request)
+        };
+        ready(Ok(page))
+    }
+
+    fn upgrade(&self, request: &Request<Incoming>) -> Page {
+        let mut page = match create_response_with_body(request, Full::default) {
+            Ok(page) => page,
+            Err(error) => {
+                self.refuse(&error);
+                return not_upgraded(&error);
+            }
+        };
+        if let Some(name) = sub_protocol(request.headers()) {
+            page.headers_mut()
+                .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+        }
+        self.is_upgraded.set(true);
+        page
+    }
+
+    fn page(&self, request: &Request<Incoming>) -> Page {
+        if !self.has_pages {
+            self.refuse(&"a request for no WebSocket");
+            return upgrade_required();
+        }
+        let page = match request.uri().path() {
+            "/health" => |_: &Self, _: &HeaderMap| {
+                text("application/json", StatusCode::OK, "{\"status\":\"ok\"}\n")
+            },
+            "/metrics" => Self::metrics,
+            _ => return error(StatusCode::NOT_FOUND, "there is nothing at this path"),
+        };
+        if *request.method() != Method::GET && *request.method() != Method::HEAD {
+            let page = error(StatusCode::METHOD_NOT_ALLOWED, "this path is only read");
+            return with(page, header::ALLOW, "GET, HEAD");
+        }
+        page(self, request.headers())
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Page {
+        if !self.peer.address.ip().is_loopback() && !self.knows(headers) {
+            self.refuse(&"metrics without a token");
+            let page = error(StatusCode::UNAUTHORIZED, "metrics take a token: Authorization");
+            return with(page, header::WWW_AUTHENTICATE, "Bearer");
+        }
+        let metrics = metrics::render(&self.stats, &self.counts);
+        text(metrics::CONTENT_TYPE, StatusCode::OK, metrics)
+    }
+
+    /// Whether the request shows a token. Who is let in without one is not known by that.
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some((scheme, token)) = shown.and_then(|value| value.split_once(' ')) else {
+            return false;
+        };
+        if !["Bearer", "FlespiToken"].iter().any(|it| it.eq_ignore_ascii_case(scheme)) {
+            return false;
+        }
+        let credentials = Credentials { username: Some(token.trim()), password: None };
+        let principal = self.authenticate.authenticate(&credentials, self.peer.address.ip());
+        principal.is_ok_and(|principal| !principal.anonymous)
+    }
+
+    fn refuse(&self, cause: &dyn std::fmt::Display) {
+        warn!(peer = %self.peer.address, transport = self.peer.transport, %cause, "refused");
+    }
+}
+
+/// The first sub-protocol offered that is known here. A client that offers none gets none.
+fn sub_protocol(headers: &HeaderMap) -> Option<&'static str> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|offer| SUB_PROTOCOLS.into_iter().find(|known| *known == offer.trim()))
+}
+
+fn not_upgraded(error: &Error) -> Page {
+    if let Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) = error {
+        return with(upgrade_required(), header::SEC_WEBSOCKET_VERSION, "13");
+    }
+    self::error(StatusCode::BAD_REQUEST, "no valid WebSocket handshake (RFC 6455, 4.2.1)")
+}
+
+fn upgrade_required() -> Page {
+    let page = error(StatusCode::UPGRADE_REQUIRED, "this port speaks MQTT over WebSocket");
+    with(page, header::UPGRADE, "websocket")
+}
+
+/// `what` has no character that JSON would have escaped.
+fn error(status: StatusCode, what: &'static str) -> Page {
+    debug_assert!(what.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\'));
+    text("application/json", status, format!("{{\"error\":\"{what}\"}}\n"))
+}
+
+fn text(content_type: &'static str, status: StatusCode, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(Full::new(body.into()));
+    *page.status_mut() = status;
+    with(page, header::CONTENT_TYPE, content_type)
+}
+
+fn with(mut page: Page, name: HeaderName, value: &'static str) -> Page {
+    page.headers_mut().insert(name, HeaderValue::from_static(value));
+    page
+}

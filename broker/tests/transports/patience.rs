@@ -1,0 +1,110 @@
+//! Clients that dawdle: each is let go in time, and nobody else waits for it.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use longshore_broker::{Broker, Scheme};
+
+use super::certificates::Authority;
+use super::client::{
+    CONNACK, Stream, address, ask, connect, is_closed, limits, open, tcp, tls, try_all,
+};
+
+/// The first bytes of a ClientHello: more are announced than ever come.
+const HALF_A_HELLO: [u8; 11] = [22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+
+fn broker(authority: &Authority, change: impl FnOnce(&mut longshore_broker::Limits)) -> Broker {
+    open()
+        .limits(limits(change))
+        .tls(authority.server(None))
+        .listen("mqtt://127.0.0.1:0")
+        .listen("mqtts://127.0.0.1:0")
+        .listen("ws://127.0.0.1:0")
+        .listen("https://127.0.0.1:0")
+        .listen("mqtt://127.0.0.1:0?proxy=v2&trusted=127.0.0.1")
+        .start()
+        .unwrap()
+}
+
+#[test]
+fn who_does_not_finish_its_handshake_is_let_go() {
+    let authority = Authority::new("ours");
+    let broker = broker(&authority, |limits| limits.connect_timeout_secs = 1);
+    let [_, mqtts, ws, https, proxied] = [0, 1, 2, 3, 4].map(|at| broker.addresses()[at].1);
+    let secure = |protocol| tls(mqtts, &authority.client(None, &[protocol])).unwrap();
+    let mut dawdlers: Vec<(&str, Box<dyn Stream>, &[u8])> = vec![
+        ("silence before TLS", Box::new(tcp(mqtts)), b""),
+        ("half a hello", Box::new(tcp(mqtts)), &HALF_A_HELLO),
+        ("silence before HTTP", Box::new(tcp(ws)), b""),
+        ("half a request", Box::new(tcp(ws)), b"GET / HTTP/1.1\r\nHost: x\r\n"),
+        ("half a hello of https", Box::new(tcp(https)), &HALF_A_HELLO),
+        ("silence of a proxy", Box::new(tcp(proxied)), b""),
+        ("half a PROXY line", Box::new(tcp(proxied)), b"PROXY TCP4 192.0.2.7 1"),
+        ("half a PROXY header", Box::new(tcp(proxied)), b"\r\n\r\n\0\r\nQUIT\n\x21\x11"),
+        ("silence behind PROXY", Box::new(tcp(proxied)), b"PROXY UNKNOWN\r\n"),
+        ("no CONNECT within TLS", Box::new(secure("mqtt")), b""),
+        ("half a CONNECT within TLS", Box::new(secure("mqtt")), &[0x10, 0x20]),
+    ];
+    let began = Instant::now();
+    for (_, stream, bytes) in &mut dawdlers {
+        stream.write_all(bytes).unwrap();
+        stream.flush().unwrap();
+    }
+    for (name, stream, _) in &mut dawdlers {
+        assert!(is_closed(&mut **stream), "{name}");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "all at once, not one after the other: {took:?}");
+}
+
+/// One client takes all turns that its address may have; another address finds one.
+#[test]
+fn who_dawdles_does_not_keep_others_out() {
+    let authority = Authority::new("ours");
+    let broker = broker(&authority, |limits| {
+        limits.handshakes = 2;
+        limits.connect_timeout_secs = 1;
+    });
+    let mqtts = address(&broker, Scheme::Mqtts);
+    let mut slow: Vec<_> = (0..4).map(|_| tcp(mqtts)).collect();
+    for stream in &mut slow {
+        stream.write_all(&HALF_A_HELLO).unwrap();
+    }
+    let mut other = tcp(broker.addresses()[4].1);
+    let began = Instant::now();
+    let header = b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\r\n";
+    ask(&mut other, &[&header[..], &connect("other")].concat(), &CONNACK);
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    for stream in &mut slow {
+        assert!(is_closed(stream));
+    }
+    // The turns are given back.
+    try_all(&mut tls(mqtts, &authority.client(None, &[])).unwrap(), "later");
+}
+
+#[test]
+fn connections_in_a_handshake_are_connections() {
+    let authority = Authority::new("ours");
+    let broker = broker(&authority, |limits| limits.connections = 2);
+    let [mqtt, mqtts, ..] = [0, 1, 2].map(|at| broker.addresses()[at].1);
+    let mut one = tcp(mqtt);
+    ask(&mut one, &connect("one"), &CONNACK);
+    let silent = tcp(mqtts);
+    // The broker counts connections in the order in which it takes them from two listeners.
+    let deadline = Instant::now() + super::client::PATIENCE;
+    while !is_refused(mqtt) {
+        assert!(Instant::now() < deadline, "the silent one was never counted");
+    }
+    assert!(is_closed(&mut tcp(mqtts)));
+    drop(silent);
+    while is_refused(mqtt) {
+        assert!(Instant::now() < deadline, "the silent one still counts");
+    }
+}
+
+fn is_refused(address: std::net::SocketAddr) -> bool {
+    use std::io::Read;
+    let mut stream = tcp(address);
+    let sent = stream.write_all(&connect("refused"));
+    sent.is_err() || stream.read_exact(&mut [0; 4]).is_err()
+}

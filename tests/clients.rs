@@ -1,0 +1,18 @@
+//! Real clients against the real binary: mosquitto's (Debian), paho-mqtt and gmqtt (PyPI), MQTT.js
+//! in Node and in Chromium (npm), rumqttc (crates.io).
+//!
+//! `bash .ci/run install` installs them. A client that is missing is a failure, unless
+//! LONGSHORE_NO_CLIENTS=1 says that the tests are to go without.
+
+mod clients {
+    // What they run with.
+    mod broker;
+    mod certificates;
+    mod process;
+    mod tools;
+
+    // The clients.
+    mod mosquitto;
+    mod rumqttc;
+    mod scripts;
+}
