@@ -16,10 +16,12 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::clock::Clock;
 use crate::limits::Limits;
+use crate::link::Link;
 use crate::net::acceptor::{self, Arrival, Entrance};
 use crate::net::counts::Counts;
 use crate::net::driver::{Driver, Writer};
 use crate::net::listen::{InvalidListen, Listen};
+use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
 use crate::shard::{Config, Shard};
 use crate::stats::Stats;
@@ -46,6 +48,7 @@ pub struct Builder {
 pub struct Broker {
     addresses: Vec<(Listen, SocketAddr)>,
     stats: Arc<Stats>,
+    links: mpsc::UnboundedSender<Pipe>,
     tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -152,8 +155,10 @@ impl Builder {
         };
         let config = Config::new(self.limits, auth, seed());
         let (stop, stopped) = watch::channel(false);
+        let (links, pipes) = mpsc::unbounded_channel();
         let broker = Broker {
             addresses,
+            links,
             stats: Arc::clone(&config.stats),
             tls: Arc::new(ArcSwapOption::from_pointee(self.tls)),
             stop,
@@ -173,7 +178,7 @@ impl Builder {
             arrivals,
         };
         let inside =
-            Inside { config, counts: Arc::clone(&entrance.counts), clock, plain, arriving };
+            Inside { config, counts: Arc::clone(&entrance.counts), clock, plain, arriving, pipes };
         let until = stopped.clone();
         broker.spawn("longshore-0", move |runtime| inside.run(runtime, until))?;
         if !others.is_empty() {
@@ -234,6 +239,16 @@ impl Broker {
     /// Gives new connections new certificates. Those that are open stay as they are.
     pub fn replace_tls(&self, tls: Tls) {
         self.tls.store(Some(Arc::new(tls)));
+    }
+
+    /// A client in this process, which passes the same gates as all but needs no credentials.
+    ///
+    /// `client_id` names it in logs, and takes over an earlier client of that name.
+    #[must_use]
+    pub fn link(&self, client_id: &str) -> Link {
+        let links = self.links.clone();
+        // A broker that has stopped drops the pipe, which closes it.
+        Link::open(Arc::new(move |pipe| drop(links.send(pipe))), client_id)
     }
 
     /// Begins to stop: no more connections, MQTT 5 clients are told, no wills are sent. Returns at
@@ -301,6 +316,7 @@ struct Inside {
     clock: Clock,
     plain: Vec<Door>,
     arriving: mpsc::Receiver<Arrival>,
+    pipes: mpsc::UnboundedReceiver<Pipe>,
 }
 
 impl Inside {
@@ -308,7 +324,10 @@ impl Inside {
         let (stats, limits) = (Arc::clone(&self.config.stats), Arc::clone(&self.config.limits));
         let driver = Driver::new(Shard::new(self.config), stats, self.counts, self.clock);
         LocalSet::new().block_on(runtime, async {
-            let mut accepting = vec![spawn_local(Rc::clone(&driver).welcome(self.arriving))];
+            let mut accepting = vec![
+                spawn_local(Rc::clone(&driver).welcome(self.arriving)),
+                spawn_local(Rc::clone(&driver).take_links(self.pipes)),
+            ];
             for (_, listener) in self.plain {
                 match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`broker`] | the broker to start and stop |
 //! | [`shard`] | the broker as a machine without I/O: bytes and time in, bytes out |
+//! | [`link`] | the client inside this process |
 //! | [`limits`] | every bound, with unit and default |
 //! | [`clock`] | the two clocks a shard is told |
 //! | [`stats`] | what a shard counts |
@@ -17,6 +18,7 @@ pub mod connection;
 mod form;
 mod index;
 pub mod limits;
+pub mod link;
 mod message;
 mod net;
 mod output;
@@ -31,6 +33,7 @@ mod timers;
 pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};
 pub use limits::Limits;
+pub use link::{Link, LinkError, Message, Outcome, Subscription};
 pub use net::listen::{InvalidListen, Listen, Network, Scheme};
 pub use net::tls::{InvalidTls, Tls};
 pub use output::Output;

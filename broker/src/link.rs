@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use longshore_codec::wire::{put_str, put_u16, put_varint};
-use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};
+use longshore_codec::{QoS, ReasonCode, SubscribeOptions, Version, filter};
 
 mod client;
 mod message;
@@ -63,10 +63,19 @@ impl std::error::Error for LinkError {}
 /// A client in the broker's own process. Cloning is cheap and shares the connection.
 #[derive(Clone)]
 pub struct Link {
-    client: Arc<Client>,
+    client: Arc<Owned>,
     opener: Opener,
     client_id: Arc<str>,
     subscriptions: Arc<AtomicU64>,
+}
+
+/// A connection that closes with its last owner here; the broker holds the client, too.
+struct Owned(Arc<Client>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl fmt::Debug for Link {
@@ -77,7 +86,7 @@ impl fmt::Debug for Link {
 
 impl Link {
     pub(crate) fn open(opener: Opener, client_id: &str) -> Self {
-        let client = Client::open(&opener, client_id);
+        let client = Arc::new(Owned(Client::open(&opener, client_id)));
         Self { client, opener, client_id: client_id.into(), subscriptions: Arc::default() }
     }
 
@@ -91,7 +100,7 @@ impl Link {
     /// has closed the link; a refused message is an [`Outcome`], not an error.
     pub async fn publish(&self, message: Message) -> Result<Outcome, LinkError> {
         message.check()?;
-        match self.client.send(&message).await? {
+        match self.client.0.send(&message).await? {
             None => Ok(Outcome { reason: ReasonCode::Success }),
             Some(answer) => answer.outcome().await,
         }
@@ -109,7 +118,7 @@ impl Link {
         let mut answers = Vec::new();
         for message in messages {
             message.check()?;
-            answers.push(self.client.send(&message).await?);
+            answers.push(self.client.0.send(&message).await?);
         }
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -135,15 +144,11 @@ impl Link {
         let number = self.subscriptions.fetch_add(1, Ordering::Relaxed);
         let client = Client::open(&self.opener, &format!("{}/{number}", self.client_id));
         let subscription = Subscription { client, unacknowledged: None };
-        let bits = options.qos as u8
-            | u8::from(options.no_local) << 2
-            | u8::from(options.retain_as_published) << 3
-            | (options.retain_handling as u8) << 4;
         let mut body = Vec::new();
         put_u16(&mut body, 1);
         put_varint(&mut body, 0);
         put_str(&mut body, name.as_bytes());
-        body.push(bits);
+        body.push(options.bits(Version::V5));
         subscription.client.write_packet(0x82, &body).await;
         let reason = poll_fn(|cx| subscription.client.poll_granted(cx)).await?;
         if reason.is_error() {

@@ -8,6 +8,7 @@ mod http;
 mod layered;
 pub(crate) mod listen;
 mod metrics;
+pub(crate) mod pipe;
 mod proxy;
 pub(crate) mod tls;
 pub(crate) mod transport;

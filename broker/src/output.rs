@@ -77,6 +77,36 @@ impl Output {
         filled
     }
 
+    /// Like [`Output::slices`], but of the first `most` bytes alone.
+    pub(crate) fn first_slices<'a>(&'a self, most: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut rest = most;
+        let mut filled = 0;
+        for piece in self.pieces().filter(|piece| !piece.is_empty()) {
+            if rest == 0 || filled == slices.len() {
+                break;
+            }
+            let piece = &piece[..piece.len().min(rest)];
+            slices[filled] = IoSlice::new(piece);
+            filled += 1;
+            rest -= piece.len();
+        }
+        filled
+    }
+
+    /// The bytes that wait, in order; some pieces may be empty.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = self.start;
+        let last = self.shared.back().map_or(self.start, |(place, _)| *place);
+        self.shared
+            .iter()
+            .flat_map(move |(place, payload)| {
+                let before = &self.copied[at..*place];
+                at = *place;
+                [before, &payload[..]]
+            })
+            .chain([&self.copied[last..]])
+    }
+
     /// The bytes that wait up to the first shared payload: all of them when none is shared.
     #[must_use]
     pub fn front(&self) -> &[u8] {
@@ -178,6 +208,10 @@ mod tests {
                 let wait = written(&output);
                 assert_eq!(wait.len(), output.len());
                 assert!(wait.starts_with(output.front()));
+                let mut slices = [IoSlice::new(&[]); 16];
+                let filled = output.first_slices(step, &mut slices);
+                let first: Vec<u8> = slices[..filled].iter().flat_map(|it| it.to_vec()).collect();
+                assert_eq!(first, wait[..step.min(wait.len())]);
                 let count = step.min(wait.len());
                 all.extend_from_slice(&wait[..count]);
                 output.consume(count);

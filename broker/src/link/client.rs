@@ -324,12 +324,6 @@ impl Client {
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
 impl Receiver for Client {
     fn take(&self, bytes: &[u8]) -> usize {
         let mut woken = Vec::new();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use longshore_acl::Principal;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -21,6 +22,7 @@ use tracing::warn;
 use super::accept::accept;
 use super::acceptor::Arrival;
 use super::counts::Counts;
+use super::pipe::Pipe;
 use super::transport::{Received, Scratch, Transport};
 use crate::clock::{Clock, Mono, Now};
 use crate::connection::{ConnectionId, Peer};
@@ -120,7 +122,25 @@ impl Driver {
     /// Takes a client's transport; its CONNECT is due from `since` on.
     pub(crate) fn add(self: &Rc<Self>, transport: Transport, peer: Peer, since: Mono) {
         let now = Now { mono: since, ..self.now() };
-        let Ok(id) = self.shard.borrow_mut().accept(peer, now) else { return };
+        let accepted = self.shard.borrow_mut().accept(peer, now);
+        if let Ok(id) = accepted {
+            self.drive(id, transport);
+        }
+    }
+
+    /// Takes in-process clients, for ever. They need no credentials: they are this program.
+    pub(crate) async fn take_links(self: Rc<Self>, mut pipes: mpsc::UnboundedReceiver<Pipe>) {
+        let peer = Peer { address: ([127, 0, 0, 1], 0).into(), transport: "link" };
+        while let Some(pipe) = pipes.recv().await {
+            let principal = Principal::master();
+            let accepted = self.shard.borrow_mut().accept_known(peer, principal, self.now());
+            if let Ok(id) = accepted {
+                self.drive(id, Transport::Link(pipe));
+            }
+        }
+    }
+
+    fn drive(self: &Rc<Self>, id: ConnectionId, transport: Transport) {
         let socket = Rc::new(Socket {
             id,
             transport: RefCell::new(transport),

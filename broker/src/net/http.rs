@@ -61,6 +61,7 @@ impl<T> Http<T> {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(time)
+            .half_close(true)
             .max_buf_size(HEAD_MAX)
             .max_headers(FIELDS_MAX)
             .serve_connection(TokioIo::new(io), service);

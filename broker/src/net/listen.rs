@@ -47,6 +47,12 @@ impl Scheme {
     }
 }
 
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A listener to be: `mqtt://127.0.0.1:1883`, `wss://[::]?proxy=v2&trusted=10.0.0.0/8`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::layered::Layered;
+use super::pipe::Pipe;
 use crate::output::Output;
 
 /// Slices of one vectored write. The kernel takes up to 1,024; a few cover what a turn leaves.
@@ -40,6 +41,8 @@ pub(crate) enum Transport {
     Tcp(TcpStream),
     /// TLS, WebSocket or both on top. Boxed, for most connections are plain.
     Layered(Box<Layered>),
+    /// A client in this process.
+    Link(Pipe),
 }
 
 /// What a read brought.
@@ -70,6 +73,15 @@ impl Transport {
                 Poll::Ready(Ok(Received::Bytes(bytes.len())))
             }
             Self::Layered(layered) => layered.poll_receive(cx, scratch, take),
+            Self::Link(pipe) => {
+                let mut input = scratch.plain.borrow_mut();
+                input.clear();
+                if !ready!(pipe.poll_read(cx, &mut input)) {
+                    return Poll::Ready(Ok(Received::End));
+                }
+                take(&input);
+                Poll::Ready(Ok(Received::Bytes(input.len())))
+            }
         }
     }
 
@@ -97,12 +109,28 @@ impl Transport {
                 Ok((written, true))
             }
             Self::Layered(layered) => layered.try_write(output),
+            Self::Link(pipe) => {
+                let mut written = 0;
+                while !output.is_empty() {
+                    let count = pipe.take(output.front());
+                    if count == 0 {
+                        return Ok((written, false));
+                    }
+                    output.consume(count);
+                    written += count;
+                }
+                Ok((written, true))
+            }
         }
     }
 
     /// Ready when the socket may take more, after a write that it did not take whole.
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_write_ready(cx)
+        match self {
+            Self::Tcp(socket) => socket.poll_write_ready(cx),
+            Self::Layered(layered) => layered.socket().poll_write_ready(cx),
+            Self::Link(pipe) => pipe.poll_write_ready(cx).map(Ok),
+        }
     }
 
     /// Says good-bye in the words of the layers, as far as the socket takes them, for the broker
@@ -111,17 +139,15 @@ impl Transport {
         if let Self::Layered(layered) = self {
             layered.say_goodbye();
         }
+        let socket = match self {
+            Self::Tcp(socket) => socket,
+            Self::Layered(layered) => layered.socket(),
+            Self::Link(_) => return,
+        };
         // With bytes unread the system would reset the connection, and the client might lose the
         // last packets, which say why.
         let mut input = scratch.input.borrow_mut();
-        let _ = self.socket().try_read(&mut input);
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Tcp(socket) => socket,
-            Self::Layered(layered) => layered.socket(),
-        }
+        let _ = socket.try_read(&mut input);
     }
 }
 

@@ -19,6 +19,9 @@ const HEADER_MAX: usize = 14;
 /// What a ping, pong or close may carry.
 const CONTROL_MAX: u64 = 125;
 
+/// The longest frame sent. Clients bound what they take, some at 1 MiB, and a frame costs little.
+const FRAME_MAX: usize = 64 << 10;
+
 /// One client's WebSocket, server side.
 #[derive(Debug, Default)]
 pub(crate) struct WebSocket {
@@ -199,7 +202,7 @@ impl WebSocket {
     }
 
     /// Fills `slices` with what is to be written next: control frames, and what waits in `output`
-    /// as one frame. How many it filled.
+    /// as one frame, unless that is very much. How many it filled.
     pub(crate) fn slices<'a>(
         &'a mut self,
         output: &'a Output,
@@ -212,16 +215,7 @@ impl WebSocket {
             slices[0] = IoSlice::new(&sending.head[sending.head_at..]);
             filled = 1;
         }
-        if sending.frame == output.len() {
-            filled + output.slices(&mut slices[filled..])
-        } else {
-            // More has come since the frame was begun. Or all was thrown away, for the client did
-            // not take it: then nothing more is to be written.
-            let front = output.front();
-            let front = &front[..front.len().min(sending.frame)];
-            slices[filled] = IoSlice::new(front);
-            filled + usize::from(!front.is_empty())
-        }
+        filled + output.first_slices(sending.frame, &mut slices[filled..])
     }
 
     /// The first `count` bytes of the slices are written; how many of them were of the output.
@@ -256,8 +250,8 @@ impl Sending {
             self.head.extend_from_slice(&u16::from(code).to_be_bytes());
             self.is_closed = true;
         } else if waiting > 0 {
-            self.push(OpCode::Data(Data::Binary), waiting);
-            self.frame = waiting;
+            self.frame = waiting.min(FRAME_MAX);
+            self.push(OpCode::Data(Data::Binary), self.frame);
         }
     }
 

@@ -9,7 +9,7 @@ use longshore_broker::{Broker, StartError};
 
 use super::certificates::Authority;
 use super::client::{
-    CONNACK, Stream, ask, connect, is_closed, limits, open, tcp, tls, try_all, websocket,
+    CONNACK, Stream, ask, connect, is_closed, limits, open, tcp, try_all, websocket,
 };
 
 /// A gate that lets everybody in and remembers from where.

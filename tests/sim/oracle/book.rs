@@ -283,6 +283,8 @@ pub(crate) struct Connection {
     pub(crate) output_len: usize,
     pub(crate) output_since: Mono,
     pub(crate) is_paused: bool,
+    /// So much waits that messages of QoS 0 may be dropped.
+    pub(crate) is_slow: bool,
 }
 
 impl Connection {
@@ -317,6 +319,7 @@ impl Connection {
             output_len: 0,
             output_since: now.mono,
             is_paused: false,
+            is_slow: false,
         }
     }
 

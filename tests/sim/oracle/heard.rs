@@ -141,3 +141,19 @@ fn resolve(connection: &mut Connection, name: &[u8], alias: Option<u16>) -> Stri
     connection.aliases_out.insert(alias, name.clone());
     name
 }
+
+impl Heard {
+    /// In few words, for the trace.
+    pub(crate) fn summary(&self) -> String {
+        match self {
+            Self::Answer(answer) => format!("{answer:?}"),
+            Self::Publish(publish) => {
+                let HeardPublish { dup, qos, retain, id, topic, payload, .. } = &**publish;
+                let serial = payload.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+                let (qos, dup) = (*qos as u8, if *dup { " again" } else { "" });
+                let retain = if *retain { " retained" } else { "" };
+                format!("PUBLISH{dup}{retain} {serial:?} to {topic} at {qos} by {id:?}")
+            }
+        }
+    }
+}

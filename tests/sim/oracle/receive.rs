@@ -174,6 +174,7 @@ impl Oracle {
         connection.closed_in = Some(step);
         connection.closing_since = now.mono;
         connection.partial = Vec::new();
+        connection.is_paused = false;
         if let Stage::Online(session) = stage {
             self.detach(session);
         }

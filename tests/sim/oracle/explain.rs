@@ -1,0 +1,350 @@
+//! Whether what the broker says is what it owes: each packet is matched with the book.
+
+use longshore_codec::QoS;
+
+use crate::sim::network::LineId;
+
+use super::Oracle;
+use super::answer::Answer;
+use super::book::{
+    Connection, Debt, Flight, Group, Holder, Member, Message, Session, SessionNumber, Source,
+};
+use super::heard::{Heard, HeardPublish};
+
+/// What a match may depend on besides the book.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    line: LineId,
+    is_v5: bool,
+    now: longshore_broker::clock::Now,
+    step: u64,
+}
+
+impl Oracle {
+    /// Matches what was heard on all lines, as far as it goes; whether there was any.
+    pub(crate) fn explain(&mut self) -> bool {
+        let mut explained = false;
+        let lines: Vec<LineId> = self.connections.keys().copied().collect();
+        for line in lines {
+            while let Some(heard) = self.connection(line).heard.pop_front() {
+                if !self.explain_packet(line, &heard) {
+                    self.connection(line).heard.push_front(heard);
+                    break;
+                }
+                explained = true;
+            }
+        }
+        explained
+    }
+
+    fn explain_packet(&mut self, line: LineId, heard: &Heard) -> bool {
+        match heard {
+            Heard::Answer(answer) => self.explain_answer(line, answer),
+            Heard::Publish(publish) => {
+                let number = self.connection(line).session;
+                let known = self.sessions.remove(&number).map(|session| (session, true));
+                let place = self.gone.iter().position(|session| session.number == number);
+                let known = known.or_else(|| Some((self.gone.swap_remove(place?), false)));
+                let (mut session, lives) = known.expect("a message needs a session");
+                let explained = self.explain_publish(line, &mut session, publish);
+                match lives {
+                    true => drop(self.sessions.insert(number, session)),
+                    false => self.gone.push(session),
+                }
+                explained
+            }
+        }
+    }
+
+    fn explain_answer(&mut self, line: LineId, answer: &Answer) -> bool {
+        let connection = self.connection(line);
+        if connection.answers.front() == Some(answer) {
+            connection.answers.pop_front();
+            if matches!(answer, Answer::Connack { .. }) {
+                self.explain_connack(line);
+            }
+            return true;
+        }
+        let Answer::Pubrel(id, _) = *answer else { return false };
+        let number = connection.session;
+        let Some(session) = self.sessions.get_mut(&number) else { return false };
+        // [MQTT-4.4.0-1]: once for each connection.
+        match session.flights.get_mut(&id) {
+            Some(flight) if flight.is_released && flight.release_line != Some(line) => {
+                flight.release_line = Some(line);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What CONNACK said beside its code is true.
+    fn explain_connack(&mut self, line: LineId) {
+        let connection = self.connection(line);
+        if !connection.is_v5() {
+            return;
+        }
+        let imposed = Some(connection.keep_alive_secs)
+            .filter(|secs| *secs != connection.asked_keep_alive_secs);
+        assert_eq!(connection.told_keep_alive_secs, imposed, "[MQTT-3.2.2-21] on line {line}");
+        let granted = connection.granted_expiry_secs;
+        assert_eq!(connection.told_expiry_secs, granted, "MQTT 5.0, 3.2.2.3.2, on line {line}");
+        let number = connection.session;
+        let assigned = connection.assigned.take();
+        assert_eq!(assigned.is_some(), connection.is_nameless, "[MQTT-3.2.2-16] on line {line}");
+        if let Some(client_id) = assigned {
+            self.name_session(number, &client_id);
+        }
+    }
+
+    fn explain_publish(
+        &mut self,
+        line: LineId,
+        session: &mut Session,
+        heard: &HeardPublish,
+    ) -> bool {
+        let connection = self.connections.get_mut(&line).expect("it was heard on this line");
+        let view =
+            View { line, is_v5: connection.is_v5(), now: self.now, step: self.step };
+        let Some(id) = heard.id else {
+            return take_fleeting(session, connection, heard, view)
+                || take_retained(session, heard, view).is_some()
+                || self.take_from_group(session.number, heard, view).is_some();
+        };
+        if heard.dup {
+            return self.explain_again(line, session, heard, id);
+        }
+        let debt = take_own(session, connection, heard, view)
+            .or_else(|| take_retained(session, heard, view))
+            .or_else(|| self.take_from_group(session.number, heard, view));
+        let Some(debt) = debt else { return false };
+        session.flights.retain(|_, f| !(f.is_floating && f.debt.source == debt.source));
+        // What the group has given to others needs its place no more.
+        if session.flights.get(&id).is_some_and(|flight| flight.is_floating) {
+            let lost = session.flights.remove(&id).expect("it was found");
+            self.let_go(&lost);
+        }
+        assert!(!session.flights.contains_key(&id), "[MQTT-2.2.1-4] id {id} is in use");
+        if let Some((id, flight)) =
+            session.flights.iter().find(|(_, f)| !f.is_released && !f.is_floating && f.line != line)
+        {
+            panic!("{id} is still to be sent again before anything new: {flight:?}");
+        }
+        let order = session.next_order;
+        session.next_order += 1;
+        let flight = Flight {
+            debt,
+            order,
+            line,
+            is_released: false,
+            release_line: None,
+            is_floating: false,
+        };
+        session.flights.insert(id, flight);
+        self.note_sent(line, id, order);
+        true
+    }
+
+    /// A message that was sent on an earlier connection (MQTT 5.0, 4.4).
+    fn explain_again(
+        &mut self,
+        line: LineId,
+        session: &mut Session,
+        heard: &HeardPublish,
+        id: u16,
+    ) -> bool {
+        let view = View {
+            line,
+            is_v5: self.connection(line).is_v5(),
+            now: self.now,
+            step: self.step,
+        };
+        let Some(flight) = session.flights.get_mut(&id) else {
+            panic!("[MQTT-3.3.1-1] DUP on {id}, which was not sent before: {heard:?}");
+        };
+        assert!(!flight.is_released, "[MQTT-4.3.3-6] {id} is sent again after PUBREC");
+        assert_ne!(flight.line, line, "[MQTT-4.4.0-1] {id} is sent twice on one connection");
+        let debt = &flight.debt;
+        let same = is_content(&debt.message, heard, view) && debt.qos == heard.qos;
+        assert!(same, "{id} is sent again as another message: {heard:?} for {debt:?}");
+        assert_eq!(debt.retain, heard.retain, "RETAIN of {id}, which is sent again");
+        flight.line = line;
+        let order = flight.order;
+        if std::mem::take(&mut flight.is_floating)
+            && let Source::Group(name, number) = &flight.debt.source
+            && let Some(group) = self.groups.get_mut(name)
+            && let Some(debt) = group.debts.iter_mut().find(|debt| debt.number == *number)
+        {
+            debt.holder = Holder::Session(session.number);
+        }
+        self.note_sent(line, id, order);
+        true
+    }
+
+    /// The client has one more message to acknowledge.
+    fn note_sent(&mut self, line: LineId, id: u16, order: u64) {
+        let connection = self.connection(line);
+        assert!(
+            connection.unacknowledged.insert(id),
+            "[MQTT-2.2.1-4] the client has not acknowledged {id} yet"
+        );
+        let most = usize::from(connection.receive_maximum);
+        assert!(
+            connection.unacknowledged.len() <= most,
+            "[MQTT-3.3.4-9] {} messages in flight to a client that takes {most}",
+            connection.unacknowledged.len(),
+        );
+        assert!(
+            connection.last_order < Some(order),
+            "[MQTT-4.6.0-1] messages are sent again in their first order"
+        );
+        connection.last_order = Some(order);
+    }
+
+    /// A flight that will not be heard of again.
+    fn let_go(&mut self, flight: &Flight) {
+        let Source::Group(name, number) = &flight.debt.source else { return };
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let floating = group.debts.iter_mut().find(|debt| debt.number == *number);
+        if let Some(debt) = floating
+            && matches!(debt.holder, Holder::Floating(_))
+        {
+            debt.holder = Holder::Nobody;
+        }
+    }
+
+    /// A group's message that this session may be the one to get.
+    fn take_from_group(
+        &mut self,
+        number: SessionNumber,
+        heard: &HeardPublish,
+        view: View,
+    ) -> Option<Debt> {
+        let gone = self.gone_groups.iter_mut().map(|(name, group)| (&*name, group));
+        let mut found = None;
+        for (name, group) in self.groups.iter_mut().chain(gone) {
+            let Some((place, member)) = find_in_group(group, number, heard, view) else { continue };
+            let debt = &mut group.debts[place];
+            let source = Source::Group(name.clone(), debt.number);
+            let message = std::rc::Rc::clone(&debt.message);
+            let before = debt.holder;
+            debt.holder = Holder::Session(number);
+            if heard.qos == QoS::AtMostOnce {
+                group.debts.remove(place);
+            }
+            let identifiers = member.identifier.into_iter().collect();
+            let (qos, retain) = (heard.qos, heard.retain);
+            let debt = Debt { message, qos, retain, identifiers, source, lapsed: false };
+            found = Some((debt, before));
+            break;
+        }
+        let (debt, before) = found?;
+        // The member that had it before does not get it again.
+        if let Holder::Floating(before) = before
+            && let Some(session) = self.sessions.get_mut(&before)
+        {
+            session.flights.retain(|_, f| !(f.is_floating && f.debt.source == debt.source));
+        }
+        Some(debt)
+    }
+}
+
+/// Whether the content is that of the message, as far as its receiver's version carries it.
+fn is_content(message: &Message, heard: &HeardPublish, view: View) -> bool {
+    message.topic == heard.topic
+        && message.payload == heard.payload
+        && (!view.is_v5
+            || message.properties == heard.properties && is_expiry(message, heard, view))
+}
+
+/// [MQTT-3.3.2-6]: the interval received, less the time that has passed.
+fn is_expiry(message: &Message, heard: &HeardPublish, view: View) -> bool {
+    let Some(end) = message.expires else { return heard.expiry_secs.is_none() };
+    let left = end.0.saturating_sub(view.now.wall.0);
+    let secs = |micros: u64| u32::try_from(micros / 1_000_000).unwrap_or(u32::MAX);
+    let (down, up) = (secs(left), secs(left.saturating_add(999_999)));
+    heard.expiry_secs.is_some_and(|told| (down..=up).contains(&told))
+}
+
+fn is_debt(debt: &Debt, heard: &HeardPublish, view: View) -> bool {
+    debt.qos == heard.qos
+        && debt.retain == heard.retain
+        && (!view.is_v5 || debt.identifiers == heard.identifiers)
+        && is_content(&debt.message, heard, view)
+}
+
+/// Whether the broker may pass the debt over: it is too late, or too large.
+pub(crate) fn may_pass(
+    debt: &Debt,
+    connection: &Connection,
+    now: longshore_broker::clock::Now,
+) -> bool {
+    debt.lapsed || debt.message.is_expired(now) || !connection.takes(debt)
+}
+
+fn take_fleeting(
+    session: &mut Session,
+    connection: &Connection,
+    heard: &HeardPublish,
+    view: View,
+) -> bool {
+    let found = session.fleeting.iter().position(|debt| is_debt(debt, heard, view));
+    let Some(place) = found else { return false };
+    for passed in session.fleeting.drain(..=place).take(place) {
+        // The order is judged here, whether it was to be sent at all elsewhere.
+        assert!(
+            connection.is_slow || may_pass(&passed, connection, view.now),
+            "[MQTT-4.6.0-6] {heard:?} overtakes {passed:?}"
+        );
+    }
+    true
+}
+
+/// The first of the messages that wait, or one that those before it let pass.
+fn take_own(
+    session: &mut Session,
+    connection: &Connection,
+    heard: &HeardPublish,
+    view: View,
+) -> Option<Debt> {
+    let place = session.debts.iter().position(|debt| is_debt(debt, heard, view))?;
+    if session.debts.range(..place).any(|debt| !may_pass(debt, connection, view.now)) {
+        return None;
+    }
+    let end = session.debts[place].message.expires;
+    assert!(end.is_none_or(|end| view.now.wall <= end), "[MQTT-3.3.2-5] too late: {heard:?}");
+    session.debts.drain(..place);
+    session.debts.pop_front()
+}
+
+fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Option<Debt> {
+    let place = session.retained.iter().position(|debt| is_debt(debt, heard, view))?;
+    let debt = session.retained.swap_remove(place);
+    assert!(!debt.message.is_expired(view.now), "[MQTT-3.3.2-5] too late: {heard:?}");
+    Some(debt)
+}
+
+/// A debt of the group that fits what the member heard, and the terms it heard it on.
+fn find_in_group(
+    group: &Group,
+    number: SessionNumber,
+    heard: &HeardPublish,
+    view: View,
+) -> Option<(usize, Member)> {
+    let now = group.members.get(&number).map(|member| (*member, u64::MAX));
+    let before = group.former.iter().filter(|(of, ..)| *of == number);
+    let before = before.map(|(_, member, end)| (*member, *end));
+    now.into_iter().chain(before).find_map(|(member, end)| {
+        let place = group.debts.iter().position(|debt| {
+            let message = &debt.message;
+            debt.number < end
+                && !matches!(debt.holder, Holder::Session(_))
+                && heard.qos == member.qos.min(message.qos)
+                && heard.retain == (message.retain && member.retain_as_published)
+                && (!view.is_v5 || heard.identifiers == Vec::from_iter(member.identifier))
+                && (debt.made_in == view.step || !message.is_expired(view.now))
+                && is_content(message, heard, view)
+        })?;
+        Some((place, member))
+    })
+}
