@@ -192,12 +192,11 @@ impl Builder {
 
 /// A listener and its socket.
 type Door = (Listen, TcpListener);
+/// Listeners, and where they are.
+type Opened = (Vec<Door>, Vec<(Listen, SocketAddr)>);
 
 /// Opens the listeners; also says where they are.
-fn open(
-    listen: Vec<Result<Listen, InvalidListen>>,
-    has_tls: bool,
-) -> Result<(Vec<Door>, Vec<(Listen, SocketAddr)>), StartError> {
+fn open(listen: Vec<Result<Listen, InvalidListen>>, has_tls: bool) -> Result<Opened, StartError> {
     let mut doors = Vec::new();
     let mut addresses = Vec::new();
     for listen in listen {

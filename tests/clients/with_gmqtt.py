@@ -74,6 +74,10 @@ class Client:
         await self.publish("nothing/more", self.gmqtt._client_id, 1)
         equal((await self.take())[0][0], "nothing/more", "after everything")
 
+    async def settle(self):
+        """What was acknowledged before this is acknowledged at the broker: one stream, one order."""
+        await self.publish("nobody/listens", "x", 1)
+
     async def disconnect(self):
         await soon(self.gmqtt.disconnect())
 
@@ -174,7 +178,7 @@ async def session():
     await publisher.publish("session/0", "still subscribed", 0)
     equal(payloads(await sleeper.take()), ["still subscribed"], "after the reconnect")
     # What comes again after the network broke is only what was not acknowledged.
-    await sleeper.nothing_more()
+    await sleeper.settle()
     await sleeper.vanish()
     await publisher.publish("session/1", "while broken", 1)
     sleeper = await connected("sleeper", **persistent)

@@ -104,6 +104,10 @@ class Client:
         self.publish("nothing/more", self.paho._client_id, 1)
         equal(self.take()[0].topic, "nothing/more", "after everything")
 
+    def settle(self):
+        """What was acknowledged before this is acknowledged at the broker: one stream, one order."""
+        self.publish("nobody/listens", "x", 1)
+
     def disconnect(self):
         self.paho.disconnect()
         self.ends.get(timeout=PATIENCE_SECS)
@@ -233,7 +237,7 @@ def session():
     publisher.publish("session/0", "still subscribed", 0)
     equal(payloads(sleeper.take()), ["still subscribed"], "after the reconnect")
     # What comes again after the network broke is only what was not acknowledged.
-    sleeper.nothing_more()
+    sleeper.settle()
     sleeper.vanish()
     publisher.publish("session/1", "while broken", 1)
     sleeper = Client(name, clean=False, expiry_secs=3_600)

@@ -135,7 +135,7 @@ impl Speaker<'_> {
             Property::ReceiveMaximum(maximum).append(block);
         }
         if self.choices.percent(25) {
-            let bytes = *self.choices.pick(&[1_000, 100, 60, 1_080, 5_000]);
+            let bytes = *self.choices.pick(&[1_000, 100, 60, 1_080, 5_000, 20, 6]);
             Property::MaximumPacketSize(bytes).append(block);
         }
         if self.choices.percent(40) {
@@ -211,8 +211,8 @@ impl Speaker<'_> {
             return None;
         }
         if self.choices.percent(self.setup.rude_percent) {
-            let topic = self.choices.pick(&["", topic]);
-            return Some(((*topic).to_owned(), maximum.saturating_add(1)));
+            let topic = if self.choices.percent(50) { "" } else { topic };
+            return Some((topic.to_owned(), maximum.saturating_add(1)));
         }
         let alias = 1 + u16::try_from(self.choices.below(u64::from(maximum.clamp(1, 8)))).ok()?;
         if alias > maximum {

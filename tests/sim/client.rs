@@ -192,9 +192,8 @@ impl Client {
         answers: &mut Vec<u8>,
     ) {
         let Some(packet_id) = publish.packet_id else { return };
-        let refuses = self.manners == Manners::Choosy
-            && self.version == Version::V5
-            && choices.percent(30);
+        let refuses =
+            self.manners == Manners::Choosy && self.version == Version::V5 && choices.percent(30);
         let reason = match refuses {
             true => *choices.pick(&[ReasonCode::QuotaExceeded, ReasonCode::UnspecifiedError]),
             false => ReasonCode::Success,

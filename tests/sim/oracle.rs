@@ -88,7 +88,7 @@ impl Oracle {
         let ended = connection.closed_in.is_some_and(|closed| closed < step);
         assert!(!ended, "[MQTT-3.14.4-1] after its last packet the broker says {bytes:02x?}");
         heard::hear(connection, bytes);
-        for heard in &connection.heard {
+        for heard in &self.connections[&line].heard {
             self.trace.note(format_args!("    line {line} is told {}", heard.summary()));
         }
     }

@@ -36,7 +36,7 @@ impl Setup {
             shared_percent: *choices.pick(&[15, 0, 50]),
             retain_percent: *choices.pick(&[15, 0, 60]),
             rude_percent: *choices.pick(&[0, 1, 5]),
-            weights: *choices.pick(&[[60, 30, 4], [50, 45, 1], [80, 18, 2], [40, 40, 20]]),
+            weights: *choices.pick(&[[60, 30, 2], [50, 45, 1], [80, 18, 2], [40, 40, 10]]),
             limits: limits(choices),
         }
     }
@@ -48,7 +48,7 @@ fn limits(choices: &mut Choices) -> Limits {
     if choices.percent(30) {
         return limits;
     }
-    let mut small = |choices: &mut Choices| choices.percent(18);
+    let small = |choices: &mut Choices| choices.percent(18);
     if small(choices) {
         limits.inflight = *choices.pick(&[1, 2, 3, 10]);
     }

@@ -163,7 +163,9 @@ impl World {
             }
             let news = waiting(output, line_state.seen);
             line_state.seen = output.len();
-            self.oracle.hear(line, &news);
+            if !news.is_empty() {
+                self.oracle.hear(line, &news);
+            }
             if !self.unwritten.contains(&line) {
                 self.unwritten.push(line);
             }
@@ -297,15 +299,22 @@ impl World {
 }
 
 /// The bytes that wait in an output, but for the first `seen`.
-fn waiting(output: &Output, seen: usize) -> Vec<u8> {
+fn waiting(output: &Output, mut seen: usize) -> Vec<u8> {
     let mut count = 64;
     loop {
         let mut slices = vec![IoSlice::new(&[]); count];
         let filled = output.slices(&mut slices);
-        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
-        if bytes.len() == output.len() {
-            return bytes[seen..].to_vec();
+        let slices = &slices[..filled];
+        if slices.iter().map(|slice| slice.len()).sum::<usize>() < output.len() {
+            count *= 2;
+            continue;
         }
-        count *= 2;
+        let mut bytes = Vec::with_capacity(output.len() - seen);
+        for slice in slices {
+            let skipped = seen.min(slice.len());
+            bytes.extend_from_slice(&slice[skipped..]);
+            seen -= skipped;
+        }
+        return bytes;
     }
 }

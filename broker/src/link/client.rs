@@ -47,12 +47,45 @@ struct State {
     shard: Option<Waker>,
 }
 
-#[derive(Debug, Default)]
+/// A message sent and not yet answered.
+#[derive(Debug)]
 struct Sent {
-    outcome: Option<ReasonCode>,
+    /// What PUBREC said, while PUBCOMP is to come.
+    received: Option<ReasonCode>,
+    slot: Arc<Slot>,
+}
+
+/// Where an answer is put for whoever waits for it, if anybody still does.
+#[derive(Debug, Default)]
+struct Slot {
+    content: Mutex<Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    answer: Option<Result<ReasonCode, LinkError>>,
     waker: Option<Waker>,
-    /// Nobody waits for the answer any more.
-    forgotten: bool,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, answer: Result<ReasonCode, LinkError>) -> Option<Waker> {
+        let mut slot = self.lock();
+        slot.answer = Some(answer);
+        slot.waker.take()
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Result<ReasonCode, LinkError>> {
+        let mut slot = self.lock();
+        if let Some(answer) = slot.answer.take() {
+            return Poll::Ready(answer);
+        }
+        slot.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 impl State {
@@ -81,12 +114,12 @@ impl State {
             Packet::Pubrec(ack) if ack.reason.is_error() => self.answer(ack, woken),
             Packet::Pubrec(ack) => {
                 if let Some(sent) = self.sent.get_mut(&ack.packet_id.get()) {
-                    sent.outcome = Some(ack.reason);
+                    sent.received = Some(ack.reason);
                 }
                 write_ack(to_shard, Packet::Pubrel, ack.packet_id);
             }
             Packet::Pubcomp(ack) => {
-                let known = self.sent.get(&ack.packet_id.get()).and_then(|sent| sent.outcome);
+                let known = self.sent.get(&ack.packet_id.get()).and_then(|sent| sent.received);
                 let reason = known.unwrap_or(ack.reason);
                 self.answer(&Ack { reason, ..*ack }, woken);
             }
@@ -108,20 +141,10 @@ impl State {
     }
 
     fn answer(&mut self, ack: &Ack<'_>, woken: &mut Vec<Waker>) {
-        let id = ack.packet_id.get();
-        let Some(sent) = self.sent.get_mut(&id) else { return };
-        if sent.forgotten {
-            self.sent.remove(&id);
-        } else {
-            sent.outcome = Some(ack.reason);
-            woken.extend(sent.waker.take());
-        }
+        let Some(sent) = self.sent.remove(&ack.packet_id.get()) else { return };
+        woken.extend(sent.slot.put(Ok(ack.reason)));
         // The window has room again.
         woken.append(&mut self.waiting);
-    }
-
-    fn unanswered(&self) -> usize {
-        self.sent.len()
     }
 
     fn new_id(&mut self) -> NonZeroU16 {
@@ -152,29 +175,12 @@ fn write_ack(
 
 /// An answer that is to come.
 #[derive(Debug)]
-pub(super) struct Answer {
-    client: Arc<Client>,
-    id: u16,
-    taken: bool,
-}
+pub(super) struct Answer(Arc<Slot>);
 
 impl Answer {
-    pub(super) async fn outcome(mut self) -> Result<Outcome, LinkError> {
-        let reason = poll_fn(|cx| self.client.poll_answer(self.id, cx)).await?;
-        self.taken = true;
+    pub(super) async fn outcome(self) -> Result<Outcome, LinkError> {
+        let reason = poll_fn(|cx| self.0.poll(cx)).await?;
         Ok(Outcome { reason })
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if self.taken {
-            return;
-        }
-        let mut state = self.client.lock();
-        if let Some(sent) = state.sent.get_mut(&self.id) {
-            sent.forgotten = true;
-        }
     }
 }
 
@@ -203,19 +209,15 @@ impl Client {
     }
 
     /// Sends a message as soon as there is room; what to wait for, above QoS 0.
-    pub(super) async fn send(
-        self: &Arc<Self>,
-        message: &Message,
-    ) -> Result<Option<Answer>, LinkError> {
-        let id = poll_fn(|cx| self.poll_send(cx, message)).await?;
-        Ok(id.map(|id| Answer { client: Arc::clone(self), id: id.get(), taken: false }))
+    pub(super) async fn send(&self, message: &Message) -> Result<Option<Answer>, LinkError> {
+        poll_fn(|cx| self.poll_send(cx, message)).await
     }
 
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
         message: &Message,
-    ) -> Poll<Result<Option<NonZeroU16>, LinkError>> {
+    ) -> Poll<Result<Option<Answer>, LinkError>> {
         let mut state = self.lock();
         if state.closed {
             return Poll::Ready(Err(state.error()));
@@ -225,7 +227,7 @@ impl Client {
             return Poll::Pending;
         };
         let acknowledged = message.qos != QoS::AtMostOnce;
-        if acknowledged && state.unanswered() >= usize::from(quota) {
+        if acknowledged && state.sent.len() >= usize::from(quota) {
             state.wait(cx);
             return Poll::Pending;
         }
@@ -240,24 +242,11 @@ impl Client {
             payload: &message.payload,
         };
         ready!(self.to_shard.poll_write(cx, |out| encode_publish(Version::V5, &publish, out)));
-        if let Some(id) = packet_id {
-            state.sent.insert(id.get(), Sent::default());
-        }
-        Poll::Ready(Ok(packet_id))
-    }
-
-    fn poll_answer(&self, id: u16, cx: &mut Context<'_>) -> Poll<Result<ReasonCode, LinkError>> {
-        let mut state = self.lock();
-        let closed = state.closed.then(|| state.error());
-        let Some(sent) = state.sent.get_mut(&id) else {
-            return Poll::Ready(Err(closed.unwrap_or(LinkError::Closed(None))));
-        };
-        if let Some(reason) = sent.outcome {
-            state.sent.remove(&id);
-            return Poll::Ready(Ok(reason));
-        }
-        sent.waker = Some(cx.waker().clone());
-        closed.map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+        Poll::Ready(Ok(packet_id.map(|id| {
+            let slot = Arc::<Slot>::default();
+            state.sent.insert(id.get(), Sent { received: None, slot: Arc::clone(&slot) });
+            Answer(slot)
+        })))
     }
 
     /// Writes a packet other than PUBLISH.
@@ -361,7 +350,8 @@ impl Receiver for Client {
         let mut state = self.lock();
         state.closed = true;
         let mut woken = std::mem::take(&mut state.waiting);
-        woken.extend(state.sent.values_mut().filter_map(|sent| sent.waker.take()));
+        let error = state.error();
+        woken.extend(state.sent.drain().filter_map(|(_, sent)| sent.slot.put(Err(error))));
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }

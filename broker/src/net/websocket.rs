@@ -278,3 +278,104 @@ fn unmask(payload: &mut [u8], mask: &mut u32) {
     }
     *mask = u32::from_ne_bytes(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Spare;
+
+    const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            short @ ..126 => frame.push(0x80 | short as u8),
+            long => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(long as u16).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    fn written(websocket: &mut WebSocket, output: &mut Output, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let mut slices = [IoSlice::new(&[]); 8];
+            let filled = websocket.slices(output, &mut slices);
+            let bytes: Vec<u8> = slices[..filled].iter().flat_map(|it| it.to_vec()).collect();
+            if bytes.is_empty() {
+                return all;
+            }
+            let count = step.min(bytes.len());
+            all.extend_from_slice(&bytes[..count]);
+            output.consume(websocket.wrote(count));
+        }
+    }
+
+    #[test]
+    fn payload_is_the_same_however_reads_split_the_frames() {
+        let long: Vec<u8> = (0..300_u16).map(|at| at as u8).collect();
+        let bytes = [
+            frame(0x82, b"one"),
+            frame(0x02, b""),
+            frame(0x89, b"ping"),
+            frame(0x00, &long),
+            frame(0x8a, b"pong"),
+            frame(0x80, b"end"),
+            frame(0x82, &long),
+        ]
+        .concat();
+        let want = [b"one", &long[..], b"end", &long].concat();
+        for step in 1..=bytes.len() {
+            let (mut websocket, mut got) = (WebSocket::default(), Vec::new());
+            for piece in bytes.chunks(step) {
+                let mut piece = piece.to_vec();
+                let flow = websocket.receive(&mut piece, &mut |it| got.extend_from_slice(it));
+                assert_eq!(flow, Ok(Flow::Open), "{step}");
+            }
+            assert_eq!(got, want, "{step}");
+            assert!(websocket.wants_write());
+            let out = written(&mut websocket, &mut Output::default(), 1);
+            assert_eq!(out, b"\x8a\x04ping", "{step}");
+            assert!(!websocket.wants_write());
+        }
+    }
+
+    #[test]
+    fn output_is_framed_and_control_frames_stand_between_frames_however_writes_split_them() {
+        for step in 1..40 {
+            let (mut websocket, mut output) = (WebSocket::default(), Output::default());
+            let mut spare = Spare::default();
+            output.tail(&mut spare).extend_from_slice(b"abc");
+            output.share(b"DEF".to_vec().into());
+            let mut slices = [IoSlice::new(&[]); 8];
+            let filled = websocket.slices(&output, &mut slices);
+            assert_eq!(filled, 3, "header, copied, shared");
+            // One byte is out when more comes, a ping among it.
+            let of_output = websocket.wrote(1);
+            output.consume(of_output);
+            output.tail(&mut spare).extend_from_slice(b"gh");
+            let received = websocket.receive(&mut frame(0x89, b"?"), &mut |_| {});
+            assert_eq!(received, Ok(Flow::Open));
+            let out = written(&mut websocket, &mut output, step);
+            assert_eq!(out, b"\x06abcDEF\x8a\x01?\x82\x02gh", "{step}");
+            websocket.close(CloseCode::Away);
+            output.tail(&mut spare).extend_from_slice(b"late");
+            let out = written(&mut websocket, &mut output, step);
+            assert_eq!(out, b"\x88\x02\x03\xe9", "nothing follows a close frame");
+            assert_eq!(output.len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_large_output_makes_several_frames() {
+        let (mut websocket, mut output) = (WebSocket::default(), Output::default());
+        output.share(vec![7; FRAME_MAX + 5].into());
+        let out = written(&mut websocket, &mut output, 10_000);
+        assert_eq!(out[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(out[10 + FRAME_MAX..], [0x82, 5, 7, 7, 7, 7, 7]);
+    }
+}

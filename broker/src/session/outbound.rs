@@ -72,6 +72,8 @@ pub(crate) struct Outbound {
     first: u16,
     /// Entries before this place were sent on this connection.
     cursor: u16,
+    /// Entries from this place to that one may still be due a PUBREL on this connection.
+    unreleased: (u16, u16),
     /// Messages sent on this connection and not acknowledged.
     counted: u16,
     /// How many of those the client allows; 0 while it is away.
@@ -122,6 +124,7 @@ impl Outbound {
         assert!(quota > 0, "a client always takes one message");
         self.quota = quota;
         self.cursor = 0;
+        self.unreleased = (0, self.window.len() as u16);
         self.counted = 0;
         for entry in &mut self.window {
             entry.counted = false;
@@ -174,16 +177,20 @@ impl Outbound {
     /// The next packet to send, while the window has room. `keep` says no to messages that need
     /// not be sent any more: they go, and take no place in the window.
     pub(crate) fn step(&mut self, mut keep: impl FnMut(&Pending) -> bool) -> Option<Step> {
+        while self.unreleased.0 < self.unreleased.1 {
+            let place = usize::from(self.unreleased.0);
+            self.unreleased.0 += 1;
+            if matches!(self.window[place].state, State::Released) {
+                // [MQTT-3.3.4-10]: before the messages, since it waits for no window.
+                return Some(Step::Release { id: self.id_at(place) });
+            }
+        }
         while usize::from(self.cursor) < self.window.len() {
             let place = usize::from(self.cursor);
             let id = self.id_at(place);
             let entry = &mut self.window[place];
             match &entry.state {
-                State::Done => {}
-                State::Released => {
-                    self.cursor += 1;
-                    return Some(Step::Release { id });
-                }
+                State::Done | State::Released => {}
                 State::Published(_) if self.counted >= self.quota => return None,
                 State::Published(pending) => {
                     let step =
@@ -275,6 +282,8 @@ impl Outbound {
             self.window.pop_front();
             self.first = (self.first + 1) % IDS;
             self.cursor = self.cursor.saturating_sub(1);
+            let (first, end) = &mut self.unreleased;
+            (*first, *end) = (first.saturating_sub(1), end.saturating_sub(1));
         }
     }
 

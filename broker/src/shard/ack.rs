@@ -79,15 +79,14 @@ impl Shard {
         session: SessionId,
         ack: &Ack<'_>,
     ) -> Result<(), Fault> {
+        if let Some(connection) = self.connections.get_mut(id) {
+            // Every PUBCOMP opens the window, whatever it says (MQTT 5.0, 4.9). What an earlier
+            // connection left took no place in it.
+            connection.unreleased = connection.unreleased.saturating_sub(1);
+        }
         let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
         let reason = match session.release(ack.packet_id) {
-            true => {
-                if let Some(connection) = self.connections.get_mut(id) {
-                    // What an earlier connection left takes no place in this one's window.
-                    connection.unreleased = connection.unreleased.saturating_sub(1);
-                }
-                ReasonCode::Success
-            }
+            true => ReasonCode::Success,
             // As after a lost PUBCOMP: the exchange is complete on this side.
             false => ReasonCode::PacketIdentifierNotFound,
         };

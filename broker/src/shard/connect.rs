@@ -42,12 +42,10 @@ impl Shard {
             connection.version = connect.version;
             connection.problem_information =
                 connect.properties.request_problem_information().unwrap_or(true);
+            connection.packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
         }
         match self.admit(id, &connect) {
-            Ok(principal) => {
-                self.begin(id, &connect, principal, now);
-                Ok(())
-            }
+            Ok(principal) => self.begin(id, &connect, principal, now),
             Err(fault) => {
                 let reason = fault.reason;
                 let connack =
@@ -148,14 +146,27 @@ impl Shard {
         Ok(())
     }
 
-    /// Lets the client in.
-    fn begin(&mut self, id: ConnectionId, connect: &Connect<'_>, principal: Principal, now: Now) {
+    /// Lets the client in, unless it does not take as much as has to be said to it.
+    fn begin(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        principal: Principal,
+        now: Now,
+    ) -> Result<(), Fault> {
         let client_id: Rc<str> = match connect.client_id {
             "" => self.assign_client_id(principal.account),
             given => given.into(),
         };
+        let block = self.connack_properties(connect, &client_id);
+        let packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
+        if connack_len(connect.version, &block) > packet_max as usize {
+            // [MQTT-3.1.2-24]; and nothing goes before a CONNACK [MQTT-3.2.0-1].
+            let cause = "CONNACK is larger than the client's Maximum Packet Size";
+            return Err(Fault::new(ReasonCode::PacketTooLarge, cause));
+        }
         let (session_id, present) = self.claim(&client_id, connect.clean_start, principal, now);
-        let granted = expiry_asked(connect).min(self.limits.session_expiry_secs);
+        let granted = self.expiry(connect);
         let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.principal = principal;

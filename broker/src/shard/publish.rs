@@ -226,13 +226,12 @@ impl Shard {
     pub(super) fn retain(&mut self, outgoing: &mut Outgoing<'_>, wall: Wall) -> Result<(), Full> {
         let parts = outgoing.source.parts;
         let Ok(name) = std::str::from_utf8(parts.topic) else { return Ok(()) };
-        if parts.payload.is_empty() {
-            // [MQTT-3.3.1-6], [MQTT-3.3.1-7].
+        let is_over = outgoing.source.expiry.is_some_and(|expiry| expiry.ends <= wall);
+        if parts.payload.is_empty() || is_over {
+            // [MQTT-3.3.1-6], [MQTT-3.3.1-7]. What ends at once replaces what was there, too
+            // [MQTT-3.3.1-5].
             self.retained.clear(name);
         } else {
-            if outgoing.source.expiry.is_some_and(|expiry| expiry.ends <= wall) {
-                return Ok(());
-            }
             let message = outgoing.stored();
             let limits = &self.limits;
             self.retained.set(name, message, limits.retained_messages, limits.retained_bytes)?;
@@ -255,6 +254,12 @@ impl Shard {
         };
         if v5 && publish.qos != QoS::AtMostOnce {
             tracing::warn!(cause, "a message was not retained");
+            if publish.qos == QoS::ExactlyOnce
+                && let Some(connection) = self.connections.get_mut(id)
+            {
+                // A PUBREC that refuses ends the exchange (MQTT 5.0, 4.9).
+                connection.unreleased = connection.unreleased.saturating_sub(1);
+            }
             self.acknowledge(id, publish, ReasonCode::QuotaExceeded);
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Clients that dawdle: each is let go in time, and nobody else waits for it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use longshore_broker::{Broker, Scheme};
@@ -66,7 +66,7 @@ fn who_dawdles_does_not_keep_others_out() {
         limits.connect_timeout_secs = 1;
     });
     let mqtts = address(&broker, Scheme::Mqtts);
-    let mut slow: Vec<_> = (0..4).map(|_| tcp(mqtts)).collect();
+    let mut slow: Vec<_> = (0..2).map(|_| tcp(mqtts)).collect();
     for stream in &mut slow {
         stream.write_all(&HALF_A_HELLO).unwrap();
     }
@@ -83,27 +83,40 @@ fn who_dawdles_does_not_keep_others_out() {
 }
 
 #[test]
-fn connections_in_a_handshake_are_connections() {
+fn connections_that_are_no_clients_yet_are_connections() {
     let authority = Authority::new("ours");
-    let broker = broker(&authority, |limits| limits.connections = 2);
-    let [mqtt, mqtts, ..] = [0, 1, 2].map(|at| broker.addresses()[at].1);
-    let mut one = tcp(mqtt);
-    ask(&mut one, &connect("one"), &CONNACK);
-    let silent = tcp(mqtts);
-    // The broker counts connections in the order in which it takes them from two listeners.
-    let deadline = Instant::now() + super::client::PATIENCE;
-    while !is_refused(mqtt) {
-        assert!(Instant::now() < deadline, "the silent one was never counted");
-    }
+    let broker = open()
+        .limits(limits(|limits| limits.connections = 1))
+        .tls(authority.server(None))
+        .listen("mqtt://127.0.0.1:0")
+        .listen("mqtts://127.0.0.1:0")
+        .listen("http://127.0.0.1:0")
+        .start()
+        .unwrap();
+    let [mqtt, mqtts, http] = [0, 1, 2].map(|at| broker.addresses()[at].1);
+    let mut waiting = tcp(http);
+    waiting.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // The answer tells that the connection is counted.
+    super::client::expect(&mut waiting, b"HTTP/1.1 200 OK\r\n");
+    assert!(is_refused(mqtt));
     assert!(is_closed(&mut tcp(mqtts)));
-    drop(silent);
+    drop(waiting);
+    let deadline = Instant::now() + super::client::PATIENCE;
     while is_refused(mqtt) {
-        assert!(Instant::now() < deadline, "the silent one still counts");
+        assert!(Instant::now() < deadline, "it still counts");
     }
+    // Now a client is there, and there is no room for a handshake.
+    let mut client = loop {
+        let mut stream = tcp(mqtt);
+        if stream.write_all(&connect("client")).is_ok() && stream.read_exact(&mut [0; 4]).is_ok() {
+            break stream;
+        }
+    };
+    assert!(is_closed(&mut tcp(mqtts)));
+    ask(&mut client, &super::client::PINGREQ, &super::client::PINGRESP);
 }
 
 fn is_refused(address: std::net::SocketAddr) -> bool {
-    use std::io::Read;
     let mut stream = tcp(address);
     let sent = stream.write_all(&connect("refused"));
     sent.is_err() || stream.read_exact(&mut [0; 4]).is_err()

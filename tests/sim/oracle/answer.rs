@@ -17,6 +17,25 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Bytes of the packet, without properties.
+    pub(crate) fn packet_bytes(&self, version: Version) -> usize {
+        let reasoned = |reason: ReasonCode| match reason {
+            ReasonCode::Success => 4,
+            _ => 5,
+        };
+        let listed = |codes: &[u8]| 4 + usize::from(version == Version::V5) + codes.len();
+        match self {
+            Self::Connack { .. } => 4 + usize::from(version == Version::V5),
+            Self::Puback(_, reason)
+            | Self::Pubrec(_, reason)
+            | Self::Pubrel(_, reason)
+            | Self::Pubcomp(_, reason) => reasoned(*reason),
+            Self::Suback(_, codes) | Self::Unsuback(_, codes) => listed(codes),
+            Self::Pingresp => 2,
+            Self::Disconnect(reason) => reasoned(*reason) - 2,
+        }
+    }
+
     /// The same in the words of a version: before 5.0 there are few.
     pub(crate) fn in_version(self, version: Version) -> Self {
         if version == Version::V5 {

@@ -1,6 +1,7 @@
 //! What the oracle writes down: who is connected, who subscribed to what, and what the broker owes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::rc::Rc;
 
 use longshore_broker::clock::{Mono, Now, Wall};
@@ -15,7 +16,7 @@ use super::heard::Heard;
 pub(crate) type SessionNumber = u64;
 
 /// A published message as receivers are to get it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
@@ -23,7 +24,21 @@ pub(crate) struct Message {
     pub(crate) properties: Vec<u8>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
-    pub(crate) expires: Option<Wall>,
+    pub(crate) expiry: Option<Expiry>,
+}
+
+/// The life of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// Seconds it was given.
+    pub(crate) secs: u32,
+    pub(crate) ends: Wall,
+}
+
+impl Expiry {
+    pub(crate) fn begin(secs: u32, now: Now) -> Self {
+        Self { secs, ends: now.wall.plus_secs(u64::from(secs)) }
+    }
 }
 
 impl Message {
@@ -33,19 +48,36 @@ impl Message {
     }
 
     pub(crate) fn is_expired(&self, now: Now) -> bool {
-        self.expires.is_some_and(|end| end <= now.wall)
+        self.expiry.is_some_and(|expiry| expiry.ends <= now.wall)
     }
 
     /// Bytes of the largest PUBLISH that carries it, the topic by its name.
     pub(crate) fn packet_bytes(&self, v5: bool, with_id: bool, identifiers: &[u32]) -> usize {
         let mut remaining = 2 + self.topic.len() + 2 * usize::from(with_id) + self.payload.len();
         if v5 {
-            let expiry = if self.expires.is_some() { 5 } else { 0 };
+            let expiry = if self.expiry.is_some() { 5 } else { 0 };
             let ids: usize = identifiers.iter().map(|id| 1 + varint_len(*id as usize)).sum();
             let properties = self.properties.len() + expiry + ids;
             remaining += varint_len(properties) + properties;
         }
         1 + varint_len(remaining) + remaining
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, payload, qos, retain, expiry, properties } = self;
+        let (serial, properties, qos) = (serial(payload), properties.len(), *qos as u8);
+        write!(f, "{serial} to {topic} at {qos}, retain {retain}, {properties} B properties")?;
+        if let Some(expiry) = expiry { write!(f, ", until {}", expiry.ends.0) } else { Ok(()) }
+    }
+}
+
+/// A payload in few words: its number and its length.
+pub(crate) fn serial(payload: &[u8]) -> String {
+    match payload.first_chunk() {
+        Some(number) => format!("#{} ({} B)", u64::from_be_bytes(*number), payload.len()),
+        None => format!("{payload:?}"),
     }
 }
 
@@ -257,6 +289,8 @@ pub(crate) struct Connection {
     pub(crate) receive_maximum: u16,
     pub(crate) packet_max: usize,
     pub(crate) alias_max: u16,
+    /// Messages of QoS 2 the client may not yet count as acknowledged for good.
+    pub(crate) unreleased: usize,
     pub(crate) aliases_in: BTreeMap<u16, String>,
     pub(crate) aliases_out: BTreeMap<u16, String>,
     /// Answers the broker owes, in order.
@@ -276,6 +310,8 @@ pub(crate) struct Connection {
     pub(crate) is_nameless: bool,
     pub(crate) asked_keep_alive_secs: u16,
     pub(crate) granted_expiry_secs: Option<u32>,
+    /// An answer is larger than the client takes, which ends the connection.
+    pub(crate) is_unanswerable: bool,
     /// The step in which it began to close.
     pub(crate) closed_in: Option<u64>,
     pub(crate) closing_since: Mono,
@@ -301,6 +337,7 @@ impl Connection {
             receive_maximum: u16::MAX,
             packet_max: usize::MAX,
             alias_max: 0,
+            unreleased: 0,
             aliases_in: BTreeMap::new(),
             aliases_out: BTreeMap::new(),
             answers: VecDeque::new(),
@@ -314,6 +351,7 @@ impl Connection {
             is_nameless: false,
             asked_keep_alive_secs: 0,
             granted_expiry_secs: None,
+            is_unanswerable: false,
             closed_in: None,
             closing_since: now.mono,
             output_len: 0,

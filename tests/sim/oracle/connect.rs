@@ -10,7 +10,7 @@ use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{Flight, Holder, Message, Session, SessionNumber, Source, Stage, Will};
+use super::book::{Expiry, Flight, Holder, Message, Session, SessionNumber, Source, Stage, Will};
 use super::receive::Fault;
 
 impl Oracle {
@@ -187,7 +187,10 @@ impl Oracle {
             session.ends = Some(now.mono.plus_secs(u64::from(session.expiry_secs)));
         }
         match session.will.as_ref().map(|will| will.delay_secs) {
-            Some(0) => self.wills.extend(self.session(number).will.take()),
+            Some(0) => {
+                let will = session.will.take();
+                self.wills.extend(will);
+            }
             Some(secs) => session.will_due = Some(now.mono.plus_secs(u64::from(secs))),
             None => {}
         }
@@ -247,7 +250,7 @@ impl Oracle {
     /// The wills of this step are published at its end.
     pub(crate) fn publish_wills(&mut self) {
         while let Some(will) = self.wills.pop_front() {
-            let expires = will.expiry_secs.map(|secs| self.now.wall.plus_secs(u64::from(secs)));
+            let expiry = will.expiry_secs.map(|secs| Expiry::begin(secs, self.now));
             let Message { topic, payload, properties, qos, retain, .. } = &*will.message;
             let message = Rc::new(Message {
                 topic: topic.clone(),
@@ -255,7 +258,7 @@ impl Oracle {
                 properties: properties.clone(),
                 qos: *qos,
                 retain: *retain,
-                expires,
+                expiry,
             });
             self.trace.note(format_args!("  the will to {topic} is published"));
             if message.retain {
@@ -283,7 +286,7 @@ fn stored_will(will: &longshore_codec::Will<'_>, client_id: &str) -> Will {
             properties: forwarded(will.properties),
             qos: will.qos,
             retain: will.retain,
-            expires: None,
+            expiry: None,
         }),
         delay_secs: will.properties.will_delay_interval().unwrap_or(0),
         expiry_secs: will.properties.message_expiry_interval(),

@@ -14,7 +14,6 @@ use super::heard::{Heard, HeardPublish};
 /// What a match may depend on besides the book.
 #[derive(Clone, Copy, Debug)]
 struct View {
-    line: LineId,
     is_v5: bool,
     now: longshore_broker::clock::Now,
     step: u64,
@@ -58,6 +57,7 @@ impl Oracle {
 
     fn explain_answer(&mut self, line: LineId, answer: &Answer) -> bool {
         let connection = self.connection(line);
+        skip_unanswerable(connection);
         if connection.answers.front() == Some(answer) {
             connection.answers.pop_front();
             if matches!(answer, Answer::Connack { .. }) {
@@ -104,8 +104,7 @@ impl Oracle {
         heard: &HeardPublish,
     ) -> bool {
         let connection = self.connections.get_mut(&line).expect("it was heard on this line");
-        let view =
-            View { line, is_v5: connection.is_v5(), now: self.now, step: self.step };
+        let view = View { is_v5: connection.is_v5(), now: self.now, step: self.step };
         let Some(id) = heard.id else {
             return take_fleeting(session, connection, heard, view)
                 || take_retained(session, heard, view).is_some()
@@ -153,12 +152,7 @@ impl Oracle {
         heard: &HeardPublish,
         id: u16,
     ) -> bool {
-        let view = View {
-            line,
-            is_v5: self.connection(line).is_v5(),
-            now: self.now,
-            step: self.step,
-        };
+        let view = View { is_v5: self.connection(line).is_v5(), now: self.now, step: self.step };
         let Some(flight) = session.flights.get_mut(&id) else {
             panic!("[MQTT-3.3.1-1] DUP on {id}, which was not sent before: {heard:?}");
         };
@@ -249,6 +243,17 @@ impl Oracle {
     }
 }
 
+/// What the client does not take must not be sent [MQTT-3.1.2-24]; the connection ends by it.
+pub(crate) fn skip_unanswerable(connection: &mut Connection) {
+    while let Some(answer) = connection.answers.front() {
+        if answer.packet_bytes(connection.version) <= connection.packet_max {
+            return;
+        }
+        connection.answers.pop_front();
+        connection.is_unanswerable = true;
+    }
+}
+
 /// Whether the content is that of the message, as far as its receiver's version carries it.
 fn is_content(message: &Message, heard: &HeardPublish, view: View) -> bool {
     message.topic == heard.topic
@@ -259,9 +264,12 @@ fn is_content(message: &Message, heard: &HeardPublish, view: View) -> bool {
 
 /// [MQTT-3.3.2-6]: the interval received, less the time that has passed.
 fn is_expiry(message: &Message, heard: &HeardPublish, view: View) -> bool {
-    let Some(end) = message.expires else { return heard.expiry_secs.is_none() };
-    let left = end.0.saturating_sub(view.now.wall.0);
-    let secs = |micros: u64| u32::try_from(micros / 1_000_000).unwrap_or(u32::MAX);
+    let Some(expiry) = message.expiry else { return heard.expiry_secs.is_none() };
+    let left = expiry.ends.0.saturating_sub(view.now.wall.0);
+    // However the clock was set, no more than it was given.
+    let secs = |micros: u64| {
+        u32::try_from(micros / 1_000_000).map_or(expiry.secs, |secs| secs.min(expiry.secs))
+    };
     let (down, up) = (secs(left), secs(left.saturating_add(999_999)));
     heard.expiry_secs.is_some_and(|told| (down..=up).contains(&told))
 }
@@ -311,14 +319,17 @@ fn take_own(
     if session.debts.range(..place).any(|debt| !may_pass(debt, connection, view.now)) {
         return None;
     }
-    let end = session.debts[place].message.expires;
-    assert!(end.is_none_or(|end| view.now.wall <= end), "[MQTT-3.3.2-5] too late: {heard:?}");
+    let ends = session.debts[place].message.expiry.map(|expiry| expiry.ends);
+    let in_time = ends.is_none_or(|ends| view.now.wall <= ends);
+    assert!(in_time, "[MQTT-3.3.2-5] too late: {heard:?}");
     session.debts.drain(..place);
     session.debts.pop_front()
 }
 
 fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Option<Debt> {
-    let place = session.retained.iter().position(|debt| is_debt(debt, heard, view))?;
+    let fits = |debt: &Debt| is_debt(debt, heard, view);
+    let owed = session.retained.iter().position(|debt| !debt.lapsed && fits(debt));
+    let place = owed.or_else(|| session.retained.iter().position(fits))?;
     let debt = session.retained.swap_remove(place);
     assert!(!debt.message.is_expired(view.now), "[MQTT-3.3.2-5] too late: {heard:?}");
     Some(debt)

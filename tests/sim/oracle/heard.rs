@@ -1,12 +1,14 @@
 //! What the broker says: every packet decoded, legal, within the bounds of its receiver.
 
+use std::fmt;
+
 use longshore_codec::{
     Ack, Carrier, Connack, Packet, PacketType, Property, Publish, QoS, Version, decode, frame,
     topic,
 };
 
 use super::answer::Answer;
-use super::book::Connection;
+use super::book::{Connection, serial};
 
 /// A packet from the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub(crate) enum Heard {
 }
 
 /// A PUBLISH from the broker, its alias resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct HeardPublish {
     pub(crate) dup: bool,
     pub(crate) qos: QoS,
@@ -62,7 +64,9 @@ fn understand(connection: &mut Connection, packet: &Packet<'_>) -> Heard {
     let is_first = kind == PacketType::Connack;
     assert_eq!(is_first, !connection.is_accepted, "[MQTT-3.2.0-1] CONNACK, once and first: {kind}");
     match packet {
-        Packet::Publish(publish) => Heard::Publish(Box::new(understand_publish(connection, publish))),
+        Packet::Publish(publish) => {
+            Heard::Publish(Box::new(understand_publish(connection, publish)))
+        }
         Packet::Connack(connack) => Heard::Answer(understand_connack(connection, connack)),
         Packet::Puback(puback) => ack(Answer::Puback, puback),
         Packet::Pubrec(pubrec) => ack(Answer::Pubrec, pubrec),
@@ -142,18 +146,25 @@ fn resolve(connection: &mut Connection, name: &[u8], alias: Option<u16>) -> Stri
     name
 }
 
+impl fmt::Debug for HeardPublish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dup, qos, retain, id, topic, payload, .. } = self;
+        let serial = serial(payload);
+        let (qos, dup) = (*qos as u8, if *dup { " again" } else { "" });
+        let retain = if *retain { ", retained" } else { "" };
+        write!(f, "PUBLISH{dup} {serial} to {topic} at {qos}{retain}")?;
+        let Self { identifiers, expiry_secs, properties, .. } = self;
+        let properties = properties.len();
+        write!(f, " by {id:?} for {identifiers:?}, {expiry_secs:?}, {properties} B properties")
+    }
+}
+
 impl Heard {
     /// In few words, for the trace.
     pub(crate) fn summary(&self) -> String {
         match self {
             Self::Answer(answer) => format!("{answer:?}"),
-            Self::Publish(publish) => {
-                let HeardPublish { dup, qos, retain, id, topic, payload, .. } = &**publish;
-                let serial = payload.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-                let (qos, dup) = (*qos as u8, if *dup { " again" } else { "" });
-                let retain = if *retain { " retained" } else { "" };
-                format!("PUBLISH{dup}{retain} {serial:?} to {topic} at {qos} by {id:?}")
-            }
+            Self::Publish(publish) => format!("{publish:?}"),
         }
     }
 }

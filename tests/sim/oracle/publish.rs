@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
-use longshore_codec::{
-    Carrier, Properties, Property, Publish, QoS, ReasonCode, filter, topic,
-};
+use longshore_codec::{Carrier, Properties, Property, Publish, QoS, ReasonCode, filter, topic};
 
 use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{Debt, GroupDebt, Holder, Message, Overflow, SessionNumber, Source};
+use super::book::{Debt, Expiry, GroupDebt, Holder, Message, Overflow, SessionNumber, Source};
 use super::connect::forwarded;
 use super::receive::Fault;
 
@@ -33,9 +31,11 @@ impl Oracle {
                 self.owe_answer(line, Answer::Pubrec(id, ReasonCode::Success));
                 return Ok(());
             }
-            if is_v5 && known.len() >= most {
+            let connection = self.connection(line);
+            if is_v5 && connection.unreleased >= most {
                 return Err(ReasonCode::ReceiveMaximumExceeded);
             }
+            connection.unreleased += 1;
         }
         let topic = topic::validate(&name).map_err(|error| error.reason())?.to_owned();
         let now = self.now;
@@ -45,12 +45,15 @@ impl Oracle {
             properties: forwarded(publish.properties),
             qos: publish.qos,
             retain: publish.retain,
-            expires: expiry_secs.map(|secs| now.wall.plus_secs(u64::from(secs))),
+            expiry: expiry_secs.map(|secs| Expiry::begin(secs, now)),
         });
         if message.retain && !self.retain(&message) {
             if publish.qos == QoS::AtMostOnce || !self.connection(line).is_v5() {
                 return Err(ReasonCode::QuotaExceeded);
             }
+            // What is refused is acknowledged for good (MQTT 5.0, 4.9).
+            let is_counted = publish.qos == QoS::ExactlyOnce;
+            self.connection(line).unreleased -= usize::from(is_counted);
             self.answer_publish(line, publish.qos, id, ReasonCode::QuotaExceeded);
             return Ok(());
         }
@@ -76,12 +79,7 @@ impl Oracle {
     }
 
     /// The topic name in full (MQTT 5.0, 3.3.2.3.4).
-    fn resolve(
-        &mut self,
-        line: LineId,
-        name: &[u8],
-        alias: Option<u16>,
-    ) -> Result<Vec<u8>, Fault> {
+    fn resolve(&mut self, line: LineId, name: &[u8], alias: Option<u16>) -> Result<Vec<u8>, Fault> {
         let most = self.limits.topic_aliases;
         let connection = self.connection(line);
         let Some(alias) = alias else {

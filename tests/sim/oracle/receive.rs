@@ -146,6 +146,9 @@ impl Oracle {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
+        // Whatever it says (MQTT 5.0, 4.9).
+        let connection = self.connection(line);
+        connection.unreleased = connection.unreleased.saturating_sub(1);
         self.owe_answer(line, Answer::Pubcomp(id, reason));
     }
 

@@ -10,7 +10,7 @@ use super::Oracle;
 use super::book::{
     Connection, Group, Holder, Member, Message, Overflow, Session, SessionNumber, Stage,
 };
-use super::explain::may_pass;
+use super::explain::{may_pass, skip_unanswerable};
 
 /// What the broker shows of itself beside packets.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,7 @@ impl Oracle {
         self.note_outputs(facts);
         loop {
             let explained = self.explain();
-            if !self.settle_overflows(facts) && !explained {
+            if !self.settle_overflows(facts) && !self.settle_unanswerable() && !explained {
                 break;
             }
         }
@@ -73,6 +73,23 @@ impl Oracle {
             connection.output_len = told.output_len;
             connection.is_slow = told.output_len > self.limits.output_bytes;
         }
+    }
+
+    /// Connections end whose clients take no answer of the size it has; whether there were any.
+    fn settle_unanswerable(&mut self) -> bool {
+        let lines: Vec<LineId> = self.connections.keys().copied().collect();
+        let mut ended = false;
+        for line in lines {
+            let connection = self.connection(line);
+            skip_unanswerable(connection);
+            if connection.is_unanswerable && connection.stage != Stage::Closing {
+                self.trace.note(format_args!("  line {line} cannot be answered"));
+                self.close(line);
+                self.publish_wills();
+                ended = true;
+            }
+        }
+        ended
     }
 
     /// Sessions with too much waiting end (`limits.queue_messages`); whether there were any.
@@ -111,9 +128,9 @@ impl Oracle {
     }
 
     fn overflow(&mut self, number: SessionNumber) {
+        self.trace.note(format_args!("  session {number} overflows"));
         let session = self.session(number);
         session.expiry_secs = 0;
-        self.trace.note(format_args!("  session {number} overflows"));
         match session.line {
             Some(line) => self.fail(line, ReasonCode::QuotaExceeded),
             None => self.end_session(number),
@@ -288,7 +305,7 @@ fn resend_all(session: &mut Session, connection: &Connection) {
     for (id, flight) in &session.flights {
         if flight.is_released {
             let done = flight.line == line || flight.release_line == Some(line);
-            assert!(done || !room, "[MQTT-4.4.0-1] PUBREL of {id} is not sent again");
+            assert!(done, "[MQTT-3.3.4-10] [MQTT-4.4.0-1] PUBREL of {id} is not sent again");
         } else {
             let done = flight.line == line || flight.is_floating;
             assert!(done || !room, "[MQTT-4.4.0-1] PUBLISH of {id} is not sent again");

@@ -21,6 +21,11 @@ impl Oracle {
         subscribe: &Subscribe<'_>,
     ) -> Result<(), Fault> {
         let identifier = subscribe.properties.subscription_identifier();
+        let is_shared = |name| filter::parse(name).is_ok_and(|parsed| parsed.share.is_some());
+        if subscribe.filters.iter().any(|(name, options)| options.no_local && is_shared(name)) {
+            // [MQTT-3.8.3-4].
+            return Err(ReasonCode::ProtocolError);
+        }
         let mut codes = Vec::new();
         for (name, options) in subscribe.filters {
             let most = self.limits.subscriptions;
@@ -29,10 +34,6 @@ impl Oracle {
             let is_full = is_new && session.subscriptions.len() >= most;
             let code = match filter::parse(name) {
                 Err(_) => ReasonCode::TopicFilterInvalid as u8,
-                // [MQTT-3.8.3-4].
-                Ok(parsed) if parsed.share.is_some() && options.no_local => {
-                    return Err(ReasonCode::ProtocolError);
-                }
                 Ok(_) if is_full => ReasonCode::QuotaExceeded as u8,
                 Ok(parsed) => {
                     let subscription = Subscription { options, identifier };
