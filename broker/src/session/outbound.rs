@@ -177,21 +177,18 @@ impl Outbound {
     /// The next packet to send, while the window has room. `keep` says no to messages that need
     /// not be sent any more: they go, and take no place in the window.
     pub(crate) fn step(&mut self, mut keep: impl FnMut(&Pending) -> bool) -> Option<Step> {
-        while self.unreleased.0 < self.unreleased.1 {
-            let place = usize::from(self.unreleased.0);
-            self.unreleased.0 += 1;
-            if matches!(self.window[place].state, State::Released) {
-                // [MQTT-3.3.4-10]: before the messages, since it waits for no window.
-                return Some(Step::Release { id: self.id_at(place) });
-            }
-        }
         while usize::from(self.cursor) < self.window.len() {
             let place = usize::from(self.cursor);
             let id = self.id_at(place);
             let entry = &mut self.window[place];
             match &entry.state {
-                State::Done | State::Released => {}
-                State::Published(_) if self.counted >= self.quota => return None,
+                State::Done => {}
+                State::Released if self.cursor < self.unreleased.0 => {}
+                State::Released => {
+                    self.cursor += 1;
+                    return Some(Step::Release { id });
+                }
+                State::Published(_) if self.counted >= self.quota => return self.step_release(),
                 State::Published(pending) => {
                     let step =
                         Step::Publish { id, duplicate: entry.sent, pending: pending.clone() };
@@ -212,6 +209,19 @@ impl Outbound {
             }
             let id = self.enter(pending.clone());
             return Some(Step::Publish { id, duplicate: false, pending });
+        }
+        None
+    }
+
+    /// The next PUBREL behind messages that the window has no room for: it waits for no window
+    /// [MQTT-3.3.4-10].
+    fn step_release(&mut self) -> Option<Step> {
+        let (first, end) = self.unreleased;
+        for place in first.max(self.cursor)..end {
+            self.unreleased.0 = place + 1;
+            if matches!(self.window[usize::from(place)].state, State::Released) {
+                return Some(Step::Release { id: self.id_at(usize::from(place)) });
+            }
         }
         None
     }

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use longshore_acl::{Credentials, Principal, Refusal};
+use longshore_codec::wire::varint_len;
 use longshore_codec::{
     Connack, Connect, Disconnect, Error, Packet, Properties, Property, ReasonCode, Version, decode,
 };
@@ -158,17 +159,15 @@ impl Shard {
             "" => self.assign_client_id(principal.account),
             given => given.into(),
         };
-        let block = self.connack_properties(connect, &client_id);
-        let packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
-        if connack_len(connect.version, &block) > packet_max as usize {
-            // [MQTT-3.1.2-24]; and nothing goes before a CONNACK [MQTT-3.2.0-1].
-            let cause = "CONNACK is larger than the client's Maximum Packet Size";
-            return Err(Fault::new(ReasonCode::PacketTooLarge, cause));
+        let granted = expiry_asked(connect).min(self.limits.session_expiry_secs);
+        let keep_alive = self.keep_alive(connect.keep_alive);
+        let mut block = Vec::new();
+        if connect.version == Version::V5 {
+            self.connack_properties(connect, &client_id, granted, keep_alive, &mut block)?;
         }
         let (session_id, present) = self.claim(&client_id, connect.clean_start, principal, now);
-        let granted = self.expiry(connect);
         let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
-        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        let Some(session) = self.sessions.get_mut(session_id) else { return Ok(()) };
         session.principal = principal;
         session.connection = Some(id);
         session.expiry_secs = granted;
@@ -185,12 +184,10 @@ impl Shard {
         session.shrink();
         self.session_timers.set(session_id, &mut session.deadline, None);
 
-        let keep_alive = self.keep_alive(connect.keep_alive);
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.stage = Stage::Online(session_id);
         connection.class = principal.class;
         connection.keep_alive_secs = keep_alive;
-        connection.packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
         let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
         let aliases = aliases.min(self.limits.topic_aliases_out);
         connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
@@ -198,11 +195,6 @@ impl Shard {
         info!(peer = %peer.address, transport = peer.transport, client = ?client_id,
             version = %connect.version, resumed = present, "connected");
 
-        let assigned = connect.client_id.is_empty().then_some(&*client_id);
-        let mut block = Vec::new();
-        if connect.version == Version::V5 {
-            self.connack_properties(connect, assigned, granted, keep_alive, &mut block);
-        }
         let connack = Connack {
             session_present: present,
             reason: ReasonCode::Success,
@@ -211,6 +203,7 @@ impl Shard {
         self.send(id, &Packet::Connack(connack));
         self.schedule(id, now);
         self.pump(session_id, now);
+        Ok(())
     }
 
     /// The client's session, taken from the connection that has it, and whether it goes on.
@@ -239,14 +232,15 @@ impl Shard {
         (new, false)
     }
 
+    /// What CONNACK says beside its code. Fails when that is more than the client takes.
     fn connack_properties(
         &self,
         connect: &Connect<'_>,
-        assigned: Option<&str>,
+        client_id: &str,
         granted: u32,
         keep_alive: u16,
         block: &mut Vec<u8>,
-    ) {
+    ) -> Result<(), Fault> {
         let limits = &self.limits;
         if granted != expiry_asked(connect) {
             Property::SessionExpiryInterval(granted).append(block);
@@ -256,7 +250,7 @@ impl Shard {
         }
         let packet_max = u32::try_from(limits.packet_bytes).unwrap_or(u32::MAX);
         Property::MaximumPacketSize(packet_max).append(block);
-        if let Some(client_id) = assigned {
+        if connect.client_id.is_empty() {
             Property::AssignedClientIdentifier(client_id).append(block);
         }
         if limits.topic_aliases > 0 {
@@ -265,8 +259,13 @@ impl Shard {
         if keep_alive != connect.keep_alive {
             Property::ServerKeepAlive(keep_alive).append(block);
         }
+        let packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX) as usize;
+        if connack_len(block) > packet_max {
+            // [MQTT-3.1.2-24]; and nothing goes before a CONNACK [MQTT-3.2.0-1].
+            let cause = "CONNACK is larger than the client's Maximum Packet Size";
+            return Err(Fault::new(ReasonCode::PacketTooLarge, cause));
+        }
         if connect.properties.request_response_information() == Some(true) {
-            let client_id = assigned.unwrap_or(connect.client_id);
             // A client identifier may hold anything; a topic level may not.
             let level: String = client_id
                 .chars()
@@ -274,13 +273,12 @@ impl Shard {
                 .collect();
             let start = block.len();
             Property::ResponseInformation(&format!("response/{level}")).append(block);
-            // It is a courtesy, and no reason for a CONNACK too large to send. What precedes a
-            // CONNACK's properties takes 10 bytes at most.
-            let packet_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
-            if block.len() + 10 > packet_max as usize {
+            // It is a courtesy, and no reason for a CONNACK too large to send.
+            if connack_len(block) > packet_max {
                 block.truncate(start);
             }
         }
+        Ok(())
     }
 
     /// Seconds of keep alive, given what the client asks for.
@@ -372,6 +370,12 @@ impl Shard {
         self.close(id, graceful, now);
         Ok(())
     }
+}
+
+/// Bytes of a CONNACK of MQTT 5 with these properties.
+fn connack_len(block: &[u8]) -> usize {
+    let remaining = 2 + varint_len(block.len() as u32) + block.len();
+    1 + varint_len(remaining as u32) + remaining
 }
 
 /// Session Expiry Interval in seconds; for MQTT 3 what its Clean Session means.

@@ -13,6 +13,9 @@ use super::answer::Answer;
 use super::book::{Expiry, Flight, Holder, Message, Session, SessionNumber, Source, Stage, Will};
 use super::receive::Fault;
 
+/// Bytes of a client identifier that the broker assigns.
+const ASSIGNED_BYTES: usize = 37;
+
 impl Oracle {
     pub(crate) fn take_connect(
         &mut self,
@@ -31,11 +34,19 @@ impl Oracle {
                 return Err(error.reason());
             }
         };
-        let version = connect.version;
-        self.connection(line).version = version;
+        let connection = self.connection(line);
+        connection.version = connect.version;
+        connection.packet_max =
+            connect.properties.maximum_packet_size().unwrap_or(u32::MAX) as usize;
         if let Some(reason) = self.refusal(&connect) {
             self.owe_answer(line, Answer::Connack { session_present: false, reason });
             return Err(reason);
+        }
+        if connect.version == Version::V5
+            && self.connack_bytes(&connect) > self.connection(line).packet_max
+        {
+            // No word fits, so there is none.
+            return Err(ReasonCode::PacketTooLarge);
         }
         self.let_in(line, &connect);
         Ok(())
@@ -69,6 +80,31 @@ impl Oracle {
         None
     }
 
+    /// Bytes of the smallest CONNACK that lets the client in.
+    fn connack_bytes(&self, connect: &Connect<'_>) -> usize {
+        let limits = &self.limits;
+        let asked = connect.properties.session_expiry_interval().unwrap_or(0);
+        let parts = [
+            (asked > limits.session_expiry_secs, 5),
+            (limits.receive_maximum < u16::MAX, 3),
+            // Maximum Packet Size.
+            (true, 5),
+            (connect.client_id.is_empty(), 3 + ASSIGNED_BYTES),
+            (limits.topic_aliases > 0, 3),
+            (self.keep_alive(connect.keep_alive) != connect.keep_alive, 3),
+        ];
+        let properties: usize = parts.iter().filter(|part| part.0).map(|part| part.1).sum();
+        5 + properties
+    }
+
+    fn keep_alive(&self, asked: u16) -> u16 {
+        match self.limits.keep_alive_secs {
+            0 => asked,
+            imposed if asked == 0 => imposed,
+            imposed => asked.min(imposed),
+        }
+    }
+
     fn let_in(&mut self, line: LineId, connect: &Connect<'_>) {
         let client_id = match connect.client_id {
             // Until CONNACK says the name.
@@ -99,18 +135,13 @@ impl Oracle {
         session.will_due = None;
         session.will = connect.will.as_ref().map(|will| stored_will(will, &client_id));
 
-        let keep_alive = match self.limits.keep_alive_secs {
-            0 => connect.keep_alive,
-            imposed if connect.keep_alive == 0 => imposed,
-            imposed => connect.keep_alive.min(imposed),
-        };
+        let keep_alive = self.keep_alive(connect.keep_alive);
         let inflight = self.limits.inflight;
         let connection = self.connection(line);
         connection.stage = Stage::Online(number);
         connection.session = number;
         connection.keep_alive_secs = keep_alive;
         connection.receive_maximum = properties.receive_maximum().unwrap_or(u16::MAX).min(inflight);
-        connection.packet_max = properties.maximum_packet_size().unwrap_or(u32::MAX) as usize;
         connection.alias_max = properties.topic_alias_maximum().unwrap_or(0);
         connection.is_nameless = connect.client_id.is_empty();
         connection.asked_keep_alive_secs = connect.keep_alive;
