@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clients::{Broker, Dice, Hostile, Pair};
 
 /// As many as take about 20 seconds.
-const SEEDS: Range<u64> = 0..200;
+const SEEDS: Range<u64> = 0..1_200;
 
 /// Limits that a hostile client reaches at once, and an honest one never.
 const LIMITS: [(&str, &str); 15] = [

@@ -100,6 +100,11 @@ impl Session {
         }
     }
 
+    /// Account and client id, under which the roster knows the session.
+    pub(crate) fn owner(&self) -> (u64, Rc<str>) {
+        (self.principal.account, Rc::clone(&self.client_id))
+    }
+
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }

@@ -133,8 +133,8 @@ pub struct Shard {
 /// Work that the end of a step does.
 #[derive(Debug)]
 enum Unsettled {
-    /// A will to be published, by a session of this class.
-    Will { session: SessionId, message: Rc<Message>, class: u32 },
+    /// A will to be published, by a session of this class, account and client id.
+    Will { owner: (u64, Rc<str>), message: Rc<Message>, class: u32 },
     /// A session whose queue is full.
     Overflow(SessionId),
     /// A connection whose client would not take the answer it is owed.
@@ -436,8 +436,8 @@ impl Shard {
     fn settle(&mut self, now: Now) {
         while let Some(work) = self.unsettled.pop_front() {
             match work {
-                Unsettled::Will { session, message, class } => {
-                    self.publish_will(session, &message, class, now);
+                Unsettled::Will { owner, message, class } => {
+                    self.publish_will(&owner, &message, class, now);
                 }
                 Unsettled::Unsendable(id) => {
                     // No DISCONNECT: it could be CONNACK that was too large.

@@ -6,7 +6,7 @@ use longshore_codec::{
 };
 
 use super::actions::Speaker;
-use super::client::Manners;
+use super::client::{Client, Manners};
 use super::network::{LineId, Motion};
 use super::world::World;
 
@@ -25,7 +25,6 @@ impl World {
         self.trace.note(format_args!("quiet"));
         self.calm_down();
         self.meet_again();
-        self.oracle.check_end();
         self.read_retained();
         self.part();
     }
@@ -288,12 +287,20 @@ impl World {
     /// Who has a session comes back and takes everything, one after the other.
     fn meet_again(&mut self) {
         let ids = self.oracle.client_ids();
+        // Where there is no room for all at once, each leaves for good.
+        let is_crowded = ids.len() > self.setup.limits.connections;
         self.clients.clear();
         for client_id in ids {
-            self.clients.push(super::client::Client::new());
+            self.clients.push(Client::new());
             let number = self.clients.len() - 1;
             self.greet(number, client_id, false);
+            if is_crowded {
+                self.oracle.check_clients();
+                self.leave(number);
+            }
         }
+        self.oracle.check_clients();
+        self.oracle.check_groups_end();
     }
 
     /// One client connects with MQTT 5 and nothing special.
@@ -337,7 +344,7 @@ impl World {
             filters: Subscriptions::decode(Version::V5, &filters).expect("it is legal"),
         };
         self.tell(client, &Packet::Subscribe(subscribe));
-        self.oracle.check_end();
+        self.oracle.check_clients();
         for topic in self.oracle.retained_topics() {
             let publish = Publish {
                 dup: false,
@@ -354,6 +361,15 @@ impl World {
         assert_eq!(self.stats().retained_bytes.get(), 0);
     }
 
+    /// The client ends its session.
+    fn leave(&mut self, client: usize) {
+        let mut block = Vec::new();
+        Property::SessionExpiryInterval(0).append(&mut block);
+        let properties = Properties::from_raw(&block);
+        let disconnect = Disconnect { reason: ReasonCode::Success, properties };
+        self.tell(client, &Packet::Disconnect(disconnect));
+    }
+
     /// A new client, where the limits have room for one.
     fn place_for_one(&mut self) -> Option<usize> {
         let limits = &self.setup.limits;
@@ -362,7 +378,7 @@ impl World {
         {
             return None;
         }
-        self.clients.push(super::client::Client::new());
+        self.clients.push(Client::new());
         let client = self.clients.len() - 1;
         self.greet(client, "fresh".to_owned(), true);
         Some(client)
@@ -371,11 +387,7 @@ impl World {
     /// All sessions end, and leave nothing behind.
     fn part(&mut self) {
         for client in 0..self.clients.len() {
-            let mut block = Vec::new();
-            Property::SessionExpiryInterval(0).append(&mut block);
-            let properties = Properties::from_raw(&block);
-            let disconnect = Disconnect { reason: ReasonCode::Success, properties };
-            self.tell(client, &Packet::Disconnect(disconnect));
+            self.leave(client);
         }
         self.pass(1_000_000);
         let stats = self.stats();

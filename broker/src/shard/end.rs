@@ -29,7 +29,7 @@ impl Shard {
             NEVER => None,
             secs => Some(now.mono.plus_secs(u64::from(secs))),
         };
-        let class = session.principal.class;
+        let (owner, class) = (session.owner(), session.principal.class);
         let mut sent_now = None;
         if let Some(rare) = &mut session.rare {
             match rare.will.as_ref().map(|will| will.delay_secs) {
@@ -43,7 +43,7 @@ impl Shard {
         session.shrink();
         self.schedule_session(session_id);
         if let Some(will) = sent_now {
-            self.send_will(session_id, will, class, now);
+            self.send_will(owner, will, class, now);
         }
         self.pass_shared_on(session_id, now);
     }
@@ -80,7 +80,7 @@ impl Shard {
         }
         let Some(mut session) = self.sessions.remove(session_id) else { return };
         self.session_timers.set(session_id, &mut session.deadline, None);
-        self.roster.remove(&(session.principal.account, Rc::clone(&session.client_id)));
+        self.roster.remove(&session.owner());
         self.queued_bytes -= session.outbound.bytes();
         self.stats.queued_bytes.set(self.queued_bytes);
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
@@ -90,12 +90,12 @@ impl Shard {
             info!(client = ?session.client_id, cause, "session ended");
         }
         if let Some(will) = session.rare.as_mut().and_then(|rare| rare.will.take()) {
-            self.send_will(session_id, will, session.principal.class, now);
+            self.send_will(session.owner(), will, session.principal.class, now);
         }
     }
 
     /// Sends the will at the end of this step, not in its middle.
-    fn send_will(&mut self, session: SessionId, will: Will, class: u32, now: Now) {
+    fn send_will(&mut self, owner: (u64, Rc<str>), will: Will, class: u32, now: Now) {
         let message = match will.expiry(now.wall) {
             None => will.message,
             expiry => {
@@ -103,7 +103,7 @@ impl Shard {
                 Rc::new(Message::new(will.message.parts(), qos, retain, expiry))
             }
         };
-        self.unsettled.push_back(Unsettled::Will { session, message, class });
+        self.unsettled.push_back(Unsettled::Will { owner, message, class });
     }
 
     /// Does what the session's deadlines ask for, if nobody has noticed yet that they passed.
@@ -123,14 +123,14 @@ impl Shard {
             self.end_session(session_id, "its expiry interval passed", now);
             return;
         }
-        let class = session.principal.class;
+        let (owner, class) = (session.owner(), session.principal.class);
         if session.will_due().is_some_and(|due| due <= now.mono) {
             let rare = session.rare();
             rare.will_due = None;
             let will = rare.will.take();
             session.shrink();
             if let Some(will) = will {
-                self.send_will(session_id, will, class, now);
+                self.send_will(owner, will, class, now);
             }
         }
         self.schedule_session(session_id);

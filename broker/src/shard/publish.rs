@@ -276,10 +276,11 @@ impl Shard {
         }
     }
 
-    /// Publishes a will, which its own session may have subscribed to [MQTT-3.8.3-3].
+    /// Publishes a will, which its own client may have subscribed to: with No Local it does not
+    /// get it, also where a new session has begun with the same client id [MQTT-3.8.3-3].
     pub(super) fn publish_will(
         &mut self,
-        session: SessionId,
+        owner: &(u64, Rc<str>),
         will: &Rc<Message>,
         class: u32,
         now: Now,
@@ -290,7 +291,7 @@ impl Shard {
             source: Source { parts, expiry: will.expiry, packet: None },
             qos: will.qos,
             retain: will.retain,
-            publisher: Some(session),
+            publisher: self.roster.get(owner).copied(),
             stored: Some(Rc::clone(will)),
         };
         if will.retain && self.retain(&mut outgoing, now.wall).is_err() {

@@ -34,6 +34,7 @@ fn dial(broker: &Broker, authority: &Authority, scheme: Scheme) -> Box<dyn Strea
     }
 }
 
+/// [MQTT-4.2.0-1], [MQTT-7.1.1-1 v3.1.1].
 #[test]
 fn clients_of_every_scheme_connect_subscribe_and_get_messages() {
     let authority = Authority::new("ours");

@@ -20,7 +20,8 @@ fn the_protocol_is_agreed_on_when_one_is_offered() {
         .listen("mqtts://127.0.0.1:0")
         .listen("wss://127.0.0.1:0");
     let broker = broker.start().unwrap();
-    let rows: [(Scheme, &[&str], Option<&[u8]>); 5] = [
+    type Row<'a> = (Scheme, &'a [&'a str], Option<&'a [u8]>);
+    let rows: [Row<'_>; 5] = [
         (Scheme::Mqtts, &["mqtt"], Some(b"mqtt")),
         (Scheme::Mqtts, &["x", "mqtt"], Some(b"mqtt")),
         (Scheme::Mqtts, &[], None),

@@ -16,6 +16,7 @@ fn broker() -> Broker {
     open().listen("ws://127.0.0.1:0").listen("http://127.0.0.1:0").start().unwrap()
 }
 
+/// [MQTT-6.0.0-4], [MQTT-6.0.0-4 v3.1.1].
 #[test]
 fn the_first_known_sub_protocol_is_agreed_on() {
     let rows: [(&[&str], Option<&str>); 8] = [
@@ -64,7 +65,7 @@ fn every_path_leads_to_mqtt() {
     }
 }
 
-/// [MQTT-6.0.0-2].
+/// [MQTT-6.0.0-2], [MQTT-6.0.0-2 v3.1.1].
 #[test]
 fn packets_are_split_and_merged_over_frames_in_any_way() {
     let broker = broker();
@@ -139,7 +140,7 @@ fn a_disconnect_is_followed_by_a_close_frame() {
     assert_eq!(close_code(&mut stream.0), Some(CloseCode::Normal));
 }
 
-/// [MQTT-6.0.0-1], and RFC 6455.
+/// [MQTT-6.0.0-1], [MQTT-6.0.0-1 v3.1.1], and RFC 6455.
 #[test]
 fn what_is_no_binary_frame_of_a_client_ends_the_connection() {
     let rows: [(&str, &[u8], CloseCode); 11] = [

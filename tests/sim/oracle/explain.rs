@@ -1,22 +1,20 @@
 //! Whether what the broker says is what it owes: each packet is matched with the book.
 
-use longshore_codec::QoS;
+use longshore_broker::clock::Now;
 
 use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{
-    Connection, Debt, Flight, Group, Holder, Member, Message, Session, SessionNumber, Source,
-};
+use super::book::{Connection, Debt, Flight, Holder, Message, Session, Source};
 use super::heard::{Heard, HeardPublish};
 
 /// What a match may depend on besides the book.
 #[derive(Clone, Copy, Debug)]
-struct View {
-    is_v5: bool,
-    now: longshore_broker::clock::Now,
-    step: u64,
+pub(crate) struct View {
+    pub(crate) is_v5: bool,
+    pub(crate) now: Now,
+    pub(crate) step: u64,
 }
 
 impl Oracle {
@@ -33,6 +31,7 @@ impl Oracle {
                 explained = true;
             }
         }
+        self.note_shared();
         explained
     }
 
@@ -117,19 +116,14 @@ impl Oracle {
             .or_else(|| take_retained(session, heard, view))
             .or_else(|| self.take_from_group(session.number, heard, view));
         let Some(debt) = debt else { return false };
-        session.flights.retain(|_, f| !(f.is_floating && f.debt.source == debt.source));
         // What the group has given to others needs its place no more.
         if session.flights.get(&id).is_some_and(|flight| flight.is_floating) {
             let lost = session.flights.remove(&id).expect("it was found");
             self.let_go(&lost);
         }
         assert!(!session.flights.contains_key(&id), "[MQTT-2.2.1-4] id {id} is in use");
-        if let Some((id, flight)) =
-            session.flights.iter().find(|(_, f)| !f.is_released && !f.is_floating && f.line != line)
-        {
-            panic!("{id} is still to be sent again before anything new: {flight:?}");
-        }
         let order = session.next_order;
+        self.pass_to(line, session, order);
         session.next_order += 1;
         let flight = Flight {
             debt,
@@ -163,16 +157,40 @@ impl Oracle {
         assert!(same, "{id} is sent again as another message: {heard:?} for {debt:?}");
         assert_eq!(debt.retain, heard.retain, "RETAIN of {id}, which is sent again");
         flight.line = line;
+        flight.is_floating = false;
         let order = flight.order;
-        if std::mem::take(&mut flight.is_floating)
-            && let Source::Group(name, number) = &flight.debt.source
+        if let Source::Group(name, number) = &flight.debt.source
             && let Some(group) = self.groups.get_mut(name)
             && let Some(debt) = group.debts.iter_mut().find(|debt| debt.number == *number)
         {
             debt.holder = Holder::Session(session.number);
         }
+        self.pass_to(line, session, order);
         self.note_sent(line, id, order);
         true
+    }
+
+    /// What comes before `order` was to be sent again before. What the client does not take was
+    /// given up then.
+    fn pass_to(&mut self, line: LineId, session: &mut Session, order: u64) {
+        let passed = |f: &Flight| {
+            f.order < order && !f.is_released && !f.is_floating && f.line != line
+        };
+        let connection = self.connections.get(&line).expect("it was heard on this line");
+        let mut given_up = Vec::new();
+        session.flights.retain(|id, flight| {
+            if !passed(flight) {
+                return true;
+            }
+            assert!(!connection.takes(&flight.debt), "[MQTT-4.6.0-1] {id} is to be sent first");
+            given_up.push(flight.debt.source.clone());
+            false
+        });
+        for source in given_up {
+            if let Source::Group(_, number) = source {
+                self.forget_group_debt(number);
+            }
+        }
     }
 
     /// The client has one more message to acknowledge.
@@ -194,53 +212,6 @@ impl Oracle {
         );
         connection.last_order = Some(order);
     }
-
-    /// A flight that will not be heard of again.
-    fn let_go(&mut self, flight: &Flight) {
-        let Source::Group(name, number) = &flight.debt.source else { return };
-        let Some(group) = self.groups.get_mut(name) else { return };
-        let floating = group.debts.iter_mut().find(|debt| debt.number == *number);
-        if let Some(debt) = floating
-            && matches!(debt.holder, Holder::Floating(_))
-        {
-            debt.holder = Holder::Nobody;
-        }
-    }
-
-    /// A group's message that this session may be the one to get.
-    fn take_from_group(
-        &mut self,
-        number: SessionNumber,
-        heard: &HeardPublish,
-        view: View,
-    ) -> Option<Debt> {
-        let gone = self.gone_groups.iter_mut().map(|(name, group)| (&*name, group));
-        let mut found = None;
-        for (name, group) in self.groups.iter_mut().chain(gone) {
-            let Some((place, member)) = find_in_group(group, number, heard, view) else { continue };
-            let debt = &mut group.debts[place];
-            let source = Source::Group(name.clone(), debt.number);
-            let message = std::rc::Rc::clone(&debt.message);
-            let before = debt.holder;
-            debt.holder = Holder::Session(number);
-            if heard.qos == QoS::AtMostOnce {
-                group.debts.remove(place);
-            }
-            let identifiers = member.identifier.into_iter().collect();
-            let (qos, retain) = (heard.qos, heard.retain);
-            let debt = Debt { message, qos, retain, identifiers, source, lapsed: false };
-            found = Some((debt, before));
-            break;
-        }
-        let (debt, before) = found?;
-        // The member that had it before does not get it again.
-        if let Holder::Floating(before) = before
-            && let Some(session) = self.sessions.get_mut(&before)
-        {
-            session.flights.retain(|_, f| !(f.is_floating && f.debt.source == debt.source));
-        }
-        Some(debt)
-    }
 }
 
 /// What the client does not take must not be sent [MQTT-3.1.2-24]; the connection ends by it.
@@ -255,7 +226,7 @@ pub(crate) fn skip_unanswerable(connection: &mut Connection) {
 }
 
 /// Whether the content is that of the message, as far as its receiver's version carries it.
-fn is_content(message: &Message, heard: &HeardPublish, view: View) -> bool {
+pub(crate) fn is_content(message: &Message, heard: &HeardPublish, view: View) -> bool {
     message.topic == heard.topic
         && message.payload == heard.payload
         && (!view.is_v5
@@ -285,7 +256,7 @@ fn is_debt(debt: &Debt, heard: &HeardPublish, view: View) -> bool {
 pub(crate) fn may_pass(
     debt: &Debt,
     connection: &Connection,
-    now: longshore_broker::clock::Now,
+    now: Now,
 ) -> bool {
     debt.lapsed || debt.message.is_expired(now) || !connection.takes(debt)
 }
@@ -333,29 +304,4 @@ fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Opt
     let debt = session.retained.swap_remove(place);
     assert!(!debt.message.is_expired(view.now), "[MQTT-3.3.2-5] too late: {heard:?}");
     Some(debt)
-}
-
-/// A debt of the group that fits what the member heard, and the terms it heard it on.
-fn find_in_group(
-    group: &Group,
-    number: SessionNumber,
-    heard: &HeardPublish,
-    view: View,
-) -> Option<(usize, Member)> {
-    let now = group.members.get(&number).map(|member| (*member, u64::MAX));
-    let before = group.former.iter().filter(|(of, ..)| *of == number);
-    let before = before.map(|(_, member, end)| (*member, *end));
-    now.into_iter().chain(before).find_map(|(member, end)| {
-        let place = group.debts.iter().position(|debt| {
-            let message = &debt.message;
-            debt.number < end
-                && !matches!(debt.holder, Holder::Session(_))
-                && heard.qos == member.qos.min(message.qos)
-                && heard.retain == (message.retain && member.retain_as_published)
-                && (!view.is_v5 || heard.identifiers == Vec::from_iter(member.identifier))
-                && (debt.made_in == view.step || !message.is_expired(view.now))
-                && is_content(message, heard, view)
-        })?;
-        Some((place, member))
-    })
 }

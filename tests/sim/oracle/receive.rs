@@ -105,9 +105,13 @@ impl Oracle {
         connection.answers.push_back(answer);
     }
 
-    fn acknowledged(&mut self, session: SessionNumber, id: u16) {
-        let Some(line) = self.session(session).line else { return };
-        self.connection(line).unacknowledged.remove(&id);
+    /// The client has done with a packet identifier, unless it is in flight still.
+    fn acknowledged(&mut self, number: SessionNumber, id: u16) {
+        let session = self.session(number);
+        let Some(line) = session.line else { return };
+        if !session.flights.contains_key(&id) {
+            self.connection(line).unacknowledged.remove(&id);
+        }
     }
 
     fn take_puback(&mut self, session: SessionNumber, ack: &Ack<'_>) {

@@ -8,7 +8,7 @@ use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::book::{
-    Connection, Group, Holder, Member, Message, Overflow, Session, SessionNumber, Stage,
+    Connection, Group, Holder, Member, Message, Overflow, Session, SessionNumber, Source, Stage,
 };
 use super::explain::{may_pass, skip_unanswerable};
 
@@ -220,7 +220,7 @@ impl Oracle {
             if connection.output_len > half {
                 continue;
             }
-            resend_all(session, connection);
+            resend_all(session, connection, &mut self.groups);
             if !has_room(connection) {
                 continue;
             }
@@ -294,13 +294,24 @@ fn has_room(connection: &Connection) -> bool {
 }
 
 /// What was in flight is sent again on a new connection [MQTT-4.4.0-1].
-fn resend_all(session: &mut Session, connection: &Connection) {
+fn resend_all(
+    session: &mut Session,
+    connection: &Connection,
+    groups: &mut BTreeMap<String, Group>,
+) {
     let Some(line) = session.line else { return };
     let room = has_room(connection);
     session.flights.retain(|_, flight| {
-        let is_new = flight.line != line && !flight.is_released && !flight.is_floating;
+        let is_due = flight.line != line && !flight.is_released && !flight.is_floating;
         // Too large for this client, it is given up.
-        !(room && is_new && !connection.takes(&flight.debt))
+        let is_lost = room && is_due && !connection.takes(&flight.debt);
+        if let Source::Group(name, number) = &flight.debt.source
+            && let Some(group) = groups.get_mut(name)
+            && is_lost
+        {
+            group.debts.retain(|debt| debt.number != *number);
+        }
+        !is_lost
     });
     for (id, flight) in &session.flights {
         if flight.is_released {
