@@ -109,17 +109,22 @@ impl World {
     /// One client does something.
     fn act(&mut self) {
         let client = self.choices.place(self.clients.len());
-        let Some(line) = self.clients[client].line else { return self.connect(client) };
+        let Some(line) = self.clients[client].line else {
+            if self.choices.percent(30) {
+                self.connect(client);
+            }
+            return;
+        };
         if !self.clients[client].is_connected {
             // Some do not wait for CONNACK.
-            match self.choices.below(20) {
-                0 => self.hang_up(client),
-                1 => self.speak(client),
+            match self.choices.below(40) {
+                38 => self.hang_up(client),
+                39 => self.speak(client),
                 _ => {}
             }
             return;
         }
-        match self.choices.weighted(&[80, 3, 3, 3, 5, 2]) {
+        match self.choices.weighted(&[200, 1, 2, 3, 5, 4]) {
             0 => self.speak(client),
             1 => {
                 let bytes = self.speaker(client).disconnect();
@@ -145,7 +150,7 @@ impl World {
             client_id = self.clients[client].assigned.clone().unwrap_or_default();
         }
         let of_line = self.lines.get_mut(&line).expect("it was opened");
-        of_line.latency = *self.choices.pick(&[0, 100, 20_000, 500_000]);
+        of_line.latency = *self.choices.pick(&[0, 0, 100, 0, 20_000, 500_000]);
         of_line.portion = *self.choices.pick(&[usize::MAX, 5_000, 100, 5_000, 7]);
         of_line.capacity = *self.choices.pick(&[usize::MAX, 1, 100, 3_000]);
         self.clients[client].begin(line, version, client_id);
@@ -155,8 +160,9 @@ impl World {
         let words = (&known.client_id, known.version, known.manners);
         self.trace.note(format_args!("client {client} on line {line}: {words:?}"));
         self.say(client, &bytes);
-        for _ in 0..self.choices.weighted(&[85, 10, 5]) {
-            self.speak(client);
+        for _ in 0..self.choices.weighted(&[60, 30, 10]) {
+            let bytes = self.speaker(client).subscribe();
+            self.say(client, &bytes);
         }
     }
 
@@ -167,7 +173,7 @@ impl World {
             let bytes = self.speaker(client).nonsense();
             return self.say(client, &bytes);
         }
-        let bytes = match self.choices.weighted(&[55, 14, 5, 20, 2, 2, 2]) {
+        let bytes = match self.choices.weighted(&[60, 8, 3, 20, 2, 2, 2]) {
             0 => self.speaker(client).publish(),
             1 => self.speaker(client).subscribe(),
             2 => {

@@ -27,11 +27,11 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new(choices: &mut Choices) -> Self {
         let clients = 2 + choices.place(9);
-        let ids = 1 + choices.place(clients);
+        let ids = clients - *choices.pick(&[0, 1, 1, clients / 2]);
         Self {
             clients,
             client_ids: (0..ids).map(|n| format!("c{n}")).collect(),
-            steps: 400 + choices.place(800),
+            steps: 1_000 + choices.place(2_000),
             levels: 1 + choices.below(3),
             shared_percent: *choices.pick(&[15, 0, 50]),
             retain_percent: *choices.pick(&[15, 0, 60]),

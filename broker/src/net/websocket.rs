@@ -378,4 +378,33 @@ mod tests {
         assert_eq!(out[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         assert_eq!(out[10 + FRAME_MAX..], [0x82, 5, 7, 7, 7, 7, 7]);
     }
+
+    /// Whatever comes is payload or a violation.
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut state = 1_u64;
+        let mut random = || {
+            // Knuth's MMIX generator; its high bits are good.
+            state =
+                state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+            (state >> 56) as u8
+        };
+        for _ in 0..20_000 {
+            let mut websocket = WebSocket::default();
+            let mut output = Output::default();
+            for _ in 0..8 {
+                let mut bytes: Vec<u8> = (0..random() % 24).map(|_| random()).collect();
+                if let Some(first) = bytes.first_mut() {
+                    // Opcodes that exist, most of the time.
+                    *first &= 0x8f;
+                }
+                if !matches!(websocket.receive(&mut bytes, &mut |_| {}), Ok(Flow::Open)) {
+                    break;
+                }
+                output.tail(&mut Spare::default()).push(0);
+                let step = 1 + usize::from(random());
+                written(&mut websocket, &mut output, step);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use rustls::HandshakeKind;
 
 use super::certificates::{Authority, Signed};
 use super::client::{
-    CONNACK, PINGREQ, PINGRESP, address, ask, connect, expect, open, tls, try_all,
+    CONNACK, PINGREQ, PINGRESP, address, ask, connect, expect, open, tcp, tls, try_all,
 };
 
 fn broker(tls: Tls) -> Broker {
@@ -145,5 +145,19 @@ fn packets_are_split_over_records_in_any_way() {
     for byte in connect("split") {
         stream.write_all(&[byte]).unwrap();
     }
+    expect(&mut stream, &CONNACK);
+}
+
+/// Packets may come in one flight with the end of the handshake.
+#[test]
+fn packets_behind_the_handshake_are_not_lost() {
+    use std::io::Write;
+    let authority = Authority::new("ours");
+    let broker = broker(authority.server(None));
+    let name = "localhost".try_into().unwrap();
+    let mut connection =
+        rustls::ClientConnection::new(authority.client(None, &["mqtt"]), name).unwrap();
+    connection.writer().write_all(&connect("early")).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, tcp(address(&broker, Scheme::Mqtts)));
     expect(&mut stream, &CONNACK);
 }

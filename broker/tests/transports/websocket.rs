@@ -191,3 +191,24 @@ fn an_endless_frame_carries_packets() {
     socket.get_mut().write_all(&PINGREQ).unwrap();
     assert_eq!(socket.read().unwrap(), Message::Binary(PINGRESP.to_vec().into()));
 }
+
+/// Some clients do not wait for the answer to their handshake.
+#[test]
+fn frames_behind_the_handshake_are_not_lost() {
+    let broker = broker();
+    let mut stream = tcp(address(&broker, Scheme::Ws));
+    let mut early = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    let packet = connect("early");
+    early.extend_from_slice(&[0x82, 0x80 | packet.len() as u8, 0, 0, 0, 0]);
+    early.extend_from_slice(&packet);
+    stream.write_all(&early).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(&CONNACK) {
+        answer.push(0);
+        let at = answer.len() - 1;
+        stream.read_exact(&mut answer[at..]).unwrap();
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "));
+}
