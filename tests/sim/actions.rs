@@ -66,15 +66,23 @@ impl Speaker<'_> {
         if self.choices.percent(self.setup.rude_percent) {
             return (*self.choices.pick(&["a#", "$share//a", "", "$share/g", "+a"])).to_owned();
         }
-        let filter = self.plain_filter();
         match self.choices.percent(self.setup.shared_percent) {
-            true => format!("$share/{}/{filter}", self.choices.pick(&["g", "h"])),
-            false => filter,
+            true => self.shared_filter(),
+            false => self.plain_filter(),
         }
     }
 
-    fn payload(&mut self) -> Vec<u8> {
-        if self.choices.percent(8) {
+    /// A client is in groups of one name whose filters are apart. Or else it might get a message
+    /// from two groups, and when it goes away nobody could tell which copy is whose.
+    fn shared_filter(&mut self) -> String {
+        let odd = self.client.client_id.bytes().last().unwrap_or(0) % 2 == 1;
+        let name = if odd && self.setup.groups > 1 { "h" } else { "g" };
+        format!("$share/{name}/{}", self.choices.pick(&["a", "a/+", "a/+/+", "$s/#"]))
+    }
+
+    /// Most payloads are told apart. Those that are not go where there are no groups.
+    fn payload(&mut self, topic: &str) -> Vec<u8> {
+        if !topic.starts_with(['a', '$']) && self.choices.percent(20) {
             return Vec::new();
         }
         *self.serial += 1;
@@ -96,7 +104,7 @@ impl Speaker<'_> {
             self.connect_properties(&mut block);
         }
         let topic = format!("w/{}", self.client.client_id.replace(['+', '#'], ""));
-        let (mut will_block, payload) = (Vec::new(), self.payload());
+        let (mut will_block, payload) = (Vec::new(), self.payload(&topic));
         let will = self.choices.percent(40);
         if will && self.is_v5() {
             self.will_properties(&mut will_block);
@@ -177,7 +185,8 @@ impl Speaker<'_> {
         let rude = self.choices.percent(self.setup.rude_percent);
         let has_room = in_flight < usize::from(self.client.receive_maximum) && in_flight < 150;
         let qos = if has_room || rude { *self.choices.pick(&QOS) } else { QoS::AtMostOnce };
-        let (topic, payload) = (self.topic(), self.payload());
+        let topic = self.topic();
+        let payload = self.payload(&topic);
         let retain = self.choices.percent(self.setup.retain_percent);
         let mut block = Vec::new();
         if self.is_v5() {

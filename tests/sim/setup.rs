@@ -13,6 +13,8 @@ pub(crate) struct Setup {
     pub(crate) steps: usize,
     /// Levels of the longest topic name.
     pub(crate) levels: u64,
+    /// Names of shared groups.
+    pub(crate) groups: usize,
     /// Of a hundred filters, those of shared groups.
     pub(crate) shared_percent: u64,
     /// Of a hundred messages, those to be retained.
@@ -33,6 +35,7 @@ impl Setup {
             client_ids: (0..ids).map(|n| format!("c{n}")).collect(),
             steps: 1_000 + choices.place(2_000),
             levels: 1 + choices.below(3),
+            groups: 1 + choices.place(2),
             shared_percent: *choices.pick(&[15, 0, 50]),
             retain_percent: *choices.pick(&[15, 0, 60]),
             rude_percent: *choices.pick(&[0, 1, 5]),

@@ -10,8 +10,12 @@ use tracing::warn;
 /// How long to leave connections in the backlog when no more can be opened.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// One line of the log a second says that it goes on.
+const PAUSES_PER_LINE: u32 = 10;
+
 /// The next connection, and where it comes from.
 pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut failures = 0_u32;
     loop {
         match listener.accept().await {
             Ok((socket, address)) => {
@@ -22,7 +26,10 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 // Out of descriptors: asking again at once would find the same.
-                warn!(%error, "no connection can be accepted; trying again in 100 ms");
+                if failures.is_multiple_of(PAUSES_PER_LINE) {
+                    warn!(%error, "no connection can be accepted; trying on");
+                }
+                failures = failures.wrapping_add(1);
                 tokio::time::sleep(PAUSE).await;
             }
         }

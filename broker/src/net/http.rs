@@ -16,9 +16,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use longshore_acl::{Authenticate, Credentials};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::warn;
-use tungstenite::error::{Error, ProtocolError};
-use tungstenite::handshake::server::create_response_with_body;
 
 use super::counts::Counts;
 use super::metrics;

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::warn;
-use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::transport::{Received, SLICES, Scratch, poll_input, taken};
 use super::websocket::{Flow, Violation, WebSocket};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use longshore_acl::{Anonymous, Authenticate};
 use longshore_broker::{Broker, Builder, Limits, Scheme};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::{Message, WebSocket};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 /// Longer than anything takes on a machine with other work; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,8 +106,8 @@ pub(crate) fn upgrade<S: Stream>(
     for protocol in protocols {
         request.headers_mut().append("Sec-WebSocket-Protocol", protocol.parse().unwrap());
     }
-    let (socket, response) =
-        tungstenite::client(request, stream).map_err(|error| error.to_string())?;
+    let (socket, response) = tokio_tungstenite::tungstenite::client(request, stream)
+        .map_err(|error| error.to_string())?;
     let agreed = response.headers().get("Sec-WebSocket-Protocol");
     Ok((socket, agreed.map(|name| name.to_str().unwrap().to_owned())))
 }

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 
 use longshore_broker::{Broker, Scheme};
-use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, Frame};
-use tungstenite::{Message, WebSocket};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::client::{
     CONNACK, PINGREQ, PINGRESP, SUBACK, Stream, address, ask, connect, expect, is_closed, open,

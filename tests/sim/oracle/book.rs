@@ -53,7 +53,9 @@ impl Message {
 
     /// Bytes of the largest PUBLISH that carries it, the topic by its name.
     pub(crate) fn packet_bytes(&self, v5: bool, with_id: bool, identifiers: &[u32]) -> usize {
-        let mut remaining = 2 + self.topic.len() + 2 * usize::from(with_id) + self.payload.len();
+        // An alias takes 3 bytes in place of the name.
+        let topic = if v5 { self.topic.len().max(3) } else { self.topic.len() };
+        let mut remaining = 2 + topic + 2 * usize::from(with_id) + self.payload.len();
         if v5 {
             let expiry = if self.expiry.is_some() { 5 } else { 0 };
             let ids: usize = identifiers.iter().map(|id| 1 + varint_len(*id as usize)).sum();
@@ -112,6 +114,8 @@ pub(crate) struct Debt {
     pub(crate) source: Source,
     /// No longer owed; sent in this step it may have been.
     pub(crate) lapsed: bool,
+    /// Lapsed, but it may be another of the same content that was sent, and this in this turn.
+    pub(crate) is_doubtful: bool,
 }
 
 /// A message of QoS 1 or 2 that was sent, and is not acknowledged for good.
@@ -262,6 +266,15 @@ pub(crate) struct Group {
     /// Members and terms that were left in this step, with the number of the first debt after.
     pub(crate) former: Vec<(SessionNumber, Member, u64)>,
     pub(crate) debts: Vec<GroupDebt>,
+}
+
+impl Group {
+    /// The message may be lost.
+    pub(crate) fn make_optional(&mut self, number: u64) {
+        for debt in self.debts.iter_mut().filter(|debt| debt.number == number) {
+            debt.optional = true;
+        }
+    }
 }
 
 /// How far a connection has come.

@@ -173,9 +173,8 @@ impl Oracle {
     /// What comes before `order` was to be sent again before. What the client does not take was
     /// given up then.
     fn pass_to(&mut self, line: LineId, session: &mut Session, order: u64) {
-        let passed = |f: &Flight| {
-            f.order < order && !f.is_released && !f.is_floating && f.line != line
-        };
+        let passed =
+            |f: &Flight| f.order < order && !f.is_released && !f.is_floating && f.line != line;
         let connection = self.connections.get(&line).expect("it was heard on this line");
         let mut given_up = Vec::new();
         session.flights.retain(|id, flight| {
@@ -253,11 +252,7 @@ fn is_debt(debt: &Debt, heard: &HeardPublish, view: View) -> bool {
 }
 
 /// Whether the broker may pass the debt over: it is too late, or too large.
-pub(crate) fn may_pass(
-    debt: &Debt,
-    connection: &Connection,
-    now: Now,
-) -> bool {
+pub(crate) fn may_pass(debt: &Debt, connection: &Connection, now: Now) -> bool {
     debt.lapsed || debt.message.is_expired(now) || !connection.takes(debt)
 }
 
@@ -301,7 +296,10 @@ fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Opt
     let fits = |debt: &Debt| is_debt(debt, heard, view);
     let owed = session.retained.iter().position(|debt| !debt.lapsed && fits(debt));
     let place = owed.or_else(|| session.retained.iter().position(fits))?;
-    let debt = session.retained.swap_remove(place);
+    let debt = session.retained.remove(place);
+    if let Some(twin) = session.retained.iter_mut().find(|twin| twin.lapsed && fits(twin)) {
+        twin.is_doubtful = true;
+    }
     assert!(!debt.message.is_expired(view.now), "[MQTT-3.3.2-5] too late: {heard:?}");
     Some(debt)
 }

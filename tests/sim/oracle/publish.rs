@@ -159,6 +159,7 @@ impl Oracle {
                 identifiers,
                 source: Source::Own,
                 lapsed: false,
+                is_doubtful: false,
             };
             if debt.qos == QoS::AtMostOnce {
                 // [MQTT-4.3.1-1]: for those who are there.

@@ -173,14 +173,14 @@ impl Oracle {
                 let takes = |(member, connection): &(&Member, &Connection)| {
                     takes_from_group(connection, member, message)
                 };
-                let able = there.clone().filter(|(_, connection)| !connection.is_slow);
-                let mut at_once = able.filter(|(member, _)| at(member) == QoS::AtMostOnce);
-                let missed = at_once.clone().next().is_some() && at_once.all(|it| takes(&it));
+                debt.optional |= !there.clone().all(|it| takes(&it));
+                let missed = there.clone().any(|(member, connection)| {
+                    at(member) == QoS::AtMostOnce && !connection.is_slow
+                });
                 assert!(
                     !missed || debt.optional || debt.made_in != step,
                     "nobody of {name} got {message:?}"
                 );
-                debt.optional |= !there.clone().all(|it| takes(&it));
                 members.values().any(|member| at(member) != QoS::AtMostOnce)
             });
         }
@@ -194,7 +194,7 @@ impl Oracle {
             group.former.clear();
         }
         for session in self.sessions.values_mut() {
-            session.retained.retain(|debt| !debt.lapsed);
+            session.retained.retain(|debt| !debt.lapsed || debt.is_doubtful);
             session.overflow = Overflow::No;
         }
     }
@@ -214,6 +214,7 @@ impl Oracle {
         let now = self.now;
         let half = self.limits.output_bytes / 2;
         for session in self.sessions.values_mut() {
+            session.retained.retain(|debt| !debt.lapsed);
             let Some(connection) = session.line.and_then(|line| self.connections.get(&line)) else {
                 continue;
             };
@@ -302,14 +303,18 @@ fn resend_all(
     let Some(line) = session.line else { return };
     let room = has_room(connection);
     session.flights.retain(|_, flight| {
-        let is_due = flight.line != line && !flight.is_released && !flight.is_floating;
+        let is_due = flight.line != line && !flight.is_released;
         // Too large for this client, it is given up.
         let is_lost = room && is_due && !connection.takes(&flight.debt);
         if let Source::Group(name, number) = &flight.debt.source
             && let Some(group) = groups.get_mut(name)
             && is_lost
         {
-            group.debts.retain(|debt| debt.number != *number);
+            match flight.is_floating {
+                // It may have been given to others before.
+                true => group.make_optional(*number),
+                false => group.debts.retain(|debt| debt.number != *number),
+            }
         }
         !is_lost
     });

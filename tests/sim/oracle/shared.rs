@@ -45,6 +45,7 @@ impl Oracle {
             // Which group's, is settled when all packets are read.
             source: Source::Group(String::new(), 0),
             lapsed: false,
+            is_doubtful: false,
         })
     }
 

@@ -116,6 +116,7 @@ impl Oracle {
                 identifiers: subscription.identifier.into_iter().collect(),
                 source: Source::Retained(name.to_owned()),
                 lapsed: false,
+                is_doubtful: false,
             });
         }
     }
