@@ -43,7 +43,11 @@ pub(crate) fn serve(options: &ServeOptions) -> Outcome {
     let mut watch = Watch::default();
     watch.set(arguments.config.as_deref().into_iter());
     let config = Config::load(&arguments)?;
+    let files = raise_file_limit();
     let log = Log::start(&config.log).map_err(|error| everywhere(error.to_string()))?;
+    if let Some(files) = files.filter(|files| *files < config.limits.connections as u64) {
+        info!(files, "open files, and with them connections, are limited (ulimit -n)");
+    }
     let form = config.log.format;
     let mut outcome = run(options, Settings { arguments, config, watch }, &log);
     if let (Err(problems), LogFormat::Json) = (&mut outcome, form) {
@@ -76,7 +80,6 @@ fn run(options: &ServeOptions, mut settings: Settings, log: &Log) -> Outcome {
     let config = &settings.config;
     let (events, happened) = channel();
     pass_signals_on(events.clone()).map_err(|error| everywhere(error.to_string()))?;
-    raise_file_limit(config);
     let data = DataDir::open(&options.data_dir).map_err(one)?;
     let master = data.master(std::env::var(MASTER_TOKEN_ENV).ok().as_deref()).map_err(one)?;
     info!(source = %master.source, "master token");
@@ -220,19 +223,24 @@ fn watch_over(broker: Arc<Running>, events: Sender<Event>) {
     }
 }
 
-/// Every connection is an open file; shells and services begin with few.
-fn raise_file_limit(config: &Config) {
+/// Files whose place is made at the start: with more connections, it is made when they come.
+const FILES_AT_START: u64 = 1 << 17;
+
+/// Every connection is an open file; shells and services begin with few. How many there may be.
+fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if setrlimit(Resource::Nofile, limit).is_err() {
         limit = getrlimit(Resource::Nofile);
     }
-    if let Some(files) = limit.current
-        && files < config.limits.connections as u64
-    {
-        info!(files, "open files, and with them connections, are limited (ulimit -n)");
+    // The system doubles the table of files when it is full, and while several threads share it
+    // that stops the one which needs it for 20 ms. A file high up makes room while there is one.
+    let highest = limit.current.unwrap_or(u64::MAX).min(FILES_AT_START).saturating_sub(1);
+    if let Ok(highest) = i32::try_from(highest) {
+        drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest));
     }
+    limit.current
 }
 
 /// Readiness and stop for systemd; without it nothing happens.

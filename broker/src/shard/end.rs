@@ -76,8 +76,10 @@ impl Shard {
         assert!(session.connection.is_none(), "only a session without connection ends");
         let filters: Vec<Box<str>> = session.subscriptions().map(Into::into).collect();
         for filter in filters {
-            self.unsubscribe(session_id, &filter, now);
+            self.unsubscribe(session_id, &filter);
         }
+        // To the other members of its groups, also of those it left before [MQTT-4.8.2-5].
+        self.give_back(session_id, now, |_| true);
         let Some(mut session) = self.sessions.remove(session_id) else { return };
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.roster.remove(&session.owner());

@@ -157,7 +157,7 @@ impl Shard {
             Packet::Pubcomp(ack) => self.handle_pubcomp(id, session, &ack, now),
             Packet::Subscribe(subscribe) => self.handle_subscribe(id, session, &subscribe, now),
             Packet::Unsubscribe(unsubscribe) => {
-                self.handle_unsubscribe(id, session, &unsubscribe, now)
+                self.handle_unsubscribe(id, session, &unsubscribe)
             }
             Packet::Pingreq => {
                 self.send(id, &Packet::Pingresp);

@@ -153,12 +153,11 @@ impl Shard {
         id: ConnectionId,
         session_id: SessionId,
         unsubscribe: &Unsubscribe<'_>,
-        now: Now,
     ) -> Result<(), Fault> {
         self.check_user_properties(unsubscribe.properties)?;
         let mut codes = Vec::new();
         for name in unsubscribe.filters.iter() {
-            let reason = match self.unsubscribe(session_id, name, now) {
+            let reason = match self.unsubscribe(session_id, name) {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoSubscriptionExisted,
             };
@@ -175,7 +174,7 @@ impl Shard {
     }
 
     /// Removes a subscription; whether there was one.
-    pub(super) fn unsubscribe(&mut self, session_id: SessionId, name: &str, now: Now) -> bool {
+    pub(super) fn unsubscribe(&mut self, session_id: SessionId, name: &str) -> bool {
         let Some(session) = self.sessions.get_mut(session_id) else { return false };
         if !session.unsubscribe(name) {
             return false;
@@ -185,14 +184,15 @@ impl Shard {
             rare.reads.retain(|read| *read.filter != *name);
         }
         match self.groups_by_filter.get(name).copied() {
-            Some(group) => self.leave_group(session_id, group, now),
+            Some(group) => self.leave_group(session_id, group),
             None => self.index.unsubscribe(name, session_id),
         }
         true
     }
 
-    /// A member leaves for good: the group takes back what the member had not acknowledged.
-    fn leave_group(&mut self, session_id: SessionId, group_id: GroupId, now: Now) {
+    /// A member leaves for good. What was sent to it stays with its session: that delivery is
+    /// completed [MQTT-3.10.4-3], and until then takes a place in the client's window.
+    fn leave_group(&mut self, session_id: SessionId, group_id: GroupId) {
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.rare().groups.retain(|known| *known != group_id);
         }
@@ -205,9 +205,7 @@ impl Shard {
             }
             self.groups_by_filter.remove(&filter);
             self.groups.remove(group_id);
-            return;
         }
-        self.give_back(session_id, now, |known| known == group_id);
     }
 
     /// Returns the session's unacknowledged shared messages to their groups, in order.

@@ -234,6 +234,8 @@ pub(crate) struct Member {
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifier: Option<u32>,
+    /// The number of the first debt after it joined.
+    pub(crate) since: u64,
 }
 
 /// A message that one member of a group is to get.

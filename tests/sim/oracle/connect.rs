@@ -238,6 +238,7 @@ impl Oracle {
                 continue;
             };
             if let Some(debt) = group.debts.iter_mut().find(|known| known.number == debt) {
+                self.trace.note(format_args!("    {} floats from {number}", debt.number));
                 debt.holder = Holder::Floating(number);
                 flight.is_floating = true;
             }
@@ -272,6 +273,7 @@ impl Oracle {
         if *holder != Holder::Session(number) && *holder != Holder::Floating(number) {
             return;
         }
+        self.trace.note(format_args!("    {debt} of {name} is given up by {number}"));
         match shared(flight) {
             Some(_) => *holder = Holder::Nobody,
             None => drop(group.debts.remove(place)),

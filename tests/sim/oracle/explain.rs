@@ -6,15 +6,24 @@ use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{Connection, Debt, Flight, Holder, Message, Session, Source};
+use super::book::{Connection, Debt, Flight, Holder, Message, Session, Source, Stage};
 use super::heard::{Heard, HeardPublish};
 
 /// What a match may depend on besides the book.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
     pub(crate) is_v5: bool,
+    /// The connection it was said on has ended by now.
+    pub(crate) is_closing: bool,
     pub(crate) now: Now,
     pub(crate) step: u64,
+}
+
+impl View {
+    fn new(connection: &Connection, now: Now, step: u64) -> Self {
+        let is_closing = connection.stage == Stage::Closing;
+        Self { is_v5: connection.is_v5(), is_closing, now, step }
+    }
 }
 
 impl Oracle {
@@ -102,8 +111,8 @@ impl Oracle {
         session: &mut Session,
         heard: &HeardPublish,
     ) -> bool {
-        let connection = self.connections.get_mut(&line).expect("it was heard on this line");
-        let view = View { is_v5: connection.is_v5(), now: self.now, step: self.step };
+        let connection = self.connections.get(&line).expect("it was heard on this line");
+        let view = View::new(&self.connections[&line], self.now, self.step);
         let Some(id) = heard.id else {
             return take_fleeting(session, connection, heard, view)
                 || take_retained(session, heard, view).is_some()
@@ -146,7 +155,7 @@ impl Oracle {
         heard: &HeardPublish,
         id: u16,
     ) -> bool {
-        let view = View { is_v5: self.connection(line).is_v5(), now: self.now, step: self.step };
+        let view = View::new(&self.connections[&line], self.now, self.step);
         let Some(flight) = session.flights.get_mut(&id) else {
             panic!("[MQTT-3.3.1-1] DUP on {id}, which was not sent before: {heard:?}");
         };

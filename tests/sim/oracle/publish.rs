@@ -184,12 +184,13 @@ impl Oracle {
 
     fn route_to_groups(&mut self, message: &Rc<Message>) -> usize {
         let mut reached = 0;
-        for group in self.groups.values_mut() {
+        for (name, group) in &mut self.groups {
             if group.members.is_empty() || !filter::matches(&group.filter, &message.topic) {
                 continue;
             }
             reached += 1;
             self.next_debt += 1;
+            self.trace.note(format_args!("  {name} owes {message:?} as {}", self.next_debt));
             group.debts.push(GroupDebt {
                 number: self.next_debt,
                 message: Rc::clone(message),

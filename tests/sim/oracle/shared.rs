@@ -20,6 +20,8 @@ pub(crate) struct SharedHeard {
     view: View,
     /// The number of the debt.
     debt: u64,
+    /// The connection ended in this step, so that another member may have got the same.
+    is_lost: bool,
 }
 
 impl Oracle {
@@ -31,7 +33,9 @@ impl Oracle {
         view: View,
     ) -> Option<Debt> {
         let place = self.shared.len();
-        self.shared.push(SharedHeard { session, heard: heard.clone(), view, debt: 0 });
+        let is_lost = view.is_closing && heard.qos == QoS::AtLeastOnce;
+        let heard_there = SharedHeard { session, heard: heard.clone(), view, debt: 0, is_lost };
+        self.shared.push(heard_there);
         if !self.assign(place, &mut BTreeSet::new()) {
             self.shared.pop();
             return None;
@@ -51,7 +55,8 @@ impl Oracle {
 
     /// Gives a debt to a packet, where need be by giving others to other packets.
     fn assign(&mut self, place: usize, visited: &mut BTreeSet<u64>) -> bool {
-        let SharedHeard { session, heard, view, .. } = &self.shared[place];
+        let SharedHeard { session, heard, view, is_lost, .. } = &self.shared[place];
+        let is_lost = *is_lost;
         let gone = self.gone_groups.iter().map(|(_, group)| group);
         let groups = self.groups.values().chain(gone);
         let fitting: Vec<u64> =
@@ -60,7 +65,8 @@ impl Oracle {
             if !visited.insert(number) {
                 continue;
             }
-            let other = self.shared.iter().position(|other| other.debt == number);
+            let holds = |other: &SharedHeard| other.debt == number && !other.is_lost;
+            let other = self.shared.iter().position(holds).filter(|_| !is_lost);
             if other.is_none_or(|other| self.assign(other, visited)) {
                 self.shared[place].debt = number;
                 return true;
@@ -84,10 +90,16 @@ impl Oracle {
 
     /// Writes down who got the groups' messages.
     pub(crate) fn note_shared(&mut self) {
-        for SharedHeard { session, heard, debt: number, .. } in std::mem::take(&mut self.shared) {
+        let (lost, taken): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.shared).into_iter().partition(|heard| heard.is_lost);
+        for heard in lost {
+            self.note_lost(&heard);
+        }
+        for SharedHeard { session, heard, debt: number, .. } in taken {
             let Some((name, debt)) = self.group_debt(number) else { continue };
             let (name, message) = (name.clone(), Rc::clone(&debt.message));
             let before = std::mem::replace(&mut debt.holder, Holder::Session(session));
+            self.trace.note(format_args!("    {number} of {name} goes to {session} from {before:?}"));
             let source = Source::Group(name, number);
             if let Holder::Floating(before) = before
                 && let Some(before) = self.find_session(before)
@@ -105,6 +117,27 @@ impl Oracle {
                     flight.debt.source = source;
                 }
             }
+        }
+    }
+
+    /// A message of QoS 1 was sent, and then the connection was lost.
+    fn note_lost(&mut self, shared: &SharedHeard) {
+        let (number, id) = (shared.session, shared.heard.id.expect("it is of QoS 1"));
+        let Some((name, debt)) = self.group_debt(shared.debt) else { return };
+        let (name, message) = (name.clone(), Rc::clone(&debt.message));
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let flight = session.flights.get_mut(&id).expect("it is in flight since it was heard");
+        let group = self.groups.get(&name).filter(|group| group.members.len() > 1);
+        flight.is_floating = group.is_some_and(|group| group.members.contains_key(&number));
+        flight.debt.message = message;
+        flight.debt.source = Source::Group(name, shared.debt);
+        let holder = match flight.is_floating {
+            true => Holder::Floating(number),
+            false => Holder::Session(number),
+        };
+        self.trace.note(format_args!("    {} went to {number}: {holder:?}", shared.debt));
+        if let Some((_, debt)) = self.group_debt(shared.debt) {
+            debt.holder = holder;
         }
     }
 
