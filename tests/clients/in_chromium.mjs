@@ -3,8 +3,8 @@
 //     in_chromium.mjs CHROMIUM SCENARIO[,SCENARIO]... URL VERSION [CERT]
 //
 // serves a page from a port of its own, so that the broker is a foreign origin to it, and runs
-// scenarios of mqttjs_scenarios.mjs there, over ws or wss. Ends with 0 when everything is as it must
-// be. CERT is the certificate of the broker, which Chromium is told to accept. NODE_PATH leads to
+// scenarios of mqttjs_scenarios.mjs there, over ws or wss. Ends with 0 when all is as it must be.
+// CERT is the certificate of the broker, which Chromium is told to accept. NODE_PATH leads to
 // MQTT.js and playwright-core.
 
 import { createHash, X509Certificate } from 'node:crypto';

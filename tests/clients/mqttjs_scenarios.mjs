@@ -83,7 +83,7 @@ class Client {
     equal((await this.next()).topic, 'nothing/more', 'after everything');
   }
 
-  // What was acknowledged before this is acknowledged at the broker: one stream, one order.
+  // What was acknowledged before this has reached the broker: one stream, one order.
   async settle() {
     await this.publish('nobody/listens', 'x', 1);
   }

@@ -124,7 +124,8 @@ macro_rules! client {
                 }
 
                 fn publish(&mut self, topic: &str, payload: &str, its_qos: u8, retain: bool) {
-                    let sent = self.requests.publish(topic, qos(its_qos), retain, payload.to_owned());
+                    let payload = payload.to_owned();
+                    let sent = self.requests.publish(topic, qos(its_qos), retain, payload);
                     sent.expect("there is room");
                     self.until(|event| {
                         let is_last = match (its_qos, event) {

@@ -75,7 +75,7 @@ class Client:
         equal((await self.take())[0][0], "nothing/more", "after everything")
 
     async def settle(self):
-        """What was acknowledged before this is acknowledged at the broker: one stream, one order."""
+        """What was acknowledged before this has reached the broker: one stream, one order."""
         await self.publish("nobody/listens", "x", 1)
 
     async def disconnect(self):

@@ -105,7 +105,7 @@ class Client:
         equal(self.take()[0].topic, "nothing/more", "after everything")
 
     def settle(self):
-        """What was acknowledged before this is acknowledged at the broker: one stream, one order."""
+        """What was acknowledged before this has reached the broker: one stream, one order."""
         self.publish("nobody/listens", "x", 1)
 
     def disconnect(self):

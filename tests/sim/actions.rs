@@ -315,9 +315,15 @@ impl Speaker<'_> {
         self.encode(&Packet::Pingreq)
     }
 
-    /// An acknowledgement of something that may never have been sent.
+    /// An acknowledgement that comes again, early, or for nothing. Not for what will be sent next:
+    /// no client knows that.
     pub(crate) fn stray_ack(&mut self) -> Vec<u8> {
-        let id = PacketId::new(self.choices.within(1, 6) as u16).expect("not zero");
+        let strange = PacketId::new(60_000).expect("not zero");
+        let heard = &self.client.heard;
+        let id = match heard.is_empty() || self.choices.percent(20) {
+            true => strange,
+            false => *self.choices.pick(heard),
+        };
         let mut ack = Ack::success(id);
         let packets: [fn(Ack<'_>) -> Packet<'_>; 4] = [
             |ack| Packet::Puback(ack),

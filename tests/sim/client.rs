@@ -45,6 +45,8 @@ pub(crate) struct Client {
     /// QoS 1 and 2 messages the broker takes at once, and topic aliases.
     pub(crate) receive_maximum: u16,
     pub(crate) topic_alias_maximum: u16,
+    /// Packet identifiers of messages heard on this line.
+    pub(crate) heard: Vec<PacketId>,
     /// Aliases set on this line.
     pub(crate) aliases: BTreeMap<u16, String>,
     /// Bytes that make no whole packet yet.
@@ -74,6 +76,7 @@ impl Client {
             unacknowledged: BTreeMap::new(),
             receive_maximum: u16::MAX,
             topic_alias_maximum: 0,
+            heard: Vec::new(),
             aliases: BTreeMap::new(),
             input: Vec::new(),
             last_id: 0,
@@ -90,6 +93,7 @@ impl Client {
         self.client_id = client_id;
         self.is_connected = false;
         self.held.clear();
+        self.heard.clear();
         self.aliases.clear();
         self.input.clear();
     }
@@ -192,6 +196,7 @@ impl Client {
         answers: &mut Vec<u8>,
     ) {
         let Some(packet_id) = publish.packet_id else { return };
+        self.heard.push(packet_id);
         let refuses =
             self.manners == Manners::Choosy && self.version == Version::V5 && choices.percent(30);
         let reason = match refuses {

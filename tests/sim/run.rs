@@ -119,7 +119,10 @@ impl World {
             // Some do not wait for CONNACK.
             match self.choices.below(40) {
                 38 => self.hang_up(client),
-                39 => self.speak(client),
+                39 => {
+                    let bytes = self.speaker(client).publish();
+                    self.say(client, &bytes);
+                }
                 _ => {}
             }
             return;

@@ -222,6 +222,8 @@ impl World {
     /// Writes what waits for a line, as far as it takes it; closes it when it is to close.
     pub(crate) fn write(&mut self, line: LineId, tries: bool) {
         let Some(broker) = self.line(line).broker else { return };
+        // Two that are blocked at once would end at once, and which comes first, nobody says.
+        self.now.mono.0 += 1;
         if tries {
             self.oracle.begin(self.now);
             let short = self.choices.percent(5).then(|| self.choices.place(40));

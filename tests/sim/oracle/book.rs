@@ -330,9 +330,9 @@ pub(crate) struct Connection {
     /// The step in which it began to close.
     pub(crate) closed_in: Option<u64>,
     pub(crate) closing_since: Mono,
-    /// Bytes that wait to be written, since when they do or some were taken.
+    /// Bytes that wait to be written, and since when the transport has taken none of them.
     pub(crate) output_len: usize,
-    pub(crate) output_since: Mono,
+    pub(crate) stalled: Option<Mono>,
     pub(crate) is_paused: bool,
     /// So much waits that messages of QoS 0 may be dropped.
     pub(crate) is_slow: bool,
@@ -370,7 +370,7 @@ impl Connection {
             closed_in: None,
             closing_since: now.mono,
             output_len: 0,
-            output_since: now.mono,
+            stalled: None,
             is_paused: false,
             is_slow: false,
         }

@@ -146,6 +146,10 @@ impl Oracle {
         connection.is_nameless = connect.client_id.is_empty();
         connection.asked_keep_alive_secs = connect.keep_alive;
         connection.granted_expiry_secs = (granted != asked).then_some(granted);
+        let (messages, bytes) = (connection.receive_maximum, connection.packet_max);
+        self.trace.note(format_args!(
+            "  session {number} on line {line}, {messages} messages of {bytes} bytes at once"
+        ));
         let answer =
             Answer::Connack { session_present: present.is_some(), reason: ReasonCode::Success };
         self.owe_answer(line, answer);

@@ -190,7 +190,8 @@ impl Oracle {
             if !passed(flight) {
                 return true;
             }
-            assert!(!connection.takes(&flight.debt), "[MQTT-4.6.0-1] {id} is to be sent first");
+            let takes = connection.takes(&flight.debt);
+            assert!(!takes, "[MQTT-4.6.0-1] {id} is to be sent first: {flight:?}");
             given_up.push(flight.debt.source.clone());
             false
         });

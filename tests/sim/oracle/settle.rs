@@ -68,11 +68,7 @@ impl Oracle {
 
     fn note_outputs(&mut self, facts: &Facts) {
         for (line, told) in &facts.lines {
-            let now = self.now;
             let Some(connection) = self.connections.get_mut(line) else { continue };
-            if connection.output_len == 0 && told.output_len > 0 {
-                connection.output_since = now.mono;
-            }
             connection.output_len = told.output_len;
             connection.is_slow = told.output_len > self.limits.output_bytes;
         }

@@ -109,6 +109,10 @@ impl Oracle {
             }
             match heard.id {
                 None => self.forget_group_debt(number),
+                // [MQTT-4.8.2-5]: one of QoS 2 ends with its session.
+                Some(_) if !self.sessions.contains_key(&session) => {
+                    self.forget_group_debt(number);
+                }
                 Some(id) => {
                     let session = self.find_session(session);
                     let flight = session.and_then(|session| session.flights.get_mut(&id));

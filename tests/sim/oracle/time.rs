@@ -58,8 +58,8 @@ impl Oracle {
             let at = connection.partial_since.plus_secs(limits.packet_secs);
             (at, ReasonCode::KeepAliveTimeout)
         });
-        let stall = (connection.output_len > 0).then(|| {
-            let at = connection.output_since.plus_secs(limits.output_stall_secs);
+        let stall = connection.stalled.map(|since| {
+            let at = since.plus_secs(limits.output_stall_secs);
             (at, ReasonCode::QuotaExceeded)
         });
         [silence, packet, stall].into_iter().flatten().min_by_key(|(at, _)| *at)
@@ -116,8 +116,10 @@ impl Oracle {
         let now = self.now;
         let most = self.limits.output_bytes.saturating_mul(2);
         let connection = self.connection(line);
-        if count > 0 {
-            connection.output_since = now.mono;
+        if left == 0 {
+            connection.stalled = None;
+        } else if count > 0 || connection.stalled.is_none() {
+            connection.stalled = Some(now.mono);
         }
         connection.output_len = left;
         let paused = left > most && connection.stage != Stage::Closing;
