@@ -6,8 +6,10 @@
 
 mod clients {
     // What they run with.
+    #[expect(dead_code, reason = "other tests need more of it")]
     mod broker;
     mod certificates;
+    #[expect(dead_code, reason = "other tests need more of it")]
     mod process;
     mod tools;
 

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,32 @@ pub(crate) struct Pair {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    progress: Mutex<Progress>,
+    /// Told of any change of `progress`.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
     /// Messages that arrived.
-    arrived: AtomicUsize,
+    arrived: usize,
+    has_ended: bool,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock().expect("nobody panics with it"));
+        self.changed.notify_all();
+    }
+}
+
+/// Tells of the end, however it came.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.change(|progress| progress.has_ended = true);
+    }
 }
 
 impl Pair {
@@ -42,6 +66,7 @@ impl Pair {
         let shared = Arc::new(Shared::default());
         let (seen, topic) = (Arc::clone(&shared), topic.to_owned());
         let thread = thread::Builder::new().name("pair".to_owned()).spawn(move || {
+            let _ending = Ending(Arc::clone(&seen));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let talk = Talk::start(address, topic, &seen).await;
@@ -55,14 +80,15 @@ impl Pair {
 
     /// Waits until `count` more messages have arrived, all that were sent before among them.
     pub(crate) fn hear(&self, count: usize) {
-        let until = self.shared.arrived.load(Ordering::Acquire) + count;
-        let deadline = Instant::now() + PATIENCE;
-        while self.shared.arrived.load(Ordering::Acquire) < until {
-            let runs = self.thread.as_ref().is_some_and(|it| !it.is_finished());
-            assert!(runs, "the pair noticed something");
-            assert!(Instant::now() < deadline, "the pair talks no more");
-            thread::park_timeout(PACE);
-        }
+        let progress = self.shared.progress.lock().expect("nobody panics with it");
+        let until = progress.arrived + count;
+        let waits = |progress: &mut Progress| progress.arrived < until && !progress.has_ended;
+        let waited = self.shared.changed.wait_timeout_while(progress, PATIENCE, waits);
+        let progress = waited.expect("nobody panics with it").0;
+        let (has_ended, arrived) = (progress.has_ended, progress.arrived);
+        drop(progress);
+        assert!(!has_ended, "the pair noticed something");
+        assert!(arrived >= until, "the pair talks no more");
     }
 
     /// Lets them finish, and tells how long messages took.
@@ -280,7 +306,7 @@ impl<'a> Talk<'a> {
         let is_right = got == payload(number);
         assert!(is_right, "message {number} at QoS {qos} did not come in its turn, but {got:?}");
         self.delays.push(sent_at.elapsed());
-        self.shared.arrived.fetch_add(1, Ordering::Release);
+        self.shared.change(|progress| progress.arrived += 1);
     }
 }
 

@@ -7,7 +7,7 @@ use longshore_codec::{
 };
 
 use super::choices::Choices;
-use super::client::{Client, Sent};
+use super::client::{Client, Repetition, Sent};
 use super::setup::Setup;
 
 /// A client about to say something, and what it chooses by.
@@ -204,7 +204,12 @@ impl Speaker<'_> {
         };
         let plain = self.encode(&Packet::Publish(publish));
         if let Some(id) = packet_id {
-            self.client.unacknowledged.insert(id, Sent::Publish(plain.clone()));
+            let repetition = match qos {
+                _ if !topic.starts_with(['a', '$']) => Repetition::Always,
+                QoS::ExactlyOnce => Repetition::Known,
+                _ => Repetition::Never,
+            };
+            self.client.unacknowledged.insert(id, Sent::Publish(plain.clone(), repetition));
         }
         let Some((name, alias)) = self.alias(&topic) else { return plain };
         let mut aliased = block.clone();
@@ -239,7 +244,8 @@ impl Speaker<'_> {
         let place = self.choices.place(self.client.unacknowledged.len().max(1));
         let (id, sent) = self.client.unacknowledged.iter().nth(place)?;
         Some(match sent {
-            Sent::Publish(packet) => {
+            Sent::Publish(_, Repetition::Never) => return None,
+            Sent::Publish(packet, _) => {
                 let mut packet = packet.clone();
                 packet[0] |= 0b1000;
                 packet

@@ -54,11 +54,21 @@ pub(crate) struct Client {
     last_id: u16,
 }
 
+/// When a PUBLISH may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    Always,
+    /// Where the session goes on.
+    Known,
+    Never,
+}
+
 /// How far a message to the broker has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Sent {
-    /// PUBLISH, as it may be sent again.
-    Publish(Vec<u8>),
+    /// PUBLISH, as it may be sent again; never, if the broker could not tell it from a new message
+    /// and the oracle not from the first.
+    Publish(Vec<u8>, Repetition),
     /// PUBREL.
     Release,
 }
@@ -177,7 +187,9 @@ impl Client {
         }
         for (id, sent) in &self.unacknowledged {
             match sent {
-                Sent::Publish(packet) => {
+                Sent::Publish(_, Repetition::Never) => {}
+                Sent::Publish(_, Repetition::Known) if !connack.session_present => {}
+                Sent::Publish(packet, _) => {
                     let start = answers.len();
                     answers.extend_from_slice(packet);
                     answers[start] |= 0b1000;

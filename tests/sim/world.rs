@@ -265,7 +265,7 @@ impl World {
             self.now.wall.0 += due - self.now.mono.0;
             self.now.mono.0 = due;
             self.turn();
-            if due == end {
+            if due >= end {
                 return;
             }
         }

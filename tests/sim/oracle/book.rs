@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
+use longshore_broker::Limits;
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_codec::{QoS, SubscribeOptions, Version};
 
@@ -112,10 +113,10 @@ pub(crate) struct Debt {
     /// Sorted; several may be equal (MQTT 5.0, 3.3.4).
     pub(crate) identifiers: Vec<u32>,
     pub(crate) source: Source,
+    /// It may be gone: it was too late or too large for the client while that was there.
+    pub(crate) is_optional: bool,
     /// No longer owed; sent in this step it may have been.
     pub(crate) lapsed: bool,
-    /// Lapsed, but it may be another of the same content that was sent, and this in this turn.
-    pub(crate) is_doubtful: bool,
 }
 
 /// A message of QoS 1 or 2 that was sent, and is not acknowledged for good.
@@ -205,8 +206,45 @@ impl Session {
         }
     }
 
-    /// Bytes of the messages that wait or are in flight.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Messages that wait: at least, and at most.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let waiting = self.debts.iter().filter(|debt| !debt.lapsed);
+        let optional = waiting.clone().filter(|debt| debt.is_optional).count();
+        let most = waiting.count();
+        (most - optional, most)
+    }
+
+    /// A message of `size` bytes is about to wait, too.
+    pub(crate) fn note_overflow(&mut self, limits: &Limits, size: usize) {
+        let (least, most) = self.waiting();
+        let bytes = self.bytes() + size;
+        let is_full = |waiting: usize| waiting > 0 && waiting >= limits.queue_messages;
+        let is_exact = self.line.is_none() && self.is_certain();
+        let overflow = if self.line.is_none() && is_full(least) {
+            Overflow::Yes
+        } else if is_full(most) || most > 0 && bytes > limits.queue_bytes {
+            if is_exact { Overflow::Yes } else { Overflow::Perhaps }
+        } else {
+            Overflow::No
+        };
+        self.overflow = self.overflow.max(overflow);
+    }
+
+    /// What this client does not take now may be gone for good.
+    pub(crate) fn give_up_for(&mut self, connection: &Connection, now: Now) {
+        for debt in self.debts.iter_mut().chain(&mut self.retained) {
+            debt.is_optional |= debt.message.is_expired(now) || !connection.takes(debt);
+        }
+    }
+
+    /// Whether it is certain which messages wait or are in flight.
+    fn is_certain(&self) -> bool {
+        let (least, most) = self.waiting();
+        least == most && !self.flights.values().any(|flight| flight.is_floating)
+    }
+
+    /// Bytes of the messages that wait or are in flight, at most.
+    fn bytes(&self) -> usize {
         let waiting = self.debts.iter().map(|debt| debt.message.size());
         let flights = self.flights.values().filter(|flight| !flight.is_released);
         waiting.chain(flights.map(|flight| flight.debt.message.size())).sum()

@@ -263,7 +263,8 @@ fn is_debt(debt: &Debt, heard: &HeardPublish, view: View) -> bool {
 
 /// Whether the broker may pass the debt over: it is too late, or too large.
 pub(crate) fn may_pass(debt: &Debt, connection: &Connection, now: Now) -> bool {
-    debt.lapsed || debt.message.is_expired(now) || !connection.takes(debt)
+    let is_gone = debt.lapsed || debt.is_optional;
+    is_gone || debt.message.is_expired(now) || !connection.takes(debt)
 }
 
 fn take_fleeting(
@@ -284,31 +285,35 @@ fn take_fleeting(
     true
 }
 
-/// The first of the messages that wait, or one that those before it let pass.
+/// The first of the messages that wait, or one that those before it let pass. What is too late
+/// explains nothing [MQTT-3.3.2-5].
 fn take_own(
     session: &mut Session,
     connection: &Connection,
     heard: &HeardPublish,
     view: View,
 ) -> Option<Debt> {
-    let place = session.debts.iter().position(|debt| is_debt(debt, heard, view))?;
+    let in_time = |debt: &Debt| {
+        debt.message.expiry.is_none_or(|expiry| view.now.wall <= expiry.ends)
+    };
+    let fits = |debt: &Debt| is_debt(debt, heard, view) && in_time(debt);
+    let place = session.debts.iter().position(fits)?;
     if session.debts.range(..place).any(|debt| !may_pass(debt, connection, view.now)) {
         return None;
     }
-    let ends = session.debts[place].message.expiry.map(|expiry| expiry.ends);
-    let in_time = ends.is_none_or(|ends| view.now.wall <= ends);
-    assert!(in_time, "[MQTT-3.3.2-5] too late: {heard:?}");
     session.debts.drain(..place);
     session.debts.pop_front()
 }
 
 fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Option<Debt> {
     let fits = |debt: &Debt| is_debt(debt, heard, view);
-    let owed = session.retained.iter().position(|debt| !debt.lapsed && fits(debt));
+    let is_owed = |debt: &Debt| !debt.lapsed && !debt.is_optional;
+    let owed = session.retained.iter().position(|debt| is_owed(debt) && fits(debt));
     let place = owed.or_else(|| session.retained.iter().position(fits))?;
     let debt = session.retained.remove(place);
-    if let Some(twin) = session.retained.iter_mut().find(|twin| twin.lapsed && fits(twin)) {
-        twin.is_doubtful = true;
+    for twin in session.retained.iter_mut().filter(|twin| twin.lapsed && fits(twin)) {
+        // It may have been the twin that was sent.
+        (twin.lapsed, twin.is_optional) = (false, true);
     }
     assert!(!debt.message.is_expired(view.now), "[MQTT-3.3.2-5] too late: {heard:?}");
     Some(debt)

@@ -8,7 +8,7 @@ use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{Debt, Expiry, GroupDebt, Holder, Message, Overflow, SessionNumber, Source};
+use super::book::{Debt, Expiry, GroupDebt, Holder, Message, SessionNumber, Source};
 use super::connect::forwarded;
 use super::receive::Fault;
 
@@ -158,8 +158,8 @@ impl Oracle {
                 retain: message.retain && as_published,
                 identifiers,
                 source: Source::Own,
+                is_optional: false,
                 lapsed: false,
-                is_doubtful: false,
             };
             if debt.qos == QoS::AtMostOnce {
                 // [MQTT-4.3.1-1]: for those who are there.
@@ -168,15 +168,7 @@ impl Oracle {
                 }
                 continue;
             }
-            let waiting = session.debts.iter().filter(|debt| !debt.lapsed).count();
-            let bytes = session.bytes() + message.size();
-            if waiting > 0 && (waiting >= limits.queue_messages || bytes > limits.queue_bytes) {
-                let overflow = match session.line {
-                    Some(_) => Overflow::Perhaps,
-                    None => Overflow::Yes,
-                };
-                session.overflow = session.overflow.max(overflow);
-            }
+            session.note_overflow(&limits, message.size());
             session.debts.push_back(debt);
         }
         reached + self.route_to_groups(message)

@@ -42,7 +42,7 @@ impl Oracle {
         }
         loop {
             let explained = self.explain();
-            if !self.settle_overflows(facts) && !self.settle_unanswerable() && !explained {
+            if !self.settle_unanswerable() && !self.settle_overflows(facts) && !explained {
                 break;
             }
         }
@@ -98,7 +98,7 @@ impl Oracle {
         let numbers: Vec<SessionNumber> = self.sessions.keys().copied().collect();
         for number in numbers {
             let Some(session) = self.sessions.get_mut(&number) else { continue };
-            let waiting = session.debts.iter().filter(|debt| !debt.lapsed).count();
+            let waiting = session.waiting().0;
             if session.overflow == Overflow::Perhaps && waiting > most {
                 session.overflow = Overflow::Yes;
             }
@@ -142,6 +142,9 @@ impl Oracle {
         let now = self.now;
         for session in self.sessions.values_mut() {
             let connection = session.line.and_then(|line| self.connections.get(&line));
+            if let Some(connection) = connection {
+                session.give_up_for(connection, now);
+            }
             for debt in session.fleeting.drain(..) {
                 let passed = connection.is_none_or(|c| c.is_slow || !c.takes(&debt));
                 assert!(
@@ -181,7 +184,8 @@ impl Oracle {
                     !missed || debt.optional || debt.made_in != step,
                     "nobody of {name} got {message:?}"
                 );
-                let wanted = members.values().any(|member| at(member) != QoS::AtMostOnce);
+                let mut all = members.values().chain(group.former.iter().map(|(_, member, _)| member));
+                let wanted = all.any(|member| at(member) != QoS::AtMostOnce);
                 // What a member has given back waits for any other.
                 wanted || debt.holder != Holder::Nobody || debt.made_in != step
             });
@@ -196,7 +200,7 @@ impl Oracle {
             group.former.clear();
         }
         for session in self.sessions.values_mut() {
-            session.retained.retain(|debt| !debt.lapsed || debt.is_doubtful);
+            session.retained.retain(|debt| !debt.lapsed);
             session.overflow = Overflow::No;
         }
     }
@@ -216,7 +220,6 @@ impl Oracle {
         let now = self.now;
         let half = self.limits.output_bytes / 2;
         for session in self.sessions.values_mut() {
-            session.retained.retain(|debt| !debt.lapsed);
             let Some(connection) = session.line.and_then(|line| self.connections.get(&line)) else {
                 continue;
             };
@@ -227,7 +230,7 @@ impl Oracle {
             if !has_room(connection) {
                 continue;
             }
-            // What may be passed over, was: the window had room for what is behind it.
+            // What may be passed over, was: the window has room.
             session.debts.retain(|debt| !may_pass(debt, connection, now));
             let waiting = session.debts.front();
             assert!(waiting.is_none(), "session {} waits for {waiting:?}", session.number);
@@ -249,13 +252,15 @@ impl Oracle {
             (connection.output_len <= half && has_room(connection)).then_some(connection)
         };
         for (name, group) in &mut self.groups {
+            for debt in &mut group.debts {
+                // However the clock is set later, it may be gone by now.
+                debt.optional |= debt.message.is_expired(now);
+            }
             let there = group.members.keys().any(|number| able(number).is_some());
             if !there {
                 continue;
             }
-            for debt in &mut group.debts {
-                // However the clock is set later, it may be gone by now.
-                debt.optional |= debt.message.is_expired(now);
+            for debt in &group.debts {
                 let waits = match debt.holder {
                     Holder::Nobody => true,
                     // Who had it is back, and would have it again by now.

@@ -48,8 +48,8 @@ impl Oracle {
             identifiers: heard.identifiers.clone(),
             // Which group's, is settled when all packets are read.
             source: Source::Group(String::new(), 0),
-            lapsed: false,
-            is_doubtful: false,
+            is_optional: false,
+                lapsed: false,
         })
     }
 

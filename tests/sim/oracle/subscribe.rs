@@ -118,8 +118,8 @@ impl Oracle {
                 retain: true,
                 identifiers: subscription.identifier.into_iter().collect(),
                 source: Source::Retained(name.to_owned()),
+                is_optional: false,
                 lapsed: false,
-                is_doubtful: false,
             });
         }
     }
