@@ -5,6 +5,7 @@
 //! runs that one again, `LONGSHORE_SEEDS=10000` more of them, `LONGSHORE_TRACE=1` prints all events.
 
 #[path = "sim/mod.rs"]
+#[expect(dead_code, reason = "the test runs seeds, a fuzz target runs bytes")]
 mod sim;
 
 /// Tests that share the seeds, so that they run side by side.

@@ -157,6 +157,8 @@ pub(crate) struct Session {
     pub(crate) number: SessionNumber,
     pub(crate) client_id: String,
     pub(crate) line: Option<LineId>,
+    /// The step in which it lost its last line.
+    pub(crate) left_in: u64,
     pub(crate) expiry_secs: u32,
     pub(crate) ends: Option<Mono>,
     pub(crate) will: Option<Will>,
@@ -191,6 +193,7 @@ impl Session {
             number,
             client_id,
             line: None,
+            left_in: 0,
             expiry_secs: 0,
             ends: None,
             will: None,
@@ -215,12 +218,14 @@ impl Session {
     }
 
     /// A message of `size` bytes is about to wait, too.
-    pub(crate) fn note_overflow(&mut self, limits: &Limits, size: usize) {
+    pub(crate) fn note_overflow(&mut self, limits: &Limits, size: usize, step: u64) {
         let (least, most) = self.waiting();
         let bytes = self.bytes() + size;
         let is_full = |waiting: usize| waiting > 0 && waiting >= limits.queue_messages;
-        let is_exact = self.line.is_none() && self.is_certain();
-        let overflow = if self.line.is_none() && is_full(least) {
+        // What was sent in this step is not known yet.
+        let is_away = self.line.is_none() && self.left_in < step;
+        let is_exact = is_away && self.is_certain();
+        let overflow = if is_away && is_full(least) {
             Overflow::Yes
         } else if is_full(most) || most > 0 && bytes > limits.queue_bytes {
             if is_exact { Overflow::Yes } else { Overflow::Perhaps }

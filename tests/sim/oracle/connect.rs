@@ -208,9 +208,13 @@ impl Oracle {
 
     /// The session has lost its connection.
     pub(crate) fn detach(&mut self, number: SessionNumber) {
-        let now = self.now;
-        let session = self.session(number);
+        let (now, step) = (self.now, self.step);
+        let session = self.sessions.get_mut(&number).expect("it is connected");
+        if let Some(connection) = session.line.and_then(|line| self.connections.get(&line)) {
+            session.give_up_for(connection, now);
+        }
         session.line = None;
+        session.left_in = step;
         for debt in &mut session.fleeting {
             debt.lapsed = true;
         }

@@ -130,7 +130,7 @@ impl Oracle {
     /// Writes down who is to get the message; how many they are.
     pub(crate) fn route(&mut self, message: &Rc<Message>, publisher: Option<&str>) -> usize {
         let mut reached = 0;
-        let limits = self.limits.clone();
+        let (limits, step) = (self.limits.clone(), self.step);
         for session in self.sessions.values_mut() {
             let is_own = publisher == Some(&*session.client_id);
             let matching: Vec<_> = session
@@ -168,7 +168,7 @@ impl Oracle {
                 }
                 continue;
             }
-            session.note_overflow(&limits, message.size());
+            session.note_overflow(&limits, message.size(), step);
             session.debts.push_back(debt);
         }
         reached + self.route_to_groups(message)

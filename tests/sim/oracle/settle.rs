@@ -37,6 +37,11 @@ impl Oracle {
     /// The broker has done one step: nothing may be left to explain.
     pub(crate) fn settle(&mut self, facts: &Facts) {
         self.note_outputs(facts);
+        for session in self.sessions.values_mut() {
+            if let Some(connection) = session.line.and_then(|line| self.connections.get(&line)) {
+                session.give_up_for(connection, self.now);
+            }
+        }
         for group in self.groups.values_mut() {
             crowd(group, self.limits.queue_messages, self.limits.queue_bytes);
         }
@@ -142,9 +147,6 @@ impl Oracle {
         let now = self.now;
         for session in self.sessions.values_mut() {
             let connection = session.line.and_then(|line| self.connections.get(&line));
-            if let Some(connection) = connection {
-                session.give_up_for(connection, now);
-            }
             for debt in session.fleeting.drain(..) {
                 let passed = connection.is_none_or(|c| c.is_slow || !c.takes(&debt));
                 assert!(
@@ -160,34 +162,41 @@ impl Oracle {
     /// A group's message of QoS 0 reaches a member that is there, if there is one. One that some
     /// member could not take may be lost, for that member may have been chosen.
     fn check_fleeting_groups(&mut self) {
-        let (sessions, connections, step) = (&self.sessions, &self.connections, self.step);
+        let (sessions, connections) = (&self.sessions, &self.connections);
+        let (now, step) = (self.now, self.step);
         for (name, group) in &mut self.groups {
-            let members = &group.members;
+            let (members, former) = (&group.members, &group.former);
+            let all: Vec<_> = members
+                .iter()
+                .map(|(number, member)| (*number, member, u64::MAX))
+                .chain(former.iter().map(|(number, member, end)| (*number, member, *end)))
+                .collect();
             group.debts.retain_mut(|debt| {
                 if matches!(debt.holder, Holder::Session(_)) {
                     return true;
                 }
                 let message = &debt.message;
                 let at = |member: &Member| member.qos.min(message.qos);
-                let there = members.iter().filter_map(|(number, member)| {
-                    Some((member, connections.get(&sessions.get(number)?.line?)?))
+                let there = all.iter().filter_map(|(number, member, end)| {
+                    Some((*member, *end, connections.get(&sessions.get(number)?.line?)?))
                 });
-                let takes = |(member, connection): &(&Member, &Connection)| {
-                    takes_from_group(connection, member, message)
-                };
-                debt.optional |= !there.clone().all(|it| takes(&it));
-                let missed = there.clone().any(|(member, connection)| {
-                    let was_member = member.since <= debt.number;
-                    was_member && at(member) == QoS::AtMostOnce && !connection.is_slow
+                debt.optional |= message.is_expired(now);
+                debt.optional |=
+                    there.clone().any(|(member, _, it)| !takes_from_group(it, member, message));
+                if debt.holder != Holder::Nobody || debt.made_in != step {
+                    // What a member has given back waits for any other.
+                    return true;
+                }
+                let was_member = |member: &Member, end| member.since <= debt.number && debt.number < end;
+                let missed = there.clone().any(|(member, end, it)| {
+                    was_member(member, end) && at(member) == QoS::AtMostOnce && !it.is_slow
                 });
-                assert!(
-                    !missed || debt.optional || debt.made_in != step,
-                    "nobody of {name} got {message:?}"
-                );
-                let mut all = members.values().chain(group.former.iter().map(|(_, member, _)| member));
-                let wanted = all.any(|member| at(member) != QoS::AtMostOnce);
-                // What a member has given back waits for any other.
-                wanted || debt.holder != Holder::Nobody || debt.made_in != step
+                assert!(!missed || debt.optional, "nobody of {name} got {message:?}");
+                let wants = |(_, member, _): &(_, &Member, _)| at(member) != QoS::AtMostOnce;
+                // Who has joined or changed its terms in this step may have come too late.
+                let before = |(_, member, end): &&(_, &Member, u64)| was_member(member, *end);
+                debt.optional |= !all.iter().filter(before).any(wants);
+                all.iter().any(wants)
             });
         }
     }
@@ -331,7 +340,7 @@ fn resend_all(
             assert!(done, "[MQTT-3.3.4-10] [MQTT-4.4.0-1] PUBREL of {id} is not sent again");
         } else {
             let done = flight.line == line || flight.is_floating;
-            assert!(done || !room, "[MQTT-4.4.0-1] PUBLISH of {id} is not sent again");
+            assert!(done || !room, "[MQTT-4.4.0-1] {id} is not sent again: {flight:?}");
         }
     }
 }

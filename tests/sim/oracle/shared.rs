@@ -41,16 +41,28 @@ impl Oracle {
             return None;
         }
         let (_, debt) = self.group_debt(self.shared[place].debt)?;
+        let message = Rc::clone(&debt.message);
         Some(Debt {
-            message: Rc::clone(&debt.message),
+            message,
             qos: heard.qos,
             retain: heard.retain,
-            identifiers: heard.identifiers.clone(),
+            identifiers: self.identifiers(session, self.shared[place].debt),
             // Which group's, is settled when all packets are read.
             source: Source::Group(String::new(), 0),
             is_optional: false,
                 lapsed: false,
         })
+    }
+
+    /// The identifiers a member gets a debt with, which before MQTT 5.0 it is not told.
+    fn identifiers(&self, session: SessionNumber, debt: u64) -> Vec<u32> {
+        let gone = self.gone_groups.iter().map(|(_, group)| group);
+        let mut groups = self.groups.values().chain(gone);
+        let group = groups.find(|group| group.debts.iter().any(|known| known.number == debt));
+        let group = group.expect("the debt was found");
+        let former = group.former.iter().find(|(of, ..)| *of == session);
+        let member = group.members.get(&session).or(former.map(|(_, member, _)| member));
+        member.and_then(|member| member.identifier).into_iter().collect()
     }
 
     /// Gives a debt to a packet, where need be by giving others to other packets.

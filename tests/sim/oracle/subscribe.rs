@@ -80,7 +80,7 @@ impl Oracle {
         let Some(old) = group.members.remove(&number) else { return };
         group.former.push((number, old, next_debt));
         if group.members.is_empty() {
-            let group = self.groups.remove(name).unwrap_or_else(Group::default);
+            let group = self.groups.remove(name).unwrap_or_default();
             self.gone_groups.push((name.to_owned(), group));
         }
     }
