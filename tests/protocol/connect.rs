@@ -58,6 +58,18 @@ fn a_second_connect_is_a_protocol_error() {
     assert_eq!(client.closed_with(), code::PROTOCOL_ERROR);
 }
 
+/// [MQTT-3.1.0-2] [MQTT-3.14.2-1]
+#[test]
+fn a_second_connect_is_a_protocol_error_whatever_version_it_names() {
+    for level in [0, 3, 4, 6, 255] {
+        let rig = Rig::new();
+        let client = rig.client("c");
+        let head = [string(b"MQTT"), vec![level, 2, 0, 0, 0], string(b"c")].concat();
+        client.send_raw(&packet(kind::CONNECT, &head));
+        assert_eq!(client.closed_with(), code::PROTOCOL_ERROR, "level {level}");
+    }
+}
+
 /// [MQTT-3.1.0-2 v3.1.1]
 #[test]
 fn a_second_connect_of_mqtt_3_disconnects() {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use longshore_acl::{Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
-    Connack, Connect, Disconnect, Error, Packet, Properties, Property, ReasonCode, Version, decode,
+    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, ReasonCode,
+    Version, decode,
 };
 use tracing::info;
 
@@ -70,7 +71,11 @@ impl Shard {
             connection.version = version;
         }
         let properties = Properties::none();
-        let connack = Connack { session_present: false, reason: error.reason(), properties };
+        let reason = match error.reason().belongs_in(PacketType::Connack) {
+            true => error.reason(),
+            false => ReasonCode::MalformedPacket,
+        };
+        let connack = Connack { session_present: false, reason, properties };
         self.send(id, &Packet::Connack(connack));
     }
 
@@ -334,7 +339,11 @@ impl Shard {
             block.clear();
         }
         let properties = Properties::from_raw(&block);
-        let disconnect = Disconnect { reason: fault.reason, properties };
+        let reason = match fault.reason.belongs_in(PacketType::Disconnect) {
+            true => fault.reason,
+            false => ReasonCode::ProtocolError,
+        };
+        let disconnect = Disconnect { reason, properties };
         if connection.packet_max >= 4 {
             self.send(id, &Packet::Disconnect(disconnect));
         }

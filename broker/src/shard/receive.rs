@@ -150,24 +150,22 @@ impl Shard {
             let input = publish::Input { packet, header_len: whole.header, owned };
             return self.handle_publish(id, session, &publish, input, now);
         }
+        if whole.packet_type() == PacketType::Connect {
+            // [MQTT-3.1.0-2], whatever else may be wrong with it.
+            return Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT"));
+        }
         match decode(version, whole.first, body)? {
             Packet::Puback(ack) => self.handle_puback(id, session, &ack, now),
             Packet::Pubrec(ack) => self.handle_pubrec(id, session, &ack, now),
             Packet::Pubrel(ack) => self.handle_pubrel(id, session, &ack),
             Packet::Pubcomp(ack) => self.handle_pubcomp(id, session, &ack, now),
             Packet::Subscribe(subscribe) => self.handle_subscribe(id, session, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => {
-                self.handle_unsubscribe(id, session, &unsubscribe)
-            }
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, session, &unsubscribe),
             Packet::Pingreq => {
                 self.send(id, &Packet::Pingresp);
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(id, session, &disconnect, now),
-            Packet::Connect(_) => {
-                // [MQTT-3.1.0-2].
-                Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT"))
-            }
             Packet::Auth(_) => Err(Fault::new(
                 // [MQTT-4.12.0-6]: only a client that named a method may go on with one.
                 ReasonCode::ProtocolError,
