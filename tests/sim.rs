@@ -1,8 +1,8 @@
-//! The deterministic simulator: seeds drive clients, a network and two clocks against the shard, and
-//! an oracle holds it to the standard.
+//! The deterministic simulator: seeds drive clients, a network and two clocks against the shard,
+//! and an oracle holds it to the standard.
 //!
 //! A run that fails says its seed and its last events. `LONGSHORE_SEED=123 cargo test --test sim`
-//! runs that one again, `LONGSHORE_SEEDS=10000` more of them, `LONGSHORE_TRACE=1` prints all events.
+//! runs that one again, `LONGSHORE_SEEDS=10000` more of them, `LONGSHORE_TRACE=1` prints all.
 
 #[path = "sim/mod.rs"]
 #[expect(dead_code, reason = "the test runs seeds, a fuzz target runs bytes")]

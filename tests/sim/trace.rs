@@ -1,4 +1,4 @@
-//! What happened in a run: the last events for who reads of a failure, a hash of all of them for who
+//! What happened in a run: the last events for who reads of a failure, a hash of all for who
 //! compares two runs.
 
 use std::cell::RefCell;

@@ -293,9 +293,8 @@ fn take_own(
     heard: &HeardPublish,
     view: View,
 ) -> Option<Debt> {
-    let in_time = |debt: &Debt| {
-        debt.message.expiry.is_none_or(|expiry| view.now.wall <= expiry.ends)
-    };
+    let in_time =
+        |debt: &Debt| debt.message.expiry.is_none_or(|expiry| view.now.wall <= expiry.ends);
     let fits = |debt: &Debt| is_debt(debt, heard, view) && in_time(debt);
     let place = session.debts.iter().position(fits)?;
     if session.debts.range(..place).any(|debt| !may_pass(debt, connection, view.now)) {

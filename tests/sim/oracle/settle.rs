@@ -187,7 +187,8 @@ impl Oracle {
                     // What a member has given back waits for any other.
                     return true;
                 }
-                let was_member = |member: &Member, end| member.since <= debt.number && debt.number < end;
+                let was_member =
+                    |member: &Member, end| member.since <= debt.number && debt.number < end;
                 let missed = there.clone().any(|(member, end, it)| {
                     was_member(member, end) && at(member) == QoS::AtMostOnce && !it.is_slow
                 });

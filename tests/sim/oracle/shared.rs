@@ -50,7 +50,7 @@ impl Oracle {
             // Which group's, is settled when all packets are read.
             source: Source::Group(String::new(), 0),
             is_optional: false,
-                lapsed: false,
+            lapsed: false,
         })
     }
 
@@ -111,7 +111,8 @@ impl Oracle {
             let Some((name, debt)) = self.group_debt(number) else { continue };
             let (name, message) = (name.clone(), Rc::clone(&debt.message));
             let before = std::mem::replace(&mut debt.holder, Holder::Session(session));
-            self.trace.note(format_args!("    {number} of {name} goes to {session} from {before:?}"));
+            self.trace
+                .note(format_args!("    {number} of {name} goes to {session} from {before:?}"));
             let source = Source::Group(name, number);
             if let Holder::Floating(before) = before
                 && let Some(before) = self.find_session(before)

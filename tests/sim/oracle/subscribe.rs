@@ -10,7 +10,7 @@ use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{Debt, Group, Member, SessionNumber, Source, Subscription};
+use super::book::{Debt, Member, SessionNumber, Source, Subscription};
 use super::receive::Fault;
 
 impl Oracle {
@@ -59,8 +59,8 @@ impl Oracle {
         number: SessionNumber,
         subscription: Subscription,
     ) {
-        let Subscription { options: SubscribeOptions { qos, retain_as_published, .. }, identifier } =
-            subscription;
+        let Subscription { options, identifier } = subscription;
+        let SubscribeOptions { qos, retain_as_published, .. } = options;
         let next_debt = self.next_debt + 1;
         let mut member = Member { qos, retain_as_published, identifier, since: next_debt };
         let group = self.groups.entry(name.to_owned()).or_default();
