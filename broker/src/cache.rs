@@ -1,6 +1,7 @@
 //! What each recently used topic name reaches, so that the index is asked once per topic.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
@@ -10,14 +11,16 @@ use longshore_codec::QoS;
 use crate::index::{Matches, Subscriber};
 use crate::message::Identifiers;
 use crate::session::SessionId;
-use crate::share::GroupId;
+use crate::share::Group;
 
 /// Where one topic's messages go.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// One entry per session, whatever filters of its overlap.
+    /// Sessions of this shard, each once, whatever filters of its overlap.
     pub(crate) targets: Box<[Target]>,
-    pub(crate) groups: Box<[GroupId]>,
+    /// Sessions of other shards, by shard.
+    pub(crate) remote: Box<[(usize, Arc<[Target]>)]>,
+    pub(crate) groups: Box<[Arc<Group>]>,
 }
 
 /// One session that gets a topic's messages.
@@ -39,30 +42,53 @@ pub(crate) enum Local {
     /// All its filters say No Local.
     Nothing,
     /// Some do; the others give this.
-    Other(Rc<Target>),
+    Other(Arc<Target>),
 }
 
 impl Route {
-    /// One target per session: the highest QoS, all identifiers.
-    fn merge(found: &mut Matches) -> Self {
-        found.subscribers.sort_by_key(|subscriber| subscriber.session);
-        found.groups.sort_unstable();
-        let targets = found
-            .subscribers
-            .chunk_by(|a, b| a.session == b.session)
-            .map(|overlapping| {
-                let all = Target::of(overlapping.iter()).expect("a chunk has a first entry");
-                let not_local = overlapping.iter().filter(|subscriber| !subscriber.no_local);
-                let local = match not_local.clone().count() {
-                    0 => Local::Nothing,
-                    count if count == overlapping.len() => Local::Same,
-                    _ => Target::of(not_local).map_or(Local::Nothing, |t| Local::Other(Rc::new(t))),
-                };
-                Target { local, ..all }
-            })
-            .collect();
-        Self { targets, groups: found.groups.as_slice().into() }
+    /// What the shard with this number does with a message that reaches all these.
+    fn new(shard: usize, found: &mut Matches) -> Self {
+        found.subscribers.sort_by_key(|subscriber| (subscriber.session.shard(), subscriber.session));
+        let (mut targets, mut remote) = (Box::default(), Vec::new());
+        for of_shard in found.subscribers.chunk_by(|a, b| a.session.shard() == b.session.shard()) {
+            match of_shard[0].session.shard() {
+                here if here == shard => targets = merge(of_shard).collect(),
+                there => remote.push((there, merge(of_shard).collect())),
+            }
+        }
+        Self { targets, remote: remote.into(), groups: found.groups.as_slice().into() }
     }
+
+    /// How many sessions and groups the message reaches.
+    pub(crate) fn len(&self) -> usize {
+        let remote: usize = self.remote.iter().map(|(_, targets)| targets.len()).sum();
+        self.targets.len() + remote + self.groups.len()
+    }
+
+    /// Bytes of memory, roughly.
+    fn bytes(&self) -> usize {
+        let remote: usize = self.remote.iter().map(|(_, targets)| size_of_val(&**targets)).sum();
+        2 * size_of::<usize>()
+            + size_of::<Self>()
+            + size_of_val(&*self.targets)
+            + size_of_val(&*self.remote)
+            + remote
+            + size_of_val(&*self.groups)
+    }
+}
+
+/// One target per session: the highest QoS, all identifiers.
+fn merge(sorted: &[Subscriber]) -> impl Iterator<Item = Target> + '_ {
+    sorted.chunk_by(|a, b| a.session == b.session).map(|overlapping| {
+        let all = Target::of(overlapping.iter()).expect("a chunk has a first entry");
+        let not_local = overlapping.iter().filter(|subscriber| !subscriber.no_local);
+        let local = match not_local.clone().count() {
+            0 => Local::Nothing,
+            count if count == overlapping.len() => Local::Same,
+            _ => Target::of(not_local).map_or(Local::Nothing, |it| Local::Other(Arc::new(it))),
+        };
+        Target { local, ..all }
+    })
 }
 
 impl Target {
@@ -86,6 +112,8 @@ impl Target {
 /// epoch ends or the cache is full.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
+    /// The shard it belongs to.
+    shard: usize,
     table: HashTable<Entry>,
     hasher: DefaultHashBuilder,
     epoch: u64,
@@ -102,14 +130,20 @@ struct Entry {
 }
 
 impl RouteCache {
-    pub(crate) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(shard: usize, bytes_max: usize) -> Self {
         Self {
+            shard,
             table: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             epoch: 0,
             bytes: 0,
             bytes_max,
         }
+    }
+
+    /// The index's epoch of which the routes are.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The route of a topic, if it is known and of this epoch. A known topic is a valid one.
@@ -128,13 +162,8 @@ impl RouteCache {
 
     /// Keeps what the index found, and returns it.
     pub(crate) fn insert(&mut self, class: u32, topic: &[u8], found: &mut Matches) -> Rc<Route> {
-        let route = Rc::new(Route::merge(found));
-        let bytes = size_of::<Entry>()
-            + 2 * size_of::<usize>()
-            + size_of::<Route>()
-            + topic.len()
-            + size_of_val(&*route.targets)
-            + size_of_val(&*route.groups);
+        let route = Rc::new(Route::new(self.shard, found));
+        let bytes = size_of::<Entry>() + topic.len() + route.bytes();
         if self.bytes + bytes > self.bytes_max {
             self.clear();
         }

@@ -30,6 +30,8 @@ pub struct Peer {
 pub(crate) enum Stage {
     /// CONNECT is still to come.
     Connecting,
+    /// CONNECT has come, and the session lives on the shard with this number.
+    Moving(usize),
     /// The session's client is there.
     Online(SessionId),
     /// What waits is written, then the transport is closed.
@@ -48,6 +50,8 @@ pub struct Connection {
     pub(crate) listed: bool,
     /// Not read until its output has shrunk.
     pub(crate) paused: bool,
+    /// Not read until the other shards have caught up with what it publishes.
+    pub(crate) held: bool,
     /// Whether the client wants reasons and user properties on packets that report problems.
     pub(crate) problem_information: bool,
     /// The cache key of publishers with equal rights.
@@ -123,6 +127,7 @@ impl Connection {
             version: Version::V3_1_1,
             listed: false,
             paused: false,
+            held: false,
             problem_information: true,
             class: 0,
             packet_max: u32::MAX,

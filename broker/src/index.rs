@@ -1,12 +1,13 @@
 //! Which subscriptions a topic name reaches: a trie over the levels of all topic filters.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use longshore_codec::QoS;
 
 use crate::session::SessionId;
-use crate::share::GroupId;
+use crate::share::Group;
 
 /// What one session asked of one topic filter, as far as delivery needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(crate) struct Matches {
     /// Subscriptions, several of one session where its filters overlap.
     pub(crate) subscribers: Vec<Subscriber>,
     /// Shared groups.
-    pub(crate) groups: Vec<GroupId>,
+    pub(crate) groups: Vec<Arc<Group>>,
     /// Places yet to visit: a node, and where the rest of the topic name starts.
     pending: Vec<(NodeId, Option<usize>)>,
 }
@@ -55,8 +56,6 @@ const NO_NODE: NodeId = ROOT;
 pub(crate) struct Index {
     nodes: Vec<Node>,
     free: Vec<NodeId>,
-    /// Counts changes. What was matched at an older epoch may be out of date.
-    epoch: u64,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +89,7 @@ struct List {
     subscribers: Vec<Subscriber>,
     /// Where each session stands in `subscribers`, once looking through them would take long.
     places: HashMap<SessionId, u32>,
-    groups: Vec<GroupId>,
+    groups: Vec<Arc<Group>>,
 }
 
 const LIST_SCAN_MAX: usize = 16;
@@ -176,7 +175,7 @@ impl Here {
             Self::One(subscriber) => found.subscribers.push(*subscriber),
             Self::Many(list) => {
                 found.subscribers.extend_from_slice(&list.subscribers);
-                found.groups.extend_from_slice(&list.groups);
+                found.groups.extend(list.groups.iter().cloned());
             }
         }
     }
@@ -245,17 +244,11 @@ fn path(filter: &str) -> (Option<&str>, bool) {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], free: Vec::new(), epoch: 0 }
+        Self { nodes: vec![Node::default()], free: Vec::new() }
     }
 }
 
 impl Index {
-    /// Changes whenever the answer to any [`Index::matches`] may have changed.
-    #[must_use]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// Nodes in use, the measure of the trie's memory.
     #[cfg(test)]
     pub(crate) fn nodes(&self) -> usize {
@@ -273,15 +266,15 @@ impl Index {
     }
 
     /// Adds a shared group under the filter inside its `$share`.
-    pub(crate) fn add_group(&mut self, filter: &str, group: GroupId) {
+    pub(crate) fn add_group(&mut self, filter: &str, group: Arc<Group>) {
         self.here(filter).list().groups.push(group);
     }
 
     /// Removes a shared group.
-    pub(crate) fn remove_group(&mut self, filter: &str, group: GroupId) {
+    pub(crate) fn remove_group(&mut self, filter: &str, group: &Arc<Group>) {
         self.remove(filter, |here| {
             if let Here::Many(list) = here {
-                list.groups.retain(|known| *known != group);
+                list.groups.retain(|known| !Arc::ptr_eq(known, group));
             }
             here.shrink();
         });
@@ -289,7 +282,6 @@ impl Index {
 
     /// The place of `filter`, made where it is missing.
     fn here(&mut self, filter: &str) -> &mut Here {
-        self.epoch += 1;
         let (path, deep) = path(filter);
         let mut at = ROOT;
         for level in path.into_iter().flat_map(|path| path.split('/')) {
@@ -331,7 +323,6 @@ impl Index {
             let Some(next) = self.step(way[way.len() - 1], level) else { return };
             way.push(next);
         }
-        self.epoch += 1;
         let node = &mut self.nodes[way[way.len() - 1] as usize];
         take(if deep { &mut node.deep } else { &mut node.exact });
         let backwards: Vec<&str> = levels().collect();

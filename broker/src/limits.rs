@@ -62,7 +62,7 @@ pub struct Limits {
     /// Bytes of all queued messages of one shard, counted once for each session they wait in; the
     /// session that would exceed it ends. Default 2 GiB.
     pub queue_bytes_total: usize,
-    /// Sessions, connected or not, of one shard; further ones get 0x97. Default 1,000,000.
+    /// Sessions, connected or not; further ones get 0x97. Default 1,000,000.
     pub sessions: usize,
     /// Seconds a session may outlive its connection; a longer Session Expiry Interval is lowered to
     /// this, 4,294,967,295 means for ever. Default 4,294,967,295.

@@ -1,7 +1,7 @@
 //! A message that has to outlive the bytes it came in.
 
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_codec::{Properties, Property, PropertyIter, QoS};
@@ -106,7 +106,7 @@ pub(crate) enum Identifiers {
     #[default]
     None,
     One(NonZeroU32),
-    Many(Rc<[NonZeroU32]>),
+    Many(Arc<[NonZeroU32]>),
 }
 
 impl Identifiers {

@@ -1,30 +1,42 @@
 //! The last retained message of each topic, and reading them by topic filter in slices.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Bound;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_codec::filter;
 
 use crate::clock::Wall;
 use crate::message::Message;
 
-/// Retained messages in the order of their topic names.
+/// Spreads topic names over parts, the same way in every run.
+const PLACES: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
+
+/// Retained messages, in parts by topic name, so that shards seldom wait for one another.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    parts: Box<[Mutex<Part>]>,
+    sequence: AtomicU64,
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// The retained messages of some topics, in the order of their names.
 ///
 /// A filter reads a range of that order; below a `+` or past a mismatch it seeks to the next name
 /// that could match, so that a read costs what it finds and not what lies between.
 #[derive(Debug, Default)]
-pub(crate) struct Retained {
+struct Part {
     topics: BTreeMap<Box<str>, Entry>,
     /// Topics whose message ends, by its end.
     ends: BTreeMap<(Wall, u64), Box<str>>,
-    bytes: usize,
-    sequence: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    message: Rc<Message>,
+    message: Arc<Message>,
     sequence: u64,
 }
 
@@ -39,6 +51,9 @@ pub(crate) enum Full {
 #[derive(Debug)]
 pub(crate) struct Cursor {
     filter: Box<str>,
+    /// The part that is being read, and the part before which the read ends.
+    part: usize,
+    parts: usize,
     /// The name the last slice ended at, which the next one begins after; none at the start.
     after: Option<Box<str>>,
     /// Messages retained after this one reached the reader when they were published.
@@ -46,89 +61,122 @@ pub(crate) struct Cursor {
 }
 
 impl Retained {
+    /// Nothing yet, in so many parts.
+    pub(crate) fn new(parts: usize) -> Self {
+        Self {
+            parts: (0..parts.max(1)).map(|_| Mutex::default()).collect(),
+            sequence: AtomicU64::new(0),
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
     /// Retained messages.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
-        self.topics.len()
+        self.messages.load(Ordering::Relaxed)
     }
 
     /// Whether nothing is retained.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        // In one order with the epoch of the index, as the numbers are.
+        self.messages.load(Ordering::SeqCst) == 0
     }
 
     /// Bytes of topic, properties and payload of all of them.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn place(&self, topic: &str) -> usize {
+        match self.parts.len() {
+            1 => 0,
+            parts => (PLACES.hash_one(topic) % parts as u64) as usize,
+        }
+    }
+
+    fn part(&self, place: usize) -> MutexGuard<'_, Part> {
+        // Whoever panicked with it ends the broker.
+        self.parts[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Retains `message` under `topic`, in place of the one before.
     pub(crate) fn set(
-        &mut self,
+        &self,
         topic: &str,
-        message: Rc<Message>,
+        message: Arc<Message>,
         messages_max: usize,
         bytes_max: usize,
     ) -> Result<(), Full> {
-        let (old, new) = (self.topics.get(topic), message.size());
-        if old.is_none() && self.topics.len() >= messages_max {
+        let mut part = self.part(self.place(topic));
+        let (old, new) = (part.topics.get(topic), message.size());
+        if old.is_none() && self.len() >= messages_max {
             return Err(Full::Messages);
         }
-        if self.bytes - old.map_or(0, |entry| entry.message.size()) + new > bytes_max {
+        if self.bytes() - old.map_or(0, |entry| entry.message.size()) + new > bytes_max {
             return Err(Full::Bytes);
         }
-        self.sequence += 1;
-        let entry = Entry { sequence: self.sequence, message };
+        self.messages.fetch_add(1, Ordering::SeqCst);
+        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        let entry = Entry { sequence, message };
         if let Some(expiry) = entry.message.expiry {
-            self.ends.insert((expiry.ends, entry.sequence), topic.into());
+            part.ends.insert((expiry.ends, entry.sequence), topic.into());
         }
-        self.bytes += new;
-        let old = match self.topics.get_mut(topic) {
+        self.bytes.fetch_add(new, Ordering::Relaxed);
+        let old = match part.topics.get_mut(topic) {
             Some(known) => Some(std::mem::replace(known, entry)),
-            None => self.topics.insert(topic.into(), entry),
+            None => part.topics.insert(topic.into(), entry),
         };
-        self.forget(old);
+        self.forget(&mut part, old);
         Ok(())
     }
 
     /// Removes what `topic` retains.
-    pub(crate) fn clear(&mut self, topic: &str) {
-        let old = self.topics.remove(topic);
-        self.forget(old);
+    pub(crate) fn clear(&self, topic: &str) {
+        let mut part = self.part(self.place(topic));
+        let old = part.topics.remove(topic);
+        self.forget(&mut part, old);
     }
 
-    fn forget(&mut self, old: Option<Entry>) {
+    fn forget(&self, part: &mut Part, old: Option<Entry>) {
         let Some(old) = old else { return };
-        self.bytes -= old.message.size();
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(old.message.size(), Ordering::Relaxed);
         if let Some(expiry) = old.message.expiry {
-            self.ends.remove(&(expiry.ends, old.sequence));
+            part.ends.remove(&(expiry.ends, old.sequence));
         }
     }
 
-    /// Removes up to `count` messages that have ended; true when there are more.
-    pub(crate) fn expire(&mut self, now: Wall, count: usize) -> bool {
+    /// Removes up to `count` messages of one part that have ended; true when there are more.
+    pub(crate) fn expire(&self, place: usize, now: Wall, count: usize) -> bool {
+        let mut part = self.part(place);
         for _ in 0..count {
-            match self.ends.first_key_value() {
-                Some(((end, _), topic)) if *end <= now => {
-                    let topic = topic.clone();
-                    self.clear(&topic);
-                }
+            match part.ends.first_key_value() {
+                Some(((end, _), _)) if *end <= now => {}
                 _ => return false,
             }
+            let Some((_, topic)) = part.ends.pop_first() else { return false };
+            let old = part.topics.remove(&topic);
+            self.forget(&mut part, old);
         }
         true
     }
 
-    /// When the next retained message ends.
-    pub(crate) fn next_end(&self) -> Option<Wall> {
-        self.ends.first_key_value().map(|((end, _), _)| *end)
+    /// When the next retained message of one part ends.
+    pub(crate) fn next_end(&self, place: usize) -> Option<Wall> {
+        self.part(place).ends.first_key_value().map(|((end, _), _)| *end)
     }
 
     /// Begins a read of everything that matches `filter` now.
     pub(crate) fn read(&self, filter: &str) -> Cursor {
-        Cursor { filter: filter.into(), after: None, sequence: self.sequence }
+        let (part, parts) = match filter.contains(['+', '#']) {
+            true => (0, self.parts.len()),
+            false => (self.place(filter), self.place(filter) + 1),
+        };
+        let sequence = self.sequence.load(Ordering::SeqCst);
+        Cursor { filter: filter.into(), part, parts, after: None, sequence }
     }
 
     /// Goes on with a read, over `visits` names at most, until `give` says stop (false) or all is
@@ -138,7 +186,27 @@ impl Retained {
         cursor: &mut Cursor,
         now: Wall,
         mut visits: usize,
-        mut give: impl FnMut(&Rc<Message>) -> bool,
+        mut give: impl FnMut(&Arc<Message>) -> bool,
+    ) -> bool {
+        while cursor.part < cursor.parts {
+            if !self.part(cursor.part).next(cursor, now, &mut visits, &mut give) {
+                return false;
+            }
+            cursor.part += 1;
+            cursor.after = None;
+        }
+        true
+    }
+}
+
+impl Part {
+    /// Goes on with a read of this part.
+    fn next(
+        &self,
+        cursor: &mut Cursor,
+        now: Wall,
+        visits: &mut usize,
+        give: &mut impl FnMut(&Arc<Message>) -> bool,
     ) -> bool {
         let filter = cursor.filter.clone();
         let prefix = literal_prefix(&filter);
@@ -153,10 +221,10 @@ impl Retained {
                 if !topic.starts_with(prefix) {
                     return true;
                 }
-                if visits == 0 {
+                if *visits == 0 {
                     return false;
                 }
-                visits -= 1;
+                *visits -= 1;
                 if filter::matches(&filter, topic) {
                     let wanted =
                         entry.sequence <= cursor.sequence && !entry.message.is_expired(now);
@@ -242,10 +310,12 @@ mod tests {
     use crate::message::{Expiry, Parts};
     use longshore_codec::QoS;
 
-    fn message(topic: &str, expiry: Option<Expiry>) -> Rc<Message> {
+    fn message(topic: &str, expiry: Option<Expiry>) -> Arc<Message> {
         let parts = Parts { topic: topic.as_bytes(), properties: &[], payload: b"x", shared: None };
-        Rc::new(Message::new(parts, QoS::AtMostOnce, true, expiry))
+        Arc::new(Message::new(parts, QoS::AtMostOnce, true, expiry))
     }
+
+    const PARTS: usize = 3;
 
     fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
         let (mut cursor, mut found) = (retained.read(filter), Vec::new());
@@ -273,7 +343,7 @@ mod tests {
             }
         }
         topics.retain(|topic| !topic.is_empty());
-        let mut retained = Retained::default();
+        let retained = Retained::new(PARTS);
         for topic in &topics {
             retained.set(topic, message(topic, None), 10_000, 1 << 20).unwrap();
         }
@@ -294,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
-        let mut retained = Retained::default();
+        let retained = Retained::new(PARTS);
         for branch in 0..50 {
             for leaf in 0..200 {
                 let topic = format!("a/{branch}/{leaf}");
@@ -311,11 +381,11 @@ mod tests {
 
     #[test]
     fn a_message_that_ended_is_neither_read_nor_kept() {
-        let mut retained = Retained::default();
+        let retained = Retained::new(PARTS);
         retained.set("a", message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
         retained.set("b", message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
         retained.set("b", message("b", None), 10, 1000).unwrap();
-        assert_eq!(retained.next_end(), Some(Wall(1_000_000)));
+        assert_eq!((0..PARTS).filter_map(|part| retained.next_end(part)).min(), Some(Wall(1_000_000)));
         let mut cursor = retained.read("#");
         let mut found = 0;
         assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
@@ -323,8 +393,8 @@ mod tests {
             true
         }));
         assert_eq!(found, 1);
-        assert!(!retained.expire(Wall(3_000_000), 10));
-        assert_eq!((retained.len(), retained.next_end()), (1, None));
+        assert!((0..PARTS).all(|part| !retained.expire(part, Wall(3_000_000), 10)));
+        assert_eq!((retained.len(), (0..PARTS).filter_map(|part| retained.next_end(part)).min()), (1, None));
         retained.clear("b");
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
     }

@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_acl::Principal;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::{Mono, Wall};
+use crate::commons::Owner;
 use crate::connection::ConnectionId;
 use crate::message::{Expiry, Message};
 use crate::retained::Cursor;
-use crate::share::GroupId;
+use crate::share::{Group, Presence};
 use crate::slots::Key;
 
 mod outbound;
@@ -27,7 +28,7 @@ pub(crate) const NEVER: u32 = u32::MAX;
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) client_id: Rc<str>,
+    pub(crate) client_id: Arc<str>,
     pub(crate) principal: Principal,
     pub(crate) connection: Option<ConnectionId>,
     /// Seconds the session outlives its connection.
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     inbound: Vec<PacketId>,
     /// What is used rarely, so that an idle session stays small.
     pub(crate) rare: Option<Box<Rare>>,
+    /// The index's epoch when it last gave up a subscription.
+    pub(crate) unsubscribed: u64,
     /// When the session ends, while it has no connection.
     pub(crate) ends: Option<Mono>,
     /// The deadline that the timers hold.
@@ -52,7 +55,9 @@ pub(crate) struct Rare {
     /// When the will is due: its connection is gone, its delay runs.
     pub(crate) will_due: Option<Mono>,
     /// Shared groups it is a member of.
-    pub(crate) groups: Vec<GroupId>,
+    pub(crate) groups: Vec<Arc<Group>>,
+    /// What the other members' shards know of it.
+    pub(crate) presence: Arc<Presence>,
     /// Retained messages still to be sent.
     pub(crate) reads: VecDeque<Read>,
     /// Whether the session stands in the shard's line of readers.
@@ -69,7 +74,7 @@ pub(crate) struct Subscription {
 /// Retained messages of one subscription on their way.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) filter: Rc<str>,
+    pub(crate) filter: Box<str>,
     pub(crate) cursor: Cursor,
     pub(crate) qos: QoS,
     pub(crate) identifier: Option<NonZeroU32>,
@@ -78,14 +83,14 @@ pub(crate) struct Read {
 /// The Will Message of a connection.
 #[derive(Debug)]
 pub(crate) struct Will {
-    pub(crate) message: Rc<Message>,
+    pub(crate) message: Arc<Message>,
     pub(crate) delay_secs: u32,
     /// Seconds from its publication to its end.
     pub(crate) expiry_secs: Option<u32>,
 }
 
 impl Session {
-    pub(crate) fn new(client_id: Rc<str>, principal: Principal) -> Self {
+    pub(crate) fn new(client_id: Arc<str>, principal: Principal) -> Self {
         Self {
             client_id,
             principal,
@@ -95,14 +100,15 @@ impl Session {
             outbound: Outbound::default(),
             inbound: Vec::new(),
             rare: None,
+            unsubscribed: 0,
             ends: None,
             deadline: None,
         }
     }
 
     /// Account and client id, under which the roster knows the session.
-    pub(crate) fn owner(&self) -> (u64, Rc<str>) {
-        (self.principal.account, Rc::clone(&self.client_id))
+    pub(crate) fn owner(&self) -> Owner {
+        (self.principal.account, Arc::clone(&self.client_id))
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

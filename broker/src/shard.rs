@@ -14,27 +14,24 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use longshore_acl::{Authenticate, Principal};
 use longshore_codec::{Error, Packet, ReasonCode, Version};
 use tracing::{info, warn};
 
 use crate::cache::RouteCache;
 use crate::clock::{Mono, Now};
+use crate::commons::{Commons, Owner};
 use crate::connection::{Connection, ConnectionId, Peer, Stage};
 use crate::form::Forms;
-use crate::index::{Index, Matches};
+use crate::index::Matches;
 use crate::limits::Limits;
+use crate::mail::Mail;
 use crate::message::Message;
 use crate::output::{Output, Spare};
-use crate::retained::Retained;
 use crate::session::{Session, SessionId};
-use crate::share::{Group, GroupId};
-use crate::slots::Slots;
+use crate::slots::{SHARDS_MAX, Slots};
 use crate::stats::Stats;
 use crate::timers::Timers;
 
@@ -42,6 +39,7 @@ mod ack;
 mod connect;
 mod deliver;
 mod end;
+mod mail;
 mod publish;
 mod receive;
 mod subscribe;
@@ -59,6 +57,11 @@ pub struct Config {
     pub stats: Arc<Stats>,
     /// The only randomness: client ids the broker assigns come from it.
     pub seed: u64,
+    /// The shard's number.
+    number: usize,
+    /// How many shards there are.
+    shards: usize,
+    pub(crate) commons: Arc<Commons>,
 }
 
 impl std::fmt::Debug for Config {
@@ -68,11 +71,38 @@ impl std::fmt::Debug for Config {
 }
 
 impl Config {
-    /// A configuration with fresh counters.
+    /// The configuration of a broker's only shard, with fresh counters.
     #[must_use]
     pub fn new(limits: Limits, authenticate: Arc<dyn Authenticate>, seed: u64) -> Self {
-        Self { limits: Arc::new(limits), authenticate, stats: Arc::default(), seed }
+        Self::of(1, limits, authenticate, seed).remove(0)
     }
+
+    /// The configurations of the shards of one broker, at most [`Config::SHARDS_MAX`].
+    ///
+    /// Shards send one another [`Mail`] and connections: see [`Shard::take_mail`] and
+    /// [`Shard::moving`].
+    pub fn of(
+        shards: usize,
+        limits: Limits,
+        authenticate: Arc<dyn Authenticate>,
+        seed: u64,
+    ) -> Vec<Self> {
+        assert!((1..=SHARDS_MAX).contains(&shards), "a broker has 1 to {SHARDS_MAX} shards");
+        let (limits, commons) = (Arc::new(limits), Arc::new(Commons::new(shards)));
+        let config = |number| Self {
+            limits: Arc::clone(&limits),
+            authenticate: Arc::clone(&authenticate),
+            stats: Arc::default(),
+            seed,
+            number,
+            shards,
+            commons: Arc::clone(&commons),
+        };
+        (0..shards).map(config).collect()
+    }
+
+    /// Shards that one broker may have.
+    pub const SHARDS_MAX: usize = SHARDS_MAX;
 }
 
 /// Why a connection was not accepted. The transport is to be closed unanswered.
@@ -102,18 +132,15 @@ pub struct Shard {
     authenticate: Arc<dyn Authenticate>,
     stats: Arc<Stats>,
     seed: u64,
+    /// The shard's number, and how many there are.
+    number: usize,
+    shards: usize,
+    commons: Arc<Commons>,
     assigned: u64,
     connections: Slots<Connection>,
-    addresses: HashMap<IpAddr, usize>,
     sessions: Slots<Session>,
-    /// Sessions by account and client id.
-    roster: HashMap<(u64, Rc<str>), SessionId>,
-    index: Index,
     cache: RouteCache,
     matches: Matches,
-    groups: Slots<Group>,
-    groups_by_filter: HashMap<Rc<str>, GroupId>,
-    retained: Retained,
     subscriptions: usize,
     connection_timers: Timers<ConnectionId>,
     session_timers: Timers<SessionId>,
@@ -128,13 +155,19 @@ pub struct Shard {
     readers: VecDeque<SessionId>,
     /// What follows from the current step and must not happen in the middle of it.
     unsettled: VecDeque<Unsettled>,
+    /// Mail to other shards, by their numbers.
+    outbox: Vec<(usize, Mail)>,
+    /// Shards with too much mail, a bit each.
+    full: u64,
+    /// Connections that are not read because they publish to such shards.
+    held: Vec<ConnectionId>,
 }
 
 /// Work that the end of a step does.
 #[derive(Debug)]
 enum Unsettled {
     /// A will to be published, by a session of this class, account and client id.
-    Will { owner: (u64, Rc<str>), message: Rc<Message>, class: u32 },
+    Will { owner: Owner, message: Arc<Message>, class: u32 },
     /// A session whose queue is full.
     Overflow(SessionId),
     /// A connection whose client would not take the answer it is owed.
@@ -183,22 +216,20 @@ impl Shard {
     /// A shard without clients.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let number = config.number;
         Self {
-            cache: RouteCache::new(config.limits.route_cache_bytes),
+            cache: RouteCache::new(number, config.limits.route_cache_bytes),
             limits: config.limits,
             authenticate: config.authenticate,
             stats: config.stats,
             seed: config.seed,
+            number,
+            shards: config.shards,
+            commons: config.commons,
             assigned: 0,
-            connections: Slots::new(),
-            addresses: HashMap::new(),
-            sessions: Slots::new(),
-            roster: HashMap::new(),
-            index: Index::default(),
+            connections: Slots::of(number),
+            sessions: Slots::of(number),
             matches: Matches::default(),
-            groups: Slots::new(),
-            groups_by_filter: HashMap::new(),
-            retained: Retained::default(),
             subscriptions: 0,
             connection_timers: Timers::new(),
             session_timers: Timers::new(),
@@ -209,6 +240,9 @@ impl Shard {
             queued_bytes: 0,
             readers: VecDeque::new(),
             unsettled: VecDeque::new(),
+            outbox: Vec::new(),
+            full: 0,
+            held: Vec::new(),
         }
     }
 
@@ -217,23 +251,11 @@ impl Shard {
     /// # Errors
     /// [`Refused`] when a limit is reached: close the transport.
     pub fn accept(&mut self, peer: Peer, now: Now) -> Result<ConnectionId, Refused> {
-        let of_address = self.addresses.entry(peer.address.ip()).or_insert(0);
-        let refused = if self.connections.len() >= self.limits.connections {
-            Some(Refused::Connections)
-        } else if *of_address >= self.limits.connections_per_address {
-            Some(Refused::ConnectionsPerAddress)
-        } else {
-            None
-        };
-        if let Some(refused) = refused {
-            if *of_address == 0 {
-                self.addresses.remove(&peer.address.ip());
-            }
+        if let Err(refused) = self.commons.enter(peer.address.ip(), &self.limits) {
             self.stats.refused_total.add(1);
             warn!(peer = %peer.address, transport = peer.transport, cause = %refused, "refused");
             return Err(refused);
         }
-        *of_address += 1;
         let id = self.connections.insert(Connection::new(peer, now.mono));
         self.stats.accepted_total.add(1);
         self.stats.connections.set(self.connections.len());
@@ -297,7 +319,7 @@ impl Shard {
         let (peer, version) = (connection.peer, connection.version);
         match connection.stage {
             Stage::Closing => return,
-            Stage::Connecting => {
+            Stage::Connecting | Stage::Moving(_) => {
                 self.stats.refused_total.add(1);
                 warn!(peer = %peer.address, transport = peer.transport,
                     reason = %fault.reason, cause = %fault.cause, "refused");
@@ -333,6 +355,7 @@ impl Shard {
         connection.aliases = Vec::new();
         connection.aliases_out = None;
         connection.paused = false;
+        connection.held = false;
         let linger = Some(now.mono.plus_secs(LINGER_SECS));
         self.connection_timers.set(id, &mut connection.deadline, linger);
         self.mark(id);
@@ -349,23 +372,23 @@ impl Shard {
                     let cause = "the client closed without DISCONNECT";
                     self.log_end(connection.peer, session, &cause);
                 }
-                Stage::Connecting => self.stats.refused_total.add(1),
+                Stage::Connecting | Stage::Moving(_) => self.stats.refused_total.add(1),
                 Stage::Closing => {}
             }
             self.close(id, false, now);
         }
-        if let Some(mut connection) = self.connections.remove(id) {
-            self.connection_timers.set(id, &mut connection.deadline, None);
-            let address = connection.peer.address.ip();
-            if let Some(count) = self.addresses.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    self.addresses.remove(&address);
-                }
-            }
-            self.stats.connections.set(self.connections.len());
+        if let Some(connection) = self.forget(id) {
+            self.commons.leave(connection.peer.address.ip());
         }
         self.settle(now);
+    }
+
+    /// Takes a connection out of all lists.
+    fn forget(&mut self, id: ConnectionId) -> Option<Connection> {
+        let mut connection = self.connections.remove(id)?;
+        self.connection_timers.set(id, &mut connection.deadline, None);
+        self.stats.connections.set(self.connections.len());
+        Some(connection)
     }
 
     /// Hands out the connections with news since the last call, by appending them to `into`.
@@ -429,7 +452,9 @@ impl Shard {
     /// Whether the transport may be read. Not while its client leaves too much unread itself.
     #[must_use]
     pub fn wants_read(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(|connection| !connection.paused)
+        self.connections.get(id).is_some_and(|connection| {
+            !connection.paused && !connection.held && !matches!(connection.stage, Stage::Moving(_))
+        })
     }
 
     /// Does what follows from the step just taken.
@@ -459,7 +484,7 @@ impl Shard {
         if !self.readers.is_empty() {
             return Some(now.mono);
         }
-        let retained = self.retained.next_end().map(|end| {
+        let retained = self.commons.retained.next_end(self.number).map(|end| {
             // The wall clock may jump: look again within a minute.
             Mono(now.mono.0 + end.0.saturating_sub(now.wall.0).clamp(1_000, 60_000_000))
         });

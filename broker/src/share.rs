@@ -1,67 +1,128 @@
 //! Shared subscriptions: who takes part, whose turn it is, what waits while nobody can take it.
+//!
+//! The members of one group may live on different shards, so the group has a lock. It is held to
+//! choose and to keep, never while a message is written.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_codec::QoS;
 
 use crate::session::{Pending, SessionId};
-use crate::slots::Key;
-
-/// Names a shared group for as long as it has members.
-pub(crate) type GroupId = Key<Group>;
 
 /// All sessions that share one topic filter under one name.
 #[derive(Debug)]
 pub(crate) struct Group {
     /// `$share/name/filter`, as it is subscribed to.
-    pub(crate) filter: Rc<str>,
+    pub(crate) filter: Box<str>,
+    turns: Mutex<Turns>,
+}
+
+impl Group {
+    pub(crate) fn new(filter: &str) -> Self {
+        Self { filter: filter.into(), turns: Mutex::default() }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Turns> {
+        // Whoever panicked with it ends the broker.
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a group consists of.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
     members: Vec<Member>,
     /// The member whose turn is next.
     turn: usize,
     /// Messages that no member could take, oldest first.
-    pub(crate) backlog: VecDeque<Pending>,
-    pub(crate) backlog_bytes: usize,
+    backlog: VecDeque<Pending>,
+    backlog_bytes: usize,
+    /// The last member has left: nobody will ever ask for what waits.
+    is_over: bool,
 }
 
 /// One session's part in a group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Member {
+    pub(crate) seat: Seat,
+    pub(crate) presence: Arc<Presence>,
+}
+
+/// What a member asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
     pub(crate) session: SessionId,
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifier: Option<NonZeroU32>,
 }
 
-impl Group {
-    pub(crate) fn new(filter: &str) -> Self {
-        Self {
-            filter: filter.into(),
-            members: Vec::new(),
-            turn: 0,
-            backlog: VecDeque::new(),
-            backlog_bytes: 0,
-        }
+/// Whether a session takes messages, as far as other shards know.
+///
+/// Its own shard sets it before it looks into a backlog; the others read it while they hold the
+/// group's lock. So a message is never left in a backlog that somebody could have emptied.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    online: AtomicBool,
+    /// Its output is full: it reads too slowly.
+    stalled: AtomicBool,
+    /// Its window is full: nothing of QoS 1 or 2.
+    full: AtomicBool,
+}
+
+impl Presence {
+    pub(crate) fn set_online(&self, online: bool) {
+        self.stalled.store(false, Ordering::Relaxed);
+        self.full.store(false, Ordering::Relaxed);
+        self.online.store(online, Ordering::Release);
     }
 
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Release);
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.online.load(Ordering::Acquire)
+    }
+
+    /// Whether it takes a message that reaches it at this QoS.
+    pub(crate) fn is_able(&self, qos: QoS) -> bool {
+        self.is_online()
+            && !self.stalled.load(Ordering::Acquire)
+            && (qos == QoS::AtMostOnce || !self.full.load(Ordering::Acquire))
+    }
+}
+
+impl Turns {
     /// Adds a member or changes what it asked for.
     pub(crate) fn join(&mut self, member: Member) {
-        match self.members.iter_mut().find(|known| known.session == member.session) {
+        let session = member.seat.session;
+        match self.members.iter_mut().find(|known| known.seat.session == session) {
             Some(known) => *known = member,
             None => self.members.push(member),
         }
     }
 
-    /// Removes a member; true when it was the last.
-    pub(crate) fn leave(&mut self, session: SessionId) -> bool {
-        if let Some(place) = self.members.iter().position(|known| known.session == session) {
+    /// Removes a member; when it was the last, the number of messages that nobody will get.
+    pub(crate) fn leave(&mut self, session: SessionId) -> Option<u64> {
+        if let Some(place) = self.members.iter().position(|known| known.seat.session == session) {
             self.members.remove(place);
             if place < self.turn {
                 self.turn -= 1;
             }
         }
-        self.members.is_empty()
+        self.members.is_empty().then(|| {
+            self.is_over = true;
+            self.backlog_bytes = 0;
+            std::mem::take(&mut self.backlog).len() as u64
+        })
     }
 
     pub(crate) fn members(&self) -> &[Member] {
@@ -69,13 +130,13 @@ impl Group {
     }
 
     /// The next member in turn that is able, which thereby had its turn.
-    pub(crate) fn choose(&mut self, mut able: impl FnMut(&Member) -> bool) -> Option<Member> {
+    pub(crate) fn choose(&mut self, mut able: impl FnMut(&Member) -> bool) -> Option<Seat> {
         let count = self.members.len();
         for step in 0..count {
             let place = (self.turn + step) % count;
             if able(&self.members[place]) {
                 self.turn = (place + 1) % count;
-                return Some(self.members[place]);
+                return Some(self.members[place].seat);
             }
         }
         None
@@ -90,6 +151,9 @@ impl Group {
         messages_max: usize,
         bytes_max: usize,
     ) -> u64 {
+        if self.is_over {
+            return 1;
+        }
         self.backlog_bytes += pending.message.size();
         if front {
             self.backlog.push_front(pending);
@@ -107,6 +171,11 @@ impl Group {
     }
 
     /// The oldest message that waits.
+    pub(crate) fn oldest(&self) -> Option<&Pending> {
+        self.backlog.front()
+    }
+
+    /// Takes the oldest message that waits.
     pub(crate) fn take(&mut self) -> Option<Pending> {
         let pending = self.backlog.pop_front()?;
         self.backlog_bytes -= pending.message.size();

@@ -1,4 +1,4 @@
-//! A slab whose keys are never mistaken for those of an earlier tenant.
+//! A slab whose keys are never mistaken for those of an earlier tenant, or of another shard.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,9 +6,16 @@ use std::marker::PhantomData;
 /// The place of a `T` in its [`Slots`]; outlives the `T`, but then finds nothing.
 pub struct Key<T> {
     index: u32,
+    /// The shard in the upper bits, and how often the place was given away in the others.
     generation: u32,
     of: PhantomData<fn() -> T>,
 }
+
+/// Bits of a generation that count tenants; the others name the shard.
+const TENANT_BITS: u32 = 26;
+
+/// Shards that a key can tell apart.
+pub(crate) const SHARDS_MAX: usize = 1 << (u32::BITS - TENANT_BITS);
 
 impl<T> Key<T> {
     /// A key that no slab handed out.
@@ -21,6 +28,12 @@ impl<T> Key<T> {
     #[must_use]
     pub const fn index(self) -> u32 {
         self.index
+    }
+
+    /// The number of the shard that handed it out.
+    #[must_use]
+    pub const fn shard(self) -> usize {
+        (self.generation >> TENANT_BITS) as usize
     }
 }
 
@@ -69,11 +82,15 @@ struct Slot<T> {
 pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// The generation of a place that nobody had yet: it names the shard.
+    first: u32,
 }
 
 impl<T> Slots<T> {
-    pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+    /// A slab of the shard with this number, which is below [`SHARDS_MAX`].
+    pub(crate) fn of(shard: usize) -> Self {
+        assert!(shard < SHARDS_MAX, "no key can name shard {shard}");
+        Self { slots: Vec::new(), free: Vec::new(), first: (shard as u32) << TENANT_BITS }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -82,7 +99,7 @@ impl<T> Slots<T> {
 
     pub(crate) fn insert(&mut self, value: T) -> Key<T> {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, value: None });
+            self.slots.push(Slot { generation: self.first, value: None });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 values fit in memory")
         });
         let slot = &mut self.slots[index as usize];
@@ -97,7 +114,8 @@ impl<T> Slots<T> {
             return None;
         }
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        let tenants = (slot.generation + 1) & ((1 << TENANT_BITS) - 1);
+        slot.generation = self.first | tenants;
         self.free.push(key.index);
         Some(value)
     }
@@ -132,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_key_does_not_find_the_next_tenant_of_its_slot() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::of(0);
         let first = slots.insert('a');
         assert_eq!(slots.remove(first), Some('a'));
         let second = slots.insert('b');
@@ -141,5 +159,25 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get(second), Some(&'b'));
         assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn a_key_finds_nothing_in_another_shard() {
+        let (mut one, mut other) = (Slots::of(1), Slots::of(SHARDS_MAX - 1));
+        let (key, twin) = (one.insert('a'), other.insert('b'));
+        assert_eq!((key.index(), key.shard()), (twin.index(), 1));
+        assert_eq!((one.get(twin), other.get(key)), (None, None));
+        assert_eq!(other.remove(twin), Some('b'));
+        assert_eq!(other.insert('c').shard(), SHARDS_MAX - 1, "also the next tenant");
+    }
+
+    #[test]
+    fn tenants_of_one_place_never_change_its_shard() {
+        let mut slots = Slots::of(5);
+        slots.insert(());
+        slots.slots[0].generation |= (1 << TENANT_BITS) - 1;
+        let last = slots.keys().next().expect("there is one");
+        slots.remove(last);
+        assert_eq!(slots.insert(()).shard(), 5);
     }
 }

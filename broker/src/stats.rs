@@ -1,8 +1,12 @@
 //! What a shard counts: written by the shard alone, read by anybody.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use longshore_codec::QoS;
+
+use crate::commons::Commons;
+use crate::shard::Config;
 
 /// A number with one writer, so that adding needs no locked instruction.
 #[derive(Debug, Default)]
@@ -92,6 +96,13 @@ impl Histogram {
         self.sum_micros.add(micros);
     }
 
+    fn add(&self, other: &Self) {
+        for (bucket, count) in self.buckets.iter().zip(other.counts()) {
+            bucket.add(count);
+        }
+        self.sum_micros.add(other.sum_micros());
+    }
+
     /// How many durations each bucket holds.
     #[must_use]
     pub fn counts(&self) -> [u64; Self::BUCKETS] {
@@ -105,7 +116,7 @@ impl Histogram {
     }
 }
 
-/// The numbers of one shard. Those with `_total` only grow.
+/// The numbers of one shard, or of all. Those with `_total` only grow.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -131,9 +142,9 @@ pub struct Stats {
     pub dropped_total: [Counter; Drop::ALL.len()],
     /// Bytes of messages that wait or are in flight in sessions.
     pub queued_bytes: Counter,
-    /// Retained messages.
+    /// Retained messages, in a sum: they belong to all shards.
     pub retained: Counter,
-    /// Bytes of retained messages.
+    /// Bytes of retained messages, in a sum.
     pub retained_bytes: Counter,
     /// How long one turn of the shard's thread took: everything between two sleeps.
     pub turn: Histogram,
@@ -142,6 +153,23 @@ pub struct Stats {
 }
 
 impl Stats {
+    fn counters(&self) -> impl IntoIterator<Item = &Counter> {
+        [
+            &self.accepted_total,
+            &self.connections,
+            &self.refused_total,
+            &self.sessions,
+            &self.subscriptions,
+            &self.received_bytes_total,
+            &self.sent_bytes_total,
+            &self.queued_bytes,
+        ]
+        .into_iter()
+        .chain(&self.received_total)
+        .chain(&self.sent_total)
+        .chain(&self.dropped_total)
+    }
+
     pub(crate) fn dropped(&self, cause: Drop, count: u64) {
         self.dropped_total[cause as usize].add(count);
     }
@@ -152,5 +180,41 @@ impl Stats {
 
     pub(crate) fn sent(&self, qos: QoS) {
         self.sent_total[qos as usize].add(1);
+    }
+}
+
+/// The numbers of all shards of one broker.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    shards: Arc<[Arc<Stats>]>,
+    commons: Arc<Commons>,
+}
+
+impl Totals {
+    /// Those of the shards that these configurations are for.
+    #[must_use]
+    pub fn of(configs: &[Config]) -> Self {
+        let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
+        Self { shards: configs.iter().map(|config| Arc::clone(&config.stats)).collect(), commons }
+    }
+
+    /// Their sums now.
+    #[must_use]
+    pub fn sum(&self) -> Stats {
+        let sum = Stats::default();
+        for shard in &*self.shards {
+            let counters = sum.counters().into_iter().zip(shard.counters());
+            counters.for_each(|(sum, of_shard)| sum.add(of_shard.get()));
+            sum.turn.add(&shard.turn);
+            sum.delivery.add(&shard.delivery);
+        }
+        sum.retained.set(self.commons.retained.len());
+        sum.retained_bytes.set(self.commons.retained.bytes());
+        sum
+    }
+
+    /// Connections open, those that have not sent CONNECT yet included.
+    pub(crate) fn connections(&self) -> usize {
+        self.commons.connections()
     }
 }

@@ -8,12 +8,14 @@ use std::rc::Rc;
 
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
-use longshore_broker::{ConnectionId, Limits, Peer, Shard};
+use longshore_broker::{ConnectionId, Limits, Peer};
 
 use super::packets::{Connect, Outgoing, Pingreq, Subscribe, connect, subscribe, v5};
 use super::received::{Ack, Codes, Connack, Disconnect, Publish, Received, parse, whole};
 use super::watch::Watch;
 use super::wire::Version;
+use crate::SHARDS;
+use crate::shards::Shards;
 
 /// Where the wall clock of every rig starts: in 2024, in microseconds.
 const WALL_START: u64 = 1_700_000_000_000_000;
@@ -25,7 +27,7 @@ const MONO_START: u64 = 77_000_000;
 pub(crate) struct Rig(Rc<RefCell<World>>);
 
 struct World {
-    shard: Shard,
+    shard: Shards,
     now: Now,
     lines: Vec<Line>,
 }
@@ -57,9 +59,10 @@ impl Rig {
     pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        let config = Config::new(limits, super::doorkeeper::doorkeeper(), 7);
+        let configs = Config::of(SHARDS, limits, super::doorkeeper::doorkeeper(), 7);
         let now = Now { mono: Mono(MONO_START), wall: Wall(WALL_START) };
-        Self(Rc::new(RefCell::new(World { shard: Shard::new(config), now, lines: Vec::new() })))
+        let shard = Shards::new(configs);
+        Self(Rc::new(RefCell::new(World { shard, now, lines: Vec::new() })))
     }
 
     /// A transport on which nothing was sent yet.
@@ -188,7 +191,7 @@ impl World {
             for line in &mut self.lines {
                 if !line.unread.is_empty() && !line.gone && self.shard.wants_read(line.id) {
                     let bytes = std::mem::take(&mut line.unread);
-                    self.shard.receive(line.id, &bytes, self.now);
+                    line.id = self.shard.receive(line.id, &bytes, self.now);
                     busy = true;
                 }
             }

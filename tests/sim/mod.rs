@@ -18,6 +18,8 @@ pub(crate) mod network;
 pub(crate) mod oracle;
 pub(crate) mod run;
 pub(crate) mod setup;
+#[path = "../shards/mod.rs"]
+pub(crate) mod shards;
 pub(crate) mod trace;
 pub(crate) mod world;
 

@@ -7,6 +7,7 @@ use super::choices::Choices;
 /// The world that a seed, or the first bytes of a fuzzer, make.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) shards: usize,
     pub(crate) clients: usize,
     /// Client identifiers to choose from; fewer than clients, so that some are taken over.
     pub(crate) client_ids: Vec<String>,
@@ -31,6 +32,7 @@ impl Setup {
         let clients = 2 + choices.place(9);
         let ids = clients - *choices.pick(&[0, 1, 1, clients / 2]);
         Self {
+            shards: 1 + clients % 3,
             clients,
             client_ids: (0..ids).map(|n| format!("c{n}")).collect(),
             steps: 1_000 + choices.place(2_000),

@@ -13,13 +13,14 @@ use longshore_acl::Anonymous;
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
 use longshore_broker::stats::Stats;
-use longshore_broker::{ConnectionId, Output, Peer, Shard};
+use longshore_broker::{ConnectionId, Output, Peer};
 
 use super::choices::Choices;
 use super::client::Client;
 use super::network::{Line, LineId, Motion};
 use super::oracle::{Facts, LineFacts, Oracle};
 use super::setup::Setup;
+use super::shards::Shards;
 use super::trace::Trace;
 
 /// Where the clocks start; a broker may believe neither that they begin at 0 nor that they agree.
@@ -39,8 +40,7 @@ pub(crate) struct World {
     pub(crate) now: Now,
     /// Numbers the messages of the run.
     pub(crate) serial: u64,
-    shard: Shard,
-    stats: Arc<Stats>,
+    shard: Shards,
     by_broker: BTreeMap<ConnectionId, LineId>,
     next_line: LineId,
     /// Lines with news to be written.
@@ -53,8 +53,8 @@ impl World {
     pub(crate) fn new(mut choices: Choices, trace: Trace) -> Self {
         let setup = Setup::new(&mut choices);
         trace.note(format_args!("{setup:?}"));
-        let config = Config::new(setup.limits.clone(), Arc::new(Anonymous::new()), 7);
-        let stats = Arc::clone(&config.stats);
+        let configs =
+            Config::of(setup.shards, setup.limits.clone(), Arc::new(Anonymous::new()), 7);
         Self {
             choices,
             oracle: Oracle::new(setup.limits.clone(), trace.clone(), START),
@@ -64,8 +64,7 @@ impl World {
             lines: BTreeMap::new(),
             now: START,
             serial: 0,
-            shard: Shard::new(config),
-            stats,
+            shard: Shards::new(configs),
             by_broker: BTreeMap::new(),
             next_line: 0,
             unwritten: Vec::new(),
@@ -73,8 +72,8 @@ impl World {
         }
     }
 
-    pub(crate) fn stats(&self) -> &Stats {
-        &self.stats
+    pub(crate) fn stats(&self) -> Stats {
+        self.shard.totals().sum()
     }
 
     /// No two calls are made at the same instant. A deadline that this reaches is looked at first:
@@ -117,7 +116,12 @@ impl World {
         }
         self.trace.note(format_args!("line {line}: {} bytes reach the broker", bytes.len()));
         self.oracle.receive(line, bytes);
-        self.shard.receive(broker, bytes, self.now);
+        let broker_now = self.shard.receive(broker, bytes, self.now);
+        if broker_now != broker {
+            self.by_broker.remove(&broker);
+            self.by_broker.insert(broker_now, line);
+            self.line(line).broker = Some(broker_now);
+        }
         self.observe();
         self.turn();
     }
@@ -175,7 +179,7 @@ impl World {
     }
 
     fn facts(&mut self) -> Facts {
-        let stats = &self.stats;
+        let stats = self.stats();
         let mut facts = Facts {
             lines: BTreeMap::new(),
             connections: stats.connections.get(),

@@ -3,23 +3,23 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_codec::{PacketId, QoS};
 
 use crate::message::{Identifiers, Message};
-use crate::share::GroupId;
+use crate::share::Group;
 
 /// A message for one session, not yet or not finally delivered.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    pub(crate) message: Rc<Message>,
+    pub(crate) message: Arc<Message>,
     pub(crate) qos: QoS,
     /// RETAIN as this session gets it.
     pub(crate) retain: bool,
     pub(crate) identifiers: Identifiers,
     /// The shared group it came through.
-    pub(crate) group: Option<GroupId>,
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 #[derive(Debug)]
@@ -307,12 +307,12 @@ impl Outbound {
 
     /// Removes the messages that came through shared groups and that another member may have:
     /// those that wait, and unacknowledged ones of QoS 1. QoS 2 stays [MQTT-4.8.2-4].
-    pub(crate) fn take_shared(&mut self, mut of: impl FnMut(GroupId) -> bool) -> Vec<Pending> {
+    pub(crate) fn take_shared(&mut self, mut of: impl FnMut(&Arc<Group>) -> bool) -> Vec<Pending> {
         let mut taken = Vec::new();
         for place in 0..self.window.len() {
             let entry = &mut self.window[place];
             let State::Published(pending) = &entry.state else { continue };
-            if pending.qos == QoS::AtLeastOnce && pending.group.is_some_and(&mut of) {
+            if pending.qos == QoS::AtLeastOnce && pending.group.as_ref().is_some_and(&mut of) {
                 let State::Published(pending) = std::mem::replace(&mut entry.state, State::Done)
                 else {
                     unreachable!("it was matched above")
@@ -325,7 +325,7 @@ impl Outbound {
             }
         }
         let (shared, own): (VecDeque<_>, VecDeque<_>) =
-            self.queue.drain(..).partition(|pending| pending.group.is_some_and(&mut of));
+            self.queue.drain(..).partition(|pending| pending.group.as_ref().is_some_and(&mut of));
         self.queue = own;
         self.bytes -= shared.iter().map(|pending| pending.message.size()).sum::<usize>();
         taken.extend(shared);

@@ -1,8 +1,10 @@
 //! CONNECT: who is it, does a session go on, who had it before.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use dashmap::Entry;
 use longshore_acl::{Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
@@ -19,6 +21,12 @@ use crate::session::{NEVER, Session, SessionId, Will};
 
 /// Receive Maximum of a client that names none, and of every MQTT 3 client.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
+
+/// Where a client's session is.
+enum Claim {
+    Here { session: SessionId, resumed: bool },
+    There(SessionId),
+}
 
 impl Shard {
     pub(super) fn handle_connect(
@@ -104,8 +112,10 @@ impl Shard {
             Some(known) => **known,
             None => self.authenticate(connection, connect)?,
         };
-        let known = self.roster.contains_key(&(principal.account, connect.client_id.into()));
-        if !known && self.sessions.len() >= self.limits.sessions {
+        let roster = &self.commons.roster;
+        let known = roster.contains_key(&(principal.account, connect.client_id.into()));
+        let sessions = self.commons.sessions.load(Ordering::Relaxed);
+        if !known && sessions >= self.limits.sessions {
             return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
         }
         if let Some(will) = &connect.will {
@@ -160,7 +170,11 @@ impl Shard {
         principal: Principal,
         now: Now,
     ) -> Result<(), Fault> {
-        let client_id: Rc<str> = match connect.client_id {
+        if let Some(session) = self.elsewhere(principal.account, connect.client_id) {
+            self.move_to(id, session, principal);
+            return Ok(());
+        }
+        let client_id: Arc<str> = match connect.client_id {
             "" => self.assign_client_id(principal.account),
             given => given.into(),
         };
@@ -170,7 +184,14 @@ impl Shard {
         if connect.version == Version::V5 {
             self.connack_properties(connect, &client_id, granted, keep_alive, &mut block)?;
         }
-        let (session_id, present) = self.claim(&client_id, connect.clean_start, principal, now);
+        let (session_id, present) =
+            match self.claim(&client_id, connect.clean_start, principal, now) {
+                Claim::Here { session, resumed } => (session, resumed),
+                Claim::There(session) => {
+                    self.move_to(id, session, principal);
+                    return Ok(());
+                }
+            };
         let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
         let Some(session) = self.sessions.get_mut(session_id) else { return Ok(()) };
         session.principal = principal;
@@ -182,6 +203,7 @@ impl Shard {
             // [MQTT-3.1.3-9]: the delay had not passed, so the old will is never published.
             rare.will_due = None;
             rare.will = None;
+            rare.presence.set_online(true);
         }
         if let Some(will) = &connect.will {
             session.rare().will = Some(stored_will(will));
@@ -211,30 +233,51 @@ impl Shard {
         Ok(())
     }
 
-    /// The client's session, taken from the connection that has it, and whether it goes on.
+    /// The client's session, if it lives on another shard.
+    fn elsewhere(&self, account: u64, client_id: &str) -> Option<SessionId> {
+        if self.shards == 1 {
+            return None;
+        }
+        let session = *self.commons.roster.get(&(account, client_id.into()))?;
+        (session.shard() != self.number).then_some(session)
+    }
+
+    /// The client's session, taken from the connection that has it.
     fn claim(
         &mut self,
-        client_id: &Rc<str>,
+        client_id: &Arc<str>,
         clean_start: bool,
         principal: Principal,
         now: Now,
-    ) -> (SessionId, bool) {
-        let key = (principal.account, Rc::clone(client_id));
-        if let Some(known) = self.roster.get(&key).copied() {
+    ) -> Claim {
+        let owner = (principal.account, Arc::clone(client_id));
+        let mine = |shard: &Self| {
+            let known = shard.commons.roster.get(&owner).map(|session| *session);
+            known.filter(|session| session.shard() == shard.number)
+        };
+        if let Some(known) = mine(self) {
             self.catch_up(known, now);
             self.take_over(known, now);
         }
         // Either may have ended the session.
-        if let Some(known) = self.roster.get(&key).copied() {
+        if let Some(session) = mine(self) {
             if !clean_start {
-                return (known, true);
+                return Claim::Here { session, resumed: true };
             }
-            self.end_session(known, "a clean start", now);
+            self.end_session(session, "a clean start", now);
         }
-        let new = self.sessions.insert(Session::new(Rc::clone(client_id), principal));
-        self.roster.insert(key, new);
-        self.stats.sessions.set(self.sessions.len());
-        (new, false)
+        let commons = Arc::clone(&self.commons);
+        match commons.roster.entry(owner) {
+            // Another shard was faster.
+            Entry::Occupied(known) => Claim::There(*known.get()),
+            Entry::Vacant(place) => {
+                let new = Session::new(Arc::clone(client_id), principal);
+                let session = *place.insert(self.sessions.insert(new));
+                commons.sessions.fetch_add(1, Ordering::Relaxed);
+                self.stats.sessions.set(self.sessions.len());
+                Claim::Here { session, resumed: false }
+            }
+        }
     }
 
     /// What CONNACK says beside its code. Fails when that is more than the client takes.
@@ -296,17 +339,17 @@ impl Shard {
     }
 
     /// A client id that nobody has [MQTT-3.2.2-16] and nobody guesses.
-    fn assign_client_id(&mut self, account: u64) -> Rc<str> {
+    fn assign_client_id(&mut self, account: u64) -> Arc<str> {
         loop {
             self.assigned += 1;
             // SipHash does not tell its input, so one such id does not lead to the next.
             let half = |half: u8| {
                 let mut hasher = DefaultHasher::new();
-                (self.seed, self.assigned, half).hash(&mut hasher);
+                (self.seed, self.number, self.assigned, half).hash(&mut hasher);
                 hasher.finish()
             };
-            let id: Rc<str> = format!("auto-{:016x}{:016x}", half(0), half(1)).into();
-            if !self.roster.contains_key(&(account, Rc::clone(&id))) {
+            let id: Arc<str> = format!("auto-{:016x}{:016x}", half(0), half(1)).into();
+            if !self.commons.roster.contains_key(&(account, Arc::clone(&id))) {
                 return id;
             }
         }
@@ -406,7 +449,7 @@ fn stored_will(will: &longshore_codec::Will<'_>) -> Will {
         shared: None,
     };
     Will {
-        message: Rc::new(Message::new(parts, will.qos, will.retain, None)),
+        message: Arc::new(Message::new(parts, will.qos, will.retain, None)),
         delay_secs: will.properties.will_delay_interval().unwrap_or(0),
         expiry_secs: will.properties.message_expiry_interval(),
     }

@@ -1,17 +1,17 @@
 //! From a route to the outputs and queues of its targets.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::{Shard, Unsettled};
-use crate::cache::{Local, Route};
+use crate::cache::{Local, Route, Target};
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::message::{Identifiers, Message};
 use crate::session::{Pending, SessionId, Step};
-use crate::share::{GroupId, Member};
+use crate::share::{Group, Seat, Turns};
 use crate::stats::Drop;
 
 /// A message on its way to everybody who gets it.
@@ -23,14 +23,25 @@ pub(super) struct Outgoing<'a> {
     pub(super) retain: bool,
     pub(super) publisher: Option<SessionId>,
     /// The message as it is kept, made when the first receiver needs to keep it.
-    pub(super) stored: Option<Rc<Message>>,
+    pub(super) stored: Option<Arc<Message>>,
 }
 
-impl Outgoing<'_> {
-    pub(super) fn stored(&mut self) -> Rc<Message> {
+impl<'a> Outgoing<'a> {
+    /// A message that is kept already.
+    pub(super) fn kept(message: &'a Arc<Message>, publisher: Option<SessionId>) -> Self {
+        Self {
+            source: Source { parts: message.parts(), expiry: message.expiry, packet: None },
+            qos: message.qos,
+            retain: message.retain,
+            publisher,
+            stored: Some(Arc::clone(message)),
+        }
+    }
+
+    pub(super) fn stored(&mut self) -> Arc<Message> {
         let Self { source, qos, retain, .. } = self;
-        let make = || Rc::new(Message::new(source.parts, *qos, *retain, source.expiry));
-        Rc::clone(self.stored.get_or_insert_with(make))
+        let make = || Arc::new(Message::new(source.parts, *qos, *retain, source.expiry));
+        Arc::clone(self.stored.get_or_insert_with(make))
     }
 }
 
@@ -40,7 +51,7 @@ pub(super) struct Terms<'a> {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) identifiers: &'a Identifiers,
-    pub(super) group: Option<GroupId>,
+    pub(super) group: Option<&'a Arc<Group>>,
 }
 
 impl Shard {
@@ -55,27 +66,42 @@ impl Shard {
         self.forms.clear();
         let mut reached = 0;
         for target in &route.targets {
-            let target = match &target.local {
-                _ if outgoing.publisher != Some(target.session) => target,
-                Local::Same => target,
-                Local::Nothing => continue,
-                Local::Other(rest) => rest,
-            };
-            reached += 1;
-            let terms = Terms {
-                qos: outgoing.qos.min(target.qos),
-                // [MQTT-3.3.1-12], [MQTT-3.3.1-13].
-                retain: outgoing.retain && target.retain_as_published,
-                identifiers: &target.identifiers,
-                group: None,
-            };
-            self.deliver(target.session, terms, outgoing, now);
+            reached += usize::from(self.deliver_to_target(target, outgoing, now));
+        }
+        for (shard, targets) in &route.remote {
+            reached += targets.len();
+            self.post(*shard, targets, outgoing);
         }
         for group in &route.groups {
             reached += 1;
-            self.deliver_to_group(*group, outgoing, now);
+            self.deliver_to_group(group, outgoing, now);
         }
         reached
+    }
+
+    /// Gives the message to one target; false where No Local spares it.
+    #[inline]
+    pub(super) fn deliver_to_target(
+        &mut self,
+        target: &Target,
+        outgoing: &mut Outgoing<'_>,
+        now: Now,
+    ) -> bool {
+        let target = match &target.local {
+            _ if outgoing.publisher != Some(target.session) => target,
+            Local::Same => target,
+            Local::Nothing => return false,
+            Local::Other(rest) => rest,
+        };
+        let terms = Terms {
+            qos: outgoing.qos.min(target.qos),
+            // [MQTT-3.3.1-12], [MQTT-3.3.1-13].
+            retain: outgoing.retain && target.retain_as_published,
+            identifiers: &target.identifiers,
+            group: None,
+        };
+        self.deliver(target.session, terms, outgoing, now);
+        true
     }
 
     /// Gives the message to one session: written, in flight, or queued.
@@ -103,7 +129,7 @@ impl Shard {
                 qos: terms.qos,
                 retain: terms.retain,
                 identifiers: terms.identifiers.clone(),
-                group: terms.group,
+                group: terms.group.cloned(),
             };
             let room = session.outbound.has_room()
                 && connection.is_some_and(|c| c.output.len() <= self.limits.output_bytes);
@@ -137,88 +163,87 @@ impl Shard {
         }
     }
 
-    fn deliver_to_group(&mut self, group_id: GroupId, outgoing: &mut Outgoing<'_>, now: Now) {
-        let Some(member) = self.choose(group_id, outgoing.qos) else {
-            let Some(group) = self.groups.get_mut(group_id) else { return };
-            let wanted = group.members().iter().any(|member| member.qos != QoS::AtMostOnce);
-            if outgoing.qos == QoS::AtMostOnce || !wanted {
-                self.stats.dropped(Drop::NobodyThere, 1);
-                return;
-            }
-            let pending = Pending {
-                message: outgoing.stored(),
-                qos: outgoing.qos,
-                retain: outgoing.retain,
-                identifiers: Identifiers::None,
-                group: Some(group_id),
-            };
-            self.keep_for_group(group_id, pending, false);
-            return;
-        };
-        self.deliver_to_member(group_id, &member, outgoing, now);
-    }
-
-    fn deliver_to_member(
+    pub(super) fn deliver_to_group(
         &mut self,
-        group: GroupId,
-        member: &Member,
+        group: &Arc<Group>,
         outgoing: &mut Outgoing<'_>,
         now: Now,
     ) {
-        let identifiers = member.identifier.map_or(Identifiers::None, Identifiers::One);
+        let mut turns = group.lock();
+        if let Some(seat) = self.choose(&mut turns, outgoing.qos) {
+            drop(turns);
+            return self.deliver_to_member(group, &seat, outgoing, now);
+        }
+        let wanted = turns.members().iter().any(|member| member.seat.qos != QoS::AtMostOnce);
+        if outgoing.qos == QoS::AtMostOnce || !wanted {
+            self.stats.dropped(Drop::NobodyThere, 1);
+            return;
+        }
+        let pending = Pending {
+            message: outgoing.stored(),
+            qos: outgoing.qos,
+            retain: outgoing.retain,
+            identifiers: Identifiers::None,
+            group: None,
+        };
+        self.keep_in_backlog(&mut turns, pending, false);
+    }
+
+    pub(super) fn deliver_to_member(
+        &mut self,
+        group: &Arc<Group>,
+        seat: &Seat,
+        outgoing: &mut Outgoing<'_>,
+        now: Now,
+    ) {
+        if seat.session.shard() != self.number {
+            return self.post_to_member(group, *seat, outgoing);
+        }
+        let identifiers = seat.identifier.map_or(Identifiers::None, Identifiers::One);
         let terms = Terms {
-            qos: outgoing.qos.min(member.qos),
-            retain: outgoing.retain && member.retain_as_published,
+            qos: outgoing.qos.min(seat.qos),
+            retain: outgoing.retain && seat.retain_as_published,
             identifiers: &identifiers,
             group: Some(group),
         };
-        self.deliver(member.session, terms, outgoing, now);
+        self.deliver(seat.session, terms, outgoing, now);
     }
 
-    pub(super) fn keep_for_group(&mut self, group_id: GroupId, pending: Pending, front: bool) {
-        let Some(group) = self.groups.get_mut(group_id) else { return };
+    /// Keeps a message for whoever of the group takes it first.
+    pub(super) fn keep_in_backlog(&self, turns: &mut Turns, pending: Pending, front: bool) {
         let limits = &self.limits;
-        let dropped = group.keep(pending, front, limits.queue_messages, limits.queue_bytes);
+        let dropped = turns.keep(pending, front, limits.queue_messages, limits.queue_bytes);
         self.stats.dropped(Drop::Backlog, dropped);
     }
 
     /// The next member of the group that is there and has room.
-    fn choose(&mut self, group_id: GroupId, qos: QoS) -> Option<Member> {
-        let (sessions, connections) = (&self.sessions, &self.connections);
-        let output_max = self.limits.output_bytes;
-        let group = self.groups.get_mut(group_id)?;
-        group.choose(|member| {
-            let Some(session) = sessions.get(member.session) else { return false };
-            let connection = session.connection.and_then(|id| connections.get(id));
-            connection.is_some_and(|connection| connection.output.len() <= output_max)
-                && (qos.min(member.qos) == QoS::AtMostOnce || session.outbound.has_room())
+    fn choose(&self, turns: &mut Turns, qos: QoS) -> Option<Seat> {
+        turns.choose(|member| {
+            let (session, qos) = (member.seat.session, qos.min(member.seat.qos));
+            match session.shard() == self.number {
+                true => self.is_able(session, qos),
+                false => member.presence.is_able(qos),
+            }
         })
     }
 
     /// Hands out what waits in the group while members have room.
-    pub(super) fn drain_group(&mut self, group_id: GroupId, now: Now) {
-        while let Some(group) = self.groups.get_mut(group_id) {
-            let Some(front) = group.backlog.front() else { return };
-            let (qos, expired) = (front.qos, front.message.is_expired(now.wall));
-            if expired {
-                group.take();
+    pub(super) fn drain_group(&mut self, group: &Arc<Group>, now: Now) {
+        loop {
+            let mut turns = group.lock();
+            let Some(oldest) = turns.oldest() else { return };
+            let qos = oldest.qos;
+            if oldest.message.is_expired(now.wall) {
+                turns.take();
                 self.stats.dropped(Drop::Expired, 1);
                 continue;
             }
-            let Some(member) = self.choose(group_id, qos) else { return };
-            let Some(pending) = self.groups.get_mut(group_id).and_then(|group| group.take()) else {
-                return;
-            };
+            let Some(seat) = self.choose(&mut turns, qos) else { return };
+            let Some(pending) = turns.take() else { return };
+            drop(turns);
             self.forms.clear();
-            let message = Rc::clone(&pending.message);
-            let mut outgoing = Outgoing {
-                source: Source { parts: message.parts(), expiry: message.expiry, packet: None },
-                qos: message.qos,
-                retain: message.retain,
-                publisher: None,
-                stored: Some(pending.message),
-            };
-            self.deliver_to_member(group_id, &member, &mut outgoing, now);
+            let mut outgoing = Outgoing::kept(&pending.message, None);
+            self.deliver_to_member(group, &seat, &mut outgoing, now);
         }
     }
 
@@ -249,15 +274,25 @@ impl Shard {
     fn pump_rare(&mut self, session_id: SessionId, now: Now) {
         let Some(session) = self.sessions.get(session_id) else { return };
         let Some(rare) = &session.rare else { return };
-        if session.connection.is_none() || !session.outbound.has_room() {
+        if session.connection.is_none() {
             return;
         }
-        if !rare.groups.is_empty() {
-            for group in rare.groups.clone() {
-                self.drain_group(group, now);
-            }
+        let has_room = session.outbound.has_room();
+        rare.presence.set_stalled(false);
+        rare.presence.set_full(!has_room);
+        if !has_room {
+            return;
+        }
+        let mut at = 0;
+        while let Some(group) = self.group_at(session_id, at) {
+            self.drain_group(&group, now);
+            at += 1;
         }
         self.queue_reader(session_id);
+    }
+
+    fn group_at(&self, session_id: SessionId, at: usize) -> Option<Arc<Group>> {
+        self.sessions.get(session_id)?.rare.as_ref()?.groups.get(at).cloned()
     }
 
     /// After a write: goes on with whatever waited for room in the output.

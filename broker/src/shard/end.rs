@@ -1,12 +1,14 @@
 //! How sessions lose their connection, their will is sent, and they end.
 
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use longshore_codec::{ReasonCode, Version};
 use tracing::info;
 
 use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
+use crate::commons::Owner;
 use crate::message::Message;
 use crate::session::{NEVER, SessionId, Will};
 use crate::stats::Drop;
@@ -19,6 +21,7 @@ impl Shard {
         session.outbound.disconnect();
         if let Some(rare) = &mut session.rare {
             rare.reading = false;
+            rare.presence.set_online(false);
         }
         if session.expiry_secs == 0 {
             self.end_session(session_id, "its connection ended", now);
@@ -53,20 +56,14 @@ impl Shard {
     fn pass_shared_on(&mut self, session_id: SessionId, now: Now) {
         let Some(session) = self.sessions.get(session_id) else { return };
         let Some(rare) = &session.rare else { return };
-        let sessions = &self.sessions;
-        let online =
-            |member: SessionId| sessions.get(member).is_some_and(|s| s.connection.is_some());
         let others: Vec<_> = rare
             .groups
             .iter()
-            .copied()
-            .filter(|group| {
-                let group = self.groups.get(*group);
-                group.is_some_and(|group| group.members().iter().any(|m| online(m.session)))
-            })
+            .filter(|group| group.lock().members().iter().any(|it| it.presence.is_online()))
+            .map(Arc::as_ptr)
             .collect();
         if !others.is_empty() {
-            self.give_back(session_id, now, |group| others.contains(&group));
+            self.give_back(session_id, now, |group| others.contains(&Arc::as_ptr(group)));
         }
     }
 
@@ -82,7 +79,8 @@ impl Shard {
         self.give_back(session_id, now, |_| true);
         let Some(mut session) = self.sessions.remove(session_id) else { return };
         self.session_timers.set(session_id, &mut session.deadline, None);
-        self.roster.remove(&session.owner());
+        self.commons.roster.remove(&session.owner());
+        self.commons.sessions.fetch_sub(1, Ordering::Relaxed);
         self.queued_bytes -= session.outbound.bytes();
         self.stats.queued_bytes.set(self.queued_bytes);
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
@@ -97,12 +95,12 @@ impl Shard {
     }
 
     /// Sends the will at the end of this step, not in its middle.
-    fn send_will(&mut self, owner: (u64, Rc<str>), will: Will, class: u32, now: Now) {
+    fn send_will(&mut self, owner: Owner, will: Will, class: u32, now: Now) {
         let message = match will.expiry(now.wall) {
             None => will.message,
             expiry => {
                 let Message { qos, retain, .. } = *will.message;
-                Rc::new(Message::new(will.message.parts(), qos, retain, expiry))
+                Arc::new(Message::new(will.message.parts(), qos, retain, expiry))
             }
         };
         self.unsettled.push_back(Unsettled::Will { owner, message, class });

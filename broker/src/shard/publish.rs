@@ -1,6 +1,7 @@
 //! PUBLISH from a client: what it says, where it goes, what the publisher is told.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use longshore_codec::{
@@ -11,6 +12,7 @@ use super::deliver::Outgoing;
 use super::{Fault, Shard};
 use crate::cache::Route;
 use crate::clock::{Now, Wall};
+use crate::commons::Owner;
 use crate::connection::ConnectionId;
 use crate::form::{self, Source};
 use crate::message::{Expiry, Message, Parts, forwardable};
@@ -86,7 +88,7 @@ impl Shard {
             }
             None if publish.qos == QoS::AtMostOnce
                 && !publish.retain
-                && route.targets.len() + route.groups.len() < 2 =>
+                && route.len() < 2 =>
             {
                 None
             }
@@ -110,12 +112,17 @@ impl Shard {
             publisher: Some(session),
             stored: None,
         };
-        if publish.retain
-            && let Err(full) = self.retain(&mut outgoing, now.wall)
-        {
-            return self.refuse_retained(id, publish, v5, full);
+        let mut route = route;
+        if publish.retain {
+            if let Err(full) = self.retain(&mut outgoing, now.wall) {
+                return self.refuse_retained(id, publish, v5, full);
+            }
+            // Whoever has subscribed since then was not given what is retained now.
+            route = self.route(class, name)?;
         }
+        let mail_before = self.outbox.len();
         let reached = self.distribute(&route, &mut outgoing, now);
+        self.hold_back(id, mail_before);
         if publish.qos != QoS::AtMostOnce {
             if publish.qos == QoS::ExactlyOnce
                 && let (Some(session), Some(packet_id)) =
@@ -212,13 +219,13 @@ impl Shard {
     /// Where a topic's messages go. The topic is checked when it is met for the first time.
     #[inline]
     pub(super) fn route(&mut self, class: u32, name: &[u8]) -> Result<Rc<Route>, Fault> {
-        if let Some(route) = self.cache.get(self.index.epoch(), class, name) {
+        if let Some(route) = self.cache.get(self.commons.epoch(), class, name) {
             return Ok(Rc::clone(route));
         }
         topic::validate(name)?;
         self.check_topic(name).map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
         self.matches.clear();
-        self.index.matches(name, &mut self.matches);
+        self.commons.matches(name, &mut self.matches);
         Ok(self.cache.insert(class, name, &mut self.matches))
     }
 
@@ -230,14 +237,13 @@ impl Shard {
         if parts.payload.is_empty() || is_over {
             // [MQTT-3.3.1-6], [MQTT-3.3.1-7]. What ends at once replaces what was there, too
             // [MQTT-3.3.1-5].
-            self.retained.clear(name);
+            self.commons.retained.clear(name);
         } else {
             let message = outgoing.stored();
             let limits = &self.limits;
-            self.retained.set(name, message, limits.retained_messages, limits.retained_bytes)?;
+            let (messages_max, bytes_max) = (limits.retained_messages, limits.retained_bytes);
+            self.commons.retained.set(name, message, messages_max, bytes_max)?;
         }
-        self.stats.retained.set(self.retained.len());
-        self.stats.retained_bytes.set(self.retained.bytes());
         Ok(())
     }
 
@@ -280,23 +286,23 @@ impl Shard {
     /// get it, also where a new session has begun with the same client id [MQTT-3.8.3-3].
     pub(super) fn publish_will(
         &mut self,
-        owner: &(u64, Rc<str>),
-        will: &Rc<Message>,
+        owner: &Owner,
+        will: &Arc<Message>,
         class: u32,
         now: Now,
     ) {
-        let parts = will.parts();
-        let Ok(route) = self.route(class, parts.topic) else { return };
-        let mut outgoing = Outgoing {
-            source: Source { parts, expiry: will.expiry, packet: None },
-            qos: will.qos,
-            retain: will.retain,
-            publisher: self.roster.get(owner).copied(),
-            stored: Some(Rc::clone(will)),
-        };
+        let publisher = self.commons.roster.get(owner).map(|session| *session);
+        let mut outgoing = Outgoing::kept(will, publisher);
+        let topic = will.parts().topic;
+        // The name is checked before anything is kept under it.
+        if self.route(class, topic).is_err() {
+            return;
+        }
         if will.retain && self.retain(&mut outgoing, now.wall).is_err() {
             tracing::warn!("a will was not retained (limits.retained_messages, retained_bytes)");
         }
-        self.distribute(&route, &mut outgoing, now);
+        if let Ok(route) = self.route(class, topic) {
+            self.distribute(&route, &mut outgoing, now);
+        }
     }
 }

@@ -17,7 +17,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.received = now.mono;
         self.stats.received_bytes_total.add(bytes.len() as u64);
-        if !connection.partial.is_empty() {
+        if !connection.partial.is_empty() && !matches!(connection.stage, Stage::Moving(_)) {
             match self.complete(id, bytes)? {
                 Some((packet, rest)) => {
                     bytes = rest;
@@ -25,6 +25,7 @@ impl Shard {
                     let whole = frame(&packet, usize::MAX)?;
                     if let Some(whole) = whole {
                         self.handle(id, whole, &packet, Some(&packet), now)?;
+                        self.take_packet_along(id, &packet)?;
                     }
                 }
                 None => return Ok(()),
@@ -32,15 +33,21 @@ impl Shard {
         }
         loop {
             let Some(connection) = self.connections.get(id) else { return Ok(()) };
-            if connection.stage == Stage::Closing {
-                return Ok(());
+            match connection.stage {
+                Stage::Closing => return Ok(()),
+                Stage::Moving(_) => return self.take_along(id, bytes),
+                Stage::Connecting | Stage::Online(_) => {}
             }
             let limit = self.packet_limit(connection);
             match frame(bytes, limit)? {
                 Some(whole) if whole.total() <= bytes.len() => {
                     let (packet, rest) = bytes.split_at(whole.total());
                     bytes = rest;
+                    let is_first = connection.stage == Stage::Connecting;
                     self.handle(id, whole, packet, None, now)?;
+                    if is_first {
+                        self.take_packet_along(id, packet)?;
+                    }
                 }
                 found => {
                     check_first(connection.stage, bytes)?;
@@ -49,6 +56,23 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Keeps CONNECT for the shard where the connection goes on, if it does.
+    fn take_packet_along(&mut self, id: ConnectionId, packet: &[u8]) -> Result<(), Fault> {
+        match self.moving(id) {
+            Some(_) => self.take_along(id, packet),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps bytes for the shard where the connection goes on: at most those of one read.
+    fn take_along(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<(), Fault> {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.partial.extend_from_slice(bytes);
+            self.input_bytes += bytes.len();
+        }
+        Ok(())
     }
 
     fn packet_limit(&self, connection: &Connection) -> usize {

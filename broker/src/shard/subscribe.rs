@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and the retained messages a subscription begins with.
 
 use std::num::NonZeroU32;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_codec::{
     Filter, Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
@@ -16,7 +16,7 @@ use crate::form::Delivery;
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
 use crate::session::{Pending, Read, SessionId, Subscription};
-use crate::share::{Group, GroupId, Member};
+use crate::share::{Group, Member, Seat};
 use crate::stats::Drop;
 
 /// Names a read of retained messages visits before others have their turn.
@@ -103,21 +103,21 @@ impl Shard {
         session.subscribe(name, subscription);
         self.subscriptions += usize::from(is_new);
         if parsed.share.is_some() {
-            let member = Member { session: session_id, qos, retain_as_published, identifier };
-            self.join_group(name, parsed.inner, member);
+            let seat = Seat { session: session_id, qos, retain_as_published, identifier };
+            self.join_group(name, parsed.inner, seat);
             return Ok(qos);
         }
         let subscriber =
             Subscriber { session: session_id, qos, no_local, retain_as_published, identifier };
-        self.index.subscribe(parsed.inner, subscriber);
+        self.commons.subscribe(parsed.inner, subscriber);
         // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
         let send_retained = match retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
-        if send_retained && !self.retained.is_empty() {
-            let cursor = self.retained.read(parsed.inner);
+        if send_retained && !self.commons.retained.is_empty() {
+            let cursor = self.commons.retained.read(parsed.inner);
             let read = Read { filter: name.into(), cursor, qos, identifier };
             let Some(session) = self.sessions.get_mut(session_id) else { return Ok(qos) };
             let reads = &mut session.rare().reads;
@@ -127,24 +127,14 @@ impl Shard {
         Ok(qos)
     }
 
-    fn join_group(&mut self, name: &str, inner: &str, member: Member) {
-        let group_id = match self.groups_by_filter.get(name) {
-            Some(known) => *known,
-            None => {
-                let new = self.groups.insert(Group::new(name));
-                self.groups_by_filter.insert(name.into(), new);
-                self.index.add_group(inner, new);
-                new
-            }
-        };
-        if let Some(group) = self.groups.get_mut(group_id) {
-            group.join(member);
-        }
-        if let Some(session) = self.sessions.get_mut(member.session) {
-            let groups = &mut session.rare().groups;
-            if !groups.contains(&group_id) {
-                groups.push(group_id);
-            }
+    fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
+        let Some(session) = self.sessions.get_mut(seat.session) else { return };
+        let rare = session.rare();
+        rare.presence.set_online(true);
+        let presence = Arc::clone(&rare.presence);
+        let group = self.commons.join(name, inner, Member { seat, presence });
+        if !rare.groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
+            rare.groups.push(group);
         }
     }
 
@@ -183,29 +173,24 @@ impl Shard {
         if let Some(rare) = &mut session.rare {
             rare.reads.retain(|read| *read.filter != *name);
         }
-        match self.groups_by_filter.get(name).copied() {
-            Some(group) => self.leave_group(session_id, group),
-            None => self.index.unsubscribe(name, session_id),
+        match filter::parse(name) {
+            Ok(Filter { share: Some(_), .. }) => self.leave_group(session_id, name),
+            _ => self.commons.unsubscribe(name, session_id),
+        }
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.unsubscribed = self.commons.epoch();
         }
         true
     }
 
     /// A member leaves for good. What was sent to it stays with its session: that delivery is
     /// completed [MQTT-3.10.4-3], and until then takes a place in the client's window.
-    fn leave_group(&mut self, session_id: SessionId, group_id: GroupId) {
+    fn leave_group(&mut self, session_id: SessionId, name: &str) {
         if let Some(session) = self.sessions.get_mut(session_id) {
-            session.rare().groups.retain(|known| *known != group_id);
+            session.rare().groups.retain(|known| *known.filter != *name);
         }
-        let Some(group) = self.groups.get_mut(group_id) else { return };
-        if group.leave(session_id) {
-            self.stats.dropped(Drop::SessionEnded, group.backlog.len() as u64);
-            let filter = Rc::clone(&group.filter);
-            if let Ok(Filter { inner, .. }) = filter::parse(&filter) {
-                self.index.remove_group(inner, group_id);
-            }
-            self.groups_by_filter.remove(&filter);
-            self.groups.remove(group_id);
-        }
+        let lost = self.commons.part(name, session_id);
+        self.stats.dropped(Drop::SessionEnded, lost);
     }
 
     /// Returns the session's unacknowledged shared messages to their groups, in order.
@@ -213,23 +198,23 @@ impl Shard {
         &mut self,
         session_id: SessionId,
         now: Now,
-        of: impl FnMut(GroupId) -> bool,
+        of: impl FnMut(&Arc<Group>) -> bool,
     ) {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let before = session.outbound.bytes();
         let taken = session.outbound.take_shared(of);
         self.queued_bytes -= before - session.outbound.bytes();
-        let mut groups: Vec<GroupId> = Vec::new();
-        for pending in taken.into_iter().rev() {
-            let Some(group) = pending.group else { continue };
-            if !groups.contains(&group) {
+        let mut groups: Vec<Arc<Group>> = Vec::new();
+        for mut pending in taken.into_iter().rev() {
+            let Some(group) = pending.group.take() else { continue };
+            pending.qos = pending.message.qos;
+            self.keep_in_backlog(&mut group.lock(), pending, true);
+            if !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
                 groups.push(group);
             }
-            let pending = Pending { qos: pending.message.qos, ..pending };
-            self.keep_for_group(group, pending, true);
         }
         for group in groups {
-            self.drain_group(group, now);
+            self.drain_group(&group, now);
         }
     }
 
@@ -277,11 +262,11 @@ impl Shard {
             QoS::AtMostOnce => SLICE_VISITS,
             _ => session.outbound.room(),
         };
-        let mut found: Vec<Rc<Message>> = Vec::new();
-        let complete = self.retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |message| {
+        let mut found: Vec<Arc<Message>> = Vec::new();
+        let complete = self.commons.retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |message| {
             let takes = found.len() < places;
             if takes {
-                found.push(Rc::clone(message));
+                found.push(Arc::clone(message));
             }
             takes
         });
@@ -300,7 +285,7 @@ impl Shard {
     fn send_retained(
         &mut self,
         session_id: SessionId,
-        message: Rc<Message>,
+        message: Arc<Message>,
         qos: QoS,
         identifiers: &Identifiers,
         now: Now,
@@ -313,7 +298,7 @@ impl Shard {
             debug_assert!(session.outbound.has_room(), "a slice is no larger than the window");
             self.queued_bytes += message.size();
             packet_id = Some(session.outbound.send(Pending {
-                message: Rc::clone(&message),
+                message: Arc::clone(&message),
                 qos,
                 retain: true,
                 identifiers: identifiers.clone(),

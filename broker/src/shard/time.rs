@@ -22,9 +22,7 @@ impl Shard {
             self.session_due(id, now);
             self.settle(now);
         }
-        let more = self.retained.expire(now.wall, EXPIRE_COUNT);
-        self.stats.retained.set(self.retained.len());
-        self.stats.retained_bytes.set(self.retained.bytes());
+        let more = self.commons.retained.expire(self.number, now.wall, EXPIRE_COUNT);
         self.read_turn(now);
         self.settle(now);
         self.stats.queued_bytes.set(self.queued_bytes);
@@ -47,14 +45,15 @@ impl Shard {
     /// When the connection ends if nothing happens, and why.
     fn due(&self, connection: &Connection, now: Now) -> Option<(Mono, Fault)> {
         let limits = &self.limits;
-        if connection.stage == Stage::Connecting {
+        if matches!(connection.stage, Stage::Connecting | Stage::Moving(_)) {
             let cause = "no CONNECT in time (limits.connect_timeout_secs)";
             let at = connection.since.plus_secs(limits.connect_timeout_secs);
             return Some((at, Fault::new(ReasonCode::KeepAliveTimeout, cause)));
         }
         let silence = connection.silence_max().map(|silence| {
             // Bytes that we do not read may well be there.
-            let from = if connection.paused { now.mono } else { connection.received };
+            let unread = connection.paused || connection.held;
+            let from = if unread { now.mono } else { connection.received };
             let cause = "nothing came for one and a half times the keep alive";
             (Mono(from.0 + silence), Fault::new(ReasonCode::KeepAliveTimeout, cause))
         });

@@ -1,0 +1,141 @@
+//! What the shards of one broker hold in common: who is where, who subscribed to what, what is
+//! retained.
+//!
+//! Nothing of it is touched per message but the index's epoch, which is read, the retained part of
+//! a topic that is set, and the turns of a shared group. All else is used at the rate of CONNECT
+//! and SUBSCRIBE.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dashmap::{DashMap, Entry};
+use longshore_codec::{Filter, filter};
+
+use crate::index::{Index, Matches, Subscriber};
+use crate::limits::Limits;
+use crate::retained::Retained;
+use crate::session::SessionId;
+use crate::shard::Refused;
+use crate::share::{Group, Member};
+
+/// Account and client identifier: whose a session is.
+pub(crate) type Owner = (u64, Arc<str>);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Commons {
+    /// Every session there is. Its key says on which shard it lives.
+    pub(crate) roster: DashMap<Owner, SessionId>,
+    /// How many those are, for counting a roster takes long.
+    pub(crate) sessions: AtomicUsize,
+    pub(crate) retained: Retained,
+    index: RwLock<Index>,
+    epoch: AtomicU64,
+    groups: DashMap<Box<str>, Arc<Group>>,
+    connections: AtomicUsize,
+    addresses: DashMap<IpAddr, usize>,
+}
+
+impl Commons {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            roster: DashMap::new(),
+            sessions: AtomicUsize::new(0),
+            retained: Retained::new(shards),
+            index: RwLock::default(),
+            epoch: AtomicU64::new(0),
+            groups: DashMap::new(),
+            connections: AtomicUsize::new(0),
+            addresses: DashMap::new(),
+        }
+    }
+
+    /// Connections open, those that have not sent CONNECT yet included.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a new connection, unless a limit forbids it.
+    pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Result<(), Refused> {
+        let mut of_address = self.addresses.entry(address).or_insert(0);
+        let open = self.connections.fetch_add(1, Ordering::Relaxed);
+        let refused = if open >= limits.connections {
+            Refused::Connections
+        } else if *of_address >= limits.connections_per_address {
+            Refused::ConnectionsPerAddress
+        } else {
+            *of_address += 1;
+            return Ok(());
+        };
+        *of_address += 1;
+        drop(of_address);
+        self.leave(address);
+        Err(refused)
+    }
+
+    /// Counts a connection out.
+    pub(crate) fn leave(&self, address: IpAddr) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut count) = self.addresses.entry(address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Changes whenever the answer to any [`Commons::matches`] may have changed: what was matched
+    /// at an older epoch may be out of date.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        // In one order with the numbers of retained messages: whoever subscribes and then reads
+        // them gets each of these from the read or from its publisher.
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// What a topic name reaches.
+    pub(crate) fn matches(&self, topic: &[u8], found: &mut Matches) {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).matches(topic, found);
+    }
+
+    /// Changes the index. When this returns, every shard routes by the new state.
+    fn change(&self, change: impl FnOnce(&mut Index)) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut index);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Adds a subscription, or replaces the one of the same session and filter.
+    pub(crate) fn subscribe(&self, filter: &str, subscriber: Subscriber) {
+        self.change(|index| index.subscribe(filter, subscriber));
+    }
+
+    /// Removes the session's subscription, if there is one.
+    pub(crate) fn unsubscribe(&self, filter: &str, session: SessionId) {
+        self.change(|index| index.unsubscribe(filter, session));
+    }
+
+    /// Makes the session a member of the group `name`, which begins with its first member.
+    pub(crate) fn join(&self, name: &str, inner: &str, member: Member) -> Arc<Group> {
+        let entry = self.groups.entry(name.into()).or_insert_with(|| {
+            let group = Arc::new(Group::new(name));
+            self.change(|index| index.add_group(inner, Arc::clone(&group)));
+            group
+        });
+        entry.lock().join(member);
+        Arc::clone(&entry)
+    }
+
+    /// Takes the session out of the group `name`, which ends with its last member; the number of
+    /// messages that nobody will get then.
+    pub(crate) fn part(&self, name: &str, session: SessionId) -> u64 {
+        let Entry::Occupied(entry) = self.groups.entry(name.into()) else { return 0 };
+        let Some(lost) = entry.get().lock().leave(session) else { return 0 };
+        let group = entry.remove();
+        if let Ok(Filter { inner, .. }) = filter::parse(name) {
+            self.change(|index| index.remove_group(inner, &group));
+        }
+        lost
+    }
+}

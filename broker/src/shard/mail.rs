@@ -1,0 +1,181 @@
+//! What comes from other shards and goes to them: messages, and connections whose session is there.
+
+use std::sync::Arc;
+
+use longshore_acl::Principal;
+use longshore_codec::{QoS, filter};
+
+use super::Shard;
+use super::deliver::Outgoing;
+use crate::cache::Target;
+use crate::clock::Now;
+use crate::connection::{Connection, ConnectionId, Stage};
+use crate::mail::{Mail, Moved, To};
+use crate::message::Message;
+use crate::session::SessionId;
+use crate::share::{Group, Seat};
+
+impl Shard {
+    /// Hands out the mail since the last call, each with the number of the shard it is for. What
+    /// goes to one shard arrives there in this order, through [`Shard::mail`].
+    pub fn take_mail(&mut self) -> impl Iterator<Item = (usize, Mail)> + '_ {
+        self.outbox.drain(..)
+    }
+
+    /// Takes a piece of mail from another shard.
+    pub fn mail(&mut self, mail: Mail, now: Now) {
+        let Mail { message, to } = mail;
+        let mut outgoing = Outgoing::kept(&message, None);
+        self.forms.clear();
+        match to {
+            To::Targets { targets, publisher, epoch } => {
+                outgoing.publisher = publisher;
+                for target in &*targets {
+                    if self.is_wanted(target, &message, epoch) {
+                        self.deliver_to_target(target, &mut outgoing, now);
+                    }
+                }
+            }
+            To::Member { group, seat } => self.take_turn(&group, seat, &mut outgoing, now),
+        }
+        self.settle(now);
+    }
+
+    /// Whether the target still gets the message: it may have unsubscribed on the way.
+    fn is_wanted(&self, target: &Target, message: &Message, epoch: u64) -> bool {
+        let Some(session) = self.sessions.get(target.session) else { return false };
+        if session.unsubscribed <= epoch {
+            return true;
+        }
+        let Ok(topic) = std::str::from_utf8(message.parts().topic) else { return false };
+        session.subscriptions().any(|filter| filter::matches(filter, topic))
+    }
+
+    /// Gives a message to the member whose turn it is, or else to another one: the other shard
+    /// could not know exactly whether this one takes it.
+    fn take_turn(
+        &mut self,
+        group: &Arc<Group>,
+        seat: Seat,
+        outgoing: &mut Outgoing<'_>,
+        now: Now,
+    ) {
+        let session = self.sessions.get(seat.session);
+        let is_member = session.is_some_and(|session| session.subscription(&group.filter).is_some());
+        let qos = outgoing.qos.min(seat.qos);
+        if is_member && self.is_able(seat.session, qos) {
+            return self.deliver_to_member(group, &seat, outgoing, now);
+        }
+        if let Some(rare) = session.and_then(|session| session.rare.as_ref()) {
+            // Until `pump` finds otherwise.
+            match self.is_able(seat.session, QoS::AtMostOnce) {
+                true => rare.presence.set_full(true),
+                false => rare.presence.set_stalled(true),
+            }
+        }
+        self.deliver_to_group(group, outgoing, now);
+    }
+
+    /// Sends mail with the message to a shard whose sessions get it.
+    pub(super) fn post(
+        &mut self,
+        shard: usize,
+        targets: &Arc<[Target]>,
+        outgoing: &mut Outgoing<'_>,
+    ) {
+        let to = To::Targets {
+            targets: Arc::clone(targets),
+            publisher: outgoing.publisher,
+            epoch: self.cache.epoch(),
+        };
+        self.outbox.push((shard, Mail { message: outgoing.stored(), to }));
+    }
+
+    /// Sends mail with the message to the shard of a group's member.
+    pub(super) fn post_to_member(
+        &mut self,
+        group: &Arc<Group>,
+        seat: Seat,
+        outgoing: &mut Outgoing<'_>,
+    ) {
+        let to = To::Member { group: Arc::clone(group), seat };
+        self.outbox.push((seat.session.shard(), Mail { message: outgoing.stored(), to }));
+    }
+
+    /// Tells which shards have more mail than is good for them, a bit each. Connections that
+    /// publish to them are not read until there are none.
+    pub fn set_full(&mut self, full: u64, now: Now) {
+        self.full = full;
+        if full != 0 {
+            return;
+        }
+        for id in std::mem::take(&mut self.held) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.held = false;
+                connection.received = now.mono;
+                self.mark(id);
+            }
+        }
+    }
+
+    /// Stops reading a connection if it has just published to a shard with too much mail.
+    #[inline]
+    pub(super) fn hold_back(&mut self, id: ConnectionId, mail_before: usize) {
+        if self.full != 0
+            && self.outbox[mail_before..].iter().any(|(to, _)| self.full >> to & 1 == 1)
+            && let Some(connection) = self.connections.get_mut(id)
+            && !connection.held
+        {
+            connection.held = true;
+            self.held.push(id);
+        }
+    }
+
+    /// The shard where the connection is to go on, once its client's session is found to live
+    /// there: take it out with [`Shard::take_moved`] and give it to that shard.
+    #[must_use]
+    pub fn moving(&self, id: ConnectionId) -> Option<usize> {
+        match self.connections.get(id)?.stage {
+            Stage::Moving(shard) => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// Takes out a connection that goes on elsewhere.
+    pub fn take_moved(&mut self, id: ConnectionId) -> Option<Moved> {
+        self.moving(id)?;
+        let connection = self.forget(id)?;
+        let bytes = connection.partial;
+        self.input_bytes -= bytes.len();
+        let principal = *connection.known?;
+        Some(Moved { peer: connection.peer, principal, since: connection.since, bytes })
+    }
+
+    /// Takes a connection that another shard gave up, and goes on where that one stopped.
+    pub fn accept_moved(&mut self, moved: Moved, now: Now) -> ConnectionId {
+        let mut connection = Connection::new(moved.peer, moved.since);
+        connection.known = Some(Box::new(moved.principal));
+        let id = self.connections.insert(connection);
+        self.stats.connections.set(self.connections.len());
+        self.schedule(id, now);
+        self.receive(id, &moved.bytes, now);
+        id
+    }
+
+    /// The connection's session lives on another shard.
+    pub(super) fn move_to(&mut self, id: ConnectionId, session: SessionId, principal: Principal) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.stage = Stage::Moving(session.shard());
+            connection.known = Some(Box::new(principal));
+            self.mark(id);
+        }
+    }
+
+    /// Whether a session of this shard takes a message of a group now.
+    pub(super) fn is_able(&self, session: SessionId, qos: QoS) -> bool {
+        let Some(session) = self.sessions.get(session) else { return false };
+        let connection = session.connection.and_then(|id| self.connections.get(id));
+        connection.is_some_and(|connection| connection.output.len() <= self.limits.output_bytes)
+            && (qos == QoS::AtMostOnce || session.outbound.has_room())
+    }
+}

@@ -1,0 +1,35 @@
+//! The tests, and the rig they stand on.
+
+// The rig.
+mod doorkeeper;
+mod packets;
+mod received;
+mod rig;
+mod watch;
+mod wire;
+
+// From CONNECT to DISCONNECT.
+mod connect;
+mod disconnect;
+mod keep_alive;
+mod session;
+mod will;
+
+// Messages.
+mod alias;
+mod flow;
+mod properties;
+mod publish;
+mod qos;
+mod retained;
+
+// Subscriptions.
+mod shared;
+mod subscribe;
+mod unsubscribe;
+
+// What is old, wrong or too much.
+mod limits;
+mod malformed;
+mod malformed_connect;
+mod v3;
