@@ -48,7 +48,8 @@ pub(crate) fn start(
     tls: Option<Tls>,
     gate: Arc<dyn Authenticate>,
 ) -> Result<Running, Problem> {
-    let mut builder = Broker::builder().limits(config.limits.clone()).auth(gate);
+    let mut builder =
+        Broker::builder().limits(config.limits.clone()).shards(config.shards).auth(gate);
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

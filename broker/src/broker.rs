@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,13 +19,13 @@ use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::net::acceptor::{self, Arrival, Entrance};
-use crate::net::counts::Counts;
-use crate::net::driver::{Driver, Writer};
+use crate::net::driver::{Around, Driver, Writer};
 use crate::net::listen::{InvalidListen, Listen};
+use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
-use crate::shard::{Config, Shard};
-use crate::stats::Stats;
+use crate::shard::Config;
+use crate::stats::{Stats, Totals};
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -41,14 +42,16 @@ pub struct Builder {
     auth: Option<Arc<dyn Authenticate>>,
     tls: Option<Tls>,
     listen: Vec<Result<Listen, InvalidListen>>,
+    shards: usize,
 }
 
 /// A running broker. Dropping it stops it.
 #[derive(Debug)]
 pub struct Broker {
     addresses: Vec<(Listen, SocketAddr)>,
-    stats: Arc<Stats>,
-    links: mpsc::UnboundedSender<Pipe>,
+    totals: Totals,
+    links: Arc<[mpsc::UnboundedSender<Pipe>]>,
+    next_link: Arc<AtomicUsize>,
     tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -126,6 +129,14 @@ impl Builder {
         self
     }
 
+    /// Threads that serve clients, each with a shard of them; at most 64. 0 takes one for each core,
+    /// and one on two cores: there a second costs more in wake-ups than it gives.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
     /// Adds a listener, for example `mqtt://127.0.0.1:1883`; port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, url: impl AsRef<str>) -> Self {
@@ -153,34 +164,54 @@ impl Builder {
                 Arc::new(MasterOnly::new(token.map_err(StartError::System)?))
             }
         };
-        let config = Config::new(self.limits, auth, seed());
+        let configs = Config::of(shards(self.shards), self.limits, auth, seed());
+        let around = Around {
+            mailboxes: configs.iter().map(|_| Mailbox::default()).collect(),
+            totals: Totals::of(&configs),
+            counts: Arc::default(),
+            clock: Clock::start(),
+        };
+        let (arrivals, arriving): (Vec<_>, Vec<_>) =
+            configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
+        let (links, pipes): (Vec<_>, Vec<_>) =
+            configs.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let (stop, stopped) = watch::channel(false);
-        let (links, pipes) = mpsc::unbounded_channel();
         let broker = Broker {
             addresses,
-            links,
-            stats: Arc::clone(&config.stats),
+            links: links.into(),
+            next_link: Arc::default(),
+            totals: around.totals.clone(),
             tls: Arc::new(ArcSwapOption::from_pointee(self.tls)),
             stop,
             threads: Mutex::default(),
         };
-        let (plain, others): (Vec<_>, Vec<_>) =
+        let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
-        let (arrivals, arriving) = mpsc::channel(ARRIVALS);
-        let clock = Clock::start();
         let entrance = Entrance {
-            limits: Arc::clone(&config.limits),
-            authenticate: Arc::clone(&config.authenticate),
-            stats: Arc::clone(&config.stats),
-            counts: Arc::default(),
+            limits: Arc::clone(&configs[0].limits),
+            authenticate: Arc::clone(&configs[0].authenticate),
+            totals: around.totals.clone(),
+            counts: Arc::clone(&around.counts),
             tls: Arc::clone(&broker.tls),
-            clock,
-            arrivals,
+            clock: around.clock,
+            arrivals: arrivals.into(),
         };
-        let inside =
-            Inside { config, counts: Arc::clone(&entrance.counts), clock, plain, arriving, pipes };
-        let until = stopped.clone();
-        broker.spawn("longshore-0", move |runtime| inside.run(runtime, until))?;
+        let ways = arriving.into_iter().zip(pipes);
+        for (number, (config, (arriving, pipes))) in configs.into_iter().zip(ways).enumerate() {
+            let inside = Inside {
+                config,
+                number,
+                around: around.clone(),
+                // The first shard accepts for all.
+                plain: std::mem::take(&mut plain),
+                arrivals: Arc::clone(&entrance.arrivals),
+                arriving,
+                pipes,
+            };
+            let until = stopped.clone();
+            let name = format!("longshore-{number}");
+            broker.spawn(&name, move |runtime| inside.run(runtime, until))?;
+        }
         if !others.is_empty() {
             broker.spawn("longshore-net", move |runtime| {
                 acceptor::run(runtime, entrance, others, stopped);
@@ -219,7 +250,7 @@ impl Broker {
     /// A broker without listeners, to be told how to be.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { limits: Limits::default(), auth: None, tls: None, listen: Vec::new() }
+        Builder { limits: Limits::default(), auth: None, tls: None, listen: Vec::new(), shards: 0 }
     }
 
     /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once
@@ -231,8 +262,8 @@ impl Broker {
 
     /// What the broker has counted.
     #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        self.totals.sum()
     }
 
     /// Gives new connections new certificates. Those that are open stay as they are.
@@ -245,9 +276,14 @@ impl Broker {
     /// `client_id` names it in logs, and takes over an earlier client of that name.
     #[must_use]
     pub fn link(&self, client_id: &str) -> Link {
-        let links = self.links.clone();
-        // A broker that has stopped drops the pipe, which closes it.
-        Link::open(Arc::new(move |pipe| drop(links.send(pipe))), client_id)
+        let (links, next) = (Arc::clone(&self.links), Arc::clone(&self.next_link));
+        let open = move |pipe| {
+            // Each shard takes one in turn.
+            let shard = next.fetch_add(1, Ordering::Relaxed) % links.len();
+            // A broker that has stopped drops the pipe, which closes it.
+            drop(links[shard].send(pipe));
+        };
+        Link::open(Arc::new(open), client_id)
     }
 
     /// Begins to stop: no more connections, MQTT 5 clients are told, no wills are sent. Returns at
@@ -308,20 +344,21 @@ impl Drop for Broker {
     }
 }
 
-/// What the shard's thread is made with.
+/// What a shard's thread is made with.
 struct Inside {
     config: Config,
-    counts: Arc<Counts>,
-    clock: Clock,
+    number: usize,
+    around: Around,
     plain: Vec<Door>,
+    arrivals: Arc<[mpsc::Sender<Arrival>]>,
     arriving: mpsc::Receiver<Arrival>,
     pipes: mpsc::UnboundedReceiver<Pipe>,
 }
 
 impl Inside {
     fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) {
-        let (stats, limits) = (Arc::clone(&self.config.stats), Arc::clone(&self.config.limits));
-        let driver = Driver::new(Shard::new(self.config), stats, self.counts, self.clock);
+        let limits = Arc::clone(&self.config.limits);
+        let driver = Driver::new(self.config, self.number, &self.around);
         LocalSet::new().block_on(runtime, async {
             let mut accepting = vec![
                 spawn_local(Rc::clone(&driver).welcome(self.arriving)),
@@ -330,16 +367,19 @@ impl Inside {
             for (_, listener) in self.plain {
                 match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        let accept = Rc::clone(&driver).accept(listener, Arc::clone(&limits));
+                        let (limits, arrivals) = (Arc::clone(&limits), Arc::clone(&self.arrivals));
+                        let accept = Rc::clone(&driver).accept(listener, limits, arrivals);
                         accepting.push(spawn_local(accept));
                     }
                     Err(error) => panic!("a listener was refused by the event queue: {error}"),
                 }
             }
+            let mail = spawn_local(Rc::clone(&driver).take_mail());
             let mut writer = spawn_local(Writer::new(Rc::clone(&driver)));
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => {}
                 ended = &mut writer => return ended.expect("the shard failed"),
+                ended = mail => return ended.expect("the shard failed"),
             }
             for task in accepting {
                 task.abort();
@@ -350,6 +390,16 @@ impl Inside {
                 ended.expect("the shard failed");
             }
         });
+    }
+}
+
+/// How many shards there are where so many are asked for.
+fn shards(asked: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    match asked {
+        0 if cores() <= 2 => 1,
+        0 => cores().min(Config::SHARDS_MAX),
+        asked => asked.min(Config::SHARDS_MAX),
     }
 }
 

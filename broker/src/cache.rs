@@ -48,7 +48,9 @@ pub(crate) enum Local {
 impl Route {
     /// What the shard with this number does with a message that reaches all these.
     fn new(shard: usize, found: &mut Matches) -> Self {
-        found.subscribers.sort_by_key(|subscriber| (subscriber.session.shard(), subscriber.session));
+        found
+            .subscribers
+            .sort_by_key(|subscriber| (subscriber.session.shard(), subscriber.session));
         let (mut targets, mut remote) = (Box::default(), Vec::new());
         for of_shard in found.subscribers.chunk_by(|a, b| a.session.shard() == b.session.shard()) {
             match of_shard[0].session.shard() {

@@ -17,6 +17,7 @@
 //! | `http`, `metrics` | the upgrade to WebSocket, `/health` and `/metrics` |
 //! | `layered`, `websocket` | bytes through TLS and WebSocket, without waiting |
 //! | `listen` | URLs of listeners |
+//! | `mailbox` | what comes to a shard from the others |
 //! | `pipe` | a client's two ends within the process |
 //! | `proxy` | the header of the PROXY protocol |
 //! | `tls` | certificates |
@@ -29,6 +30,7 @@ pub(crate) mod driver;
 mod http;
 mod layered;
 pub(crate) mod listen;
+pub(crate) mod mailbox;
 mod metrics;
 pub(crate) mod pipe;
 mod proxy;

@@ -385,7 +385,10 @@ mod tests {
         retained.set("a", message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
         retained.set("b", message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
         retained.set("b", message("b", None), 10, 1000).unwrap();
-        assert_eq!((0..PARTS).filter_map(|part| retained.next_end(part)).min(), Some(Wall(1_000_000)));
+        assert_eq!(
+            (0..PARTS).filter_map(|part| retained.next_end(part)).min(),
+            Some(Wall(1_000_000))
+        );
         let mut cursor = retained.read("#");
         let mut found = 0;
         assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
@@ -394,7 +397,10 @@ mod tests {
         }));
         assert_eq!(found, 1);
         assert!((0..PARTS).all(|part| !retained.expire(part, Wall(3_000_000), 10)));
-        assert_eq!((retained.len(), (0..PARTS).filter_map(|part| retained.next_end(part)).min()), (1, None));
+        assert_eq!(
+            (retained.len(), (0..PARTS).filter_map(|part| retained.next_end(part)).min()),
+            (1, None)
+        );
         retained.clear("b");
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
     }

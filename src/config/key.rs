@@ -110,7 +110,7 @@ static KEYS: &[Key] = &[
         section: "threads",
         name: "shards",
         set: |config, value, _| {
-            config.shards = value.number(&(0..=1_024))?;
+            config.shards = value.number(&(0..=64))?;
             Ok(())
         },
         show: |config| config.shards.to_string(),

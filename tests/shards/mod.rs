@@ -3,26 +3,19 @@
 
 use longshore_broker::clock::{Mono, Now};
 use longshore_broker::shard::{Config, Refused};
-use longshore_broker::stats::Totals;
 use longshore_broker::{ConnectionId, Output, Peer, Shard};
 
 /// See the module. A connection's id says which shard has it.
 #[derive(Debug)]
 pub(crate) struct Shards {
     shards: Vec<Shard>,
-    totals: Totals,
     /// Takes the next connection.
     next: usize,
 }
 
 impl Shards {
     pub(crate) fn new(configs: Vec<Config>) -> Self {
-        let totals = Totals::of(&configs);
-        Self { shards: configs.into_iter().map(Shard::new).collect(), totals, next: 0 }
-    }
-
-    pub(crate) fn totals(&self) -> &Totals {
-        &self.totals
+        Self { shards: configs.into_iter().map(Shard::new).collect(), next: 0 }
     }
 
     fn of(&mut self, id: ConnectionId) -> &mut Shard {
@@ -65,11 +58,6 @@ impl Shards {
             true => Some(now.mono),
             false => due,
         }
-    }
-
-    pub(crate) fn shut_down(&mut self, now: Now) {
-        self.shards.iter_mut().for_each(|shard| shard.shut_down(now));
-        self.exchange(now);
     }
 
     /// Carries mail until there is none; whether there was any.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use longshore_acl::Anonymous;
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
-use longshore_broker::stats::Stats;
+use longshore_broker::stats::{Stats, Totals};
 use longshore_broker::{ConnectionId, Output, Peer};
 
 use super::choices::Choices;
@@ -41,6 +41,7 @@ pub(crate) struct World {
     /// Numbers the messages of the run.
     pub(crate) serial: u64,
     shard: Shards,
+    totals: Totals,
     by_broker: BTreeMap<ConnectionId, LineId>,
     next_line: LineId,
     /// Lines with news to be written.
@@ -53,8 +54,7 @@ impl World {
     pub(crate) fn new(mut choices: Choices, trace: Trace) -> Self {
         let setup = Setup::new(&mut choices);
         trace.note(format_args!("{setup:?}"));
-        let configs =
-            Config::of(setup.shards, setup.limits.clone(), Arc::new(Anonymous::new()), 7);
+        let configs = Config::of(setup.shards, setup.limits.clone(), Arc::new(Anonymous::new()), 7);
         Self {
             choices,
             oracle: Oracle::new(setup.limits.clone(), trace.clone(), START),
@@ -64,6 +64,7 @@ impl World {
             lines: BTreeMap::new(),
             now: START,
             serial: 0,
+            totals: Totals::of(&configs),
             shard: Shards::new(configs),
             by_broker: BTreeMap::new(),
             next_line: 0,
@@ -73,7 +74,7 @@ impl World {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.shard.totals().sum()
+        self.totals.sum()
     }
 
     /// No two calls are made at the same instant. A deadline that this reaches is looked at first:

@@ -6,17 +6,17 @@
 //! unread, and no address takes more than its share of the turns.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener, TcpStream as StdTcpStream};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use longshore_acl::Authenticate;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -30,54 +30,37 @@ use tracing::{debug, warn};
 use super::accept::accept;
 use super::counts::{Counts, Handshake};
 use super::http::Http;
-use super::layered::Layered;
 use super::listen::{Listen, Scheme};
 use super::proxy;
 use super::tls::Tls;
-use super::transport::Transport;
+use super::transport::Cargo;
 use super::websocket::WebSocket;
 use crate::clock::{Clock, Mono};
 use crate::connection::Peer;
 use crate::limits::Limits;
 use crate::shard::Refused;
-use crate::stats::Stats;
+use crate::stats::Totals;
 
 /// What the entrance is made with.
 #[derive(Clone)]
 pub(crate) struct Entrance {
     pub(crate) limits: Arc<Limits>,
     pub(crate) authenticate: Arc<dyn Authenticate>,
-    pub(crate) stats: Arc<Stats>,
+    pub(crate) totals: Totals,
     pub(crate) counts: Arc<Counts>,
     pub(crate) tls: Arc<ArcSwapOption<Tls>>,
     pub(crate) clock: Clock,
-    pub(crate) arrivals: mpsc::Sender<Arrival>,
+    /// To each shard.
+    pub(crate) arrivals: Arc<[mpsc::Sender<Arrival>]>,
 }
 
-/// A client whose handshakes are done.
+/// A client on its way to a shard, its handshakes done.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    socket: StdTcpStream,
+    pub(crate) cargo: Cargo,
     pub(crate) peer: Peer,
-    tls: Option<Box<ServerConnection>>,
-    websocket: Option<WebSocket>,
-    early: Bytes,
     /// When it began: its CONNECT is due from then on.
     pub(crate) since: Mono,
-}
-
-impl Arrival {
-    /// The transport, on the event queue of the thread that calls.
-    pub(crate) fn into_transport(self) -> io::Result<Transport> {
-        let socket = TcpStream::from_std(self.socket)?;
-        Ok(match (self.tls, self.websocket) {
-            (None, None) => Transport::Tcp(socket),
-            (tls, websocket) => {
-                let layered = Layered::new(socket, self.peer, tls, websocket, self.early);
-                Transport::Layered(Box::new(layered))
-            }
-        })
-    }
 }
 
 /// Why a connection does not come so far as to be the shard's.
@@ -118,6 +101,8 @@ struct Acceptor {
     entrance: Entrance,
     turns: Arc<Semaphore>,
     waiting: Cell<usize>,
+    /// The shard that the next client goes to.
+    next: Cell<usize>,
     addresses: RefCell<HashMap<IpAddr, Rc<Address>>>,
 }
 
@@ -141,6 +126,7 @@ pub(crate) fn run(
         turns: Arc::new(Semaphore::new(entrance.limits.handshakes.min(Semaphore::MAX_PERMITS))),
         entrance,
         waiting: Cell::default(),
+        next: Cell::default(),
         addresses: RefCell::default(),
     });
     LocalSet::new().block_on(runtime, async {
@@ -237,7 +223,7 @@ impl Acceptor {
     ) -> Result<(), Refusal> {
         let arrival = |tls, websocket, early, socket: TcpStream| {
             let socket = socket.into_std().map_err(|_| Refusal::Stopping)?;
-            Ok(Arrival { socket, peer, tls, websocket, early, since })
+            Ok(Arrival { cargo: Cargo::Socket { socket, tls, websocket, early }, peer, since })
         };
         let boxed = |tls: TlsStream<TcpStream>| {
             let (socket, tls) = tls.into_inner();
@@ -263,7 +249,10 @@ impl Acceptor {
                 arrival(tls, Some(WebSocket::default()), early, socket)?
             }
         };
-        self.entrance.arrivals.send(arrival).await.map_err(|_| Refusal::Stopping)
+        // Each shard takes one in turn.
+        let next = self.next.get();
+        self.next.set((next + 1) % self.entrance.arrivals.len());
+        self.entrance.arrivals[next].send(arrival).await.map_err(|_| Refusal::Stopping)
     }
 
     async fn encrypt(
@@ -302,7 +291,7 @@ impl Acceptor {
             peer,
             has_pages: matches!(scheme, Scheme::Http | Scheme::Https),
             authenticate: Arc::clone(&entrance.authenticate),
-            stats: Arc::clone(&entrance.stats),
+            totals: entrance.totals.clone(),
             counts: Arc::clone(&entrance.counts),
             turn: Cell::new(Some(turn)),
             is_upgraded: Cell::new(false),
@@ -327,9 +316,9 @@ struct Place {
 
 impl Place {
     fn take(acceptor: &Rc<Acceptor>) -> Result<Self, Refusal> {
-        let Entrance { limits, stats, counts, .. } = &acceptor.entrance;
+        let Entrance { limits, totals, counts, .. } = &acceptor.entrance;
         let waiting = acceptor.waiting.get();
-        if waiting + stats.connections.get() as usize >= limits.connections {
+        if waiting + totals.connections() >= limits.connections {
             return Err(Refusal::Limit(Refused::Connections));
         }
         acceptor.waiting.set(waiting + 1);

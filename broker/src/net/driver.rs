@@ -4,7 +4,7 @@
 //! shard. The outputs this fills are written by one more task, which stands behind all ready
 //! readers in the run queue: so each receiver gets one write per turn, whoever published.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,13 +22,15 @@ use tracing::warn;
 use super::accept::accept;
 use super::acceptor::Arrival;
 use super::counts::Counts;
+use super::mailbox::{Mailbox, Mailboxes, Post};
 use super::pipe::Pipe;
-use super::transport::{Received, Scratch, Transport};
+use super::transport::{Cargo, Received, Scratch, Transport};
 use crate::clock::{Clock, Mono, Now};
 use crate::connection::{ConnectionId, Peer};
 use crate::limits::Limits;
-use crate::shard::{Refused, Shard};
-use crate::stats::Stats;
+use crate::mail::Mail;
+use crate::shard::{Config, Refused, Shard};
+use crate::stats::{Stats, Totals};
 
 /// Bytes one connection may read before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;
@@ -43,7 +45,15 @@ const PATIENCE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(crate) struct Driver {
     shard: RefCell<Shard>,
+    /// The shard's number.
+    number: usize,
+    mailboxes: Mailboxes,
+    /// Mail of this turn, by the shard it is for.
+    outgoing: RefCell<Vec<Vec<Mail>>>,
+    /// Shards whose mailboxes were full in the last turn, a bit each.
+    full: Cell<u64>,
     stats: Arc<Stats>,
+    totals: Totals,
     counts: Arc<Counts>,
     clock: Clock,
     /// Sockets by the index of their connection.
@@ -58,11 +68,21 @@ pub(crate) struct Driver {
     failed: Cell<bool>,
 }
 
+/// What a driver has in common with the other threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) totals: Totals,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) clock: Clock,
+}
+
 /// One connection's transport, shared by its task and the writer.
 #[derive(Debug)]
 struct Socket {
     id: ConnectionId,
-    transport: RefCell<Transport>,
+    /// None once it has moved to another shard.
+    transport: RefCell<Option<Transport>>,
     /// Wakes the connection's task.
     task: RefCell<Option<Waker>>,
     /// Since when the transport has not taken all.
@@ -74,6 +94,12 @@ struct Socket {
 }
 
 impl Socket {
+    fn transport(&self) -> RefMut<'_, Transport> {
+        RefMut::map(self.transport.borrow_mut(), |transport| {
+            transport.as_mut().expect("a socket that has moved is in no list and has no task")
+        })
+    }
+
     fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
@@ -82,15 +108,17 @@ impl Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        shard: Shard,
-        stats: Arc<Stats>,
-        counts: Arc<Counts>,
-        clock: Clock,
-    ) -> Rc<Self> {
+    pub(crate) fn new(config: Config, number: usize, around: &Around) -> Rc<Self> {
+        let stats = Arc::clone(&config.stats);
+        let Around { mailboxes, totals, counts, clock } = around.clone();
         Rc::new(Self {
-            shard: RefCell::new(shard),
+            shard: RefCell::new(Shard::new(config)),
+            number,
+            outgoing: RefCell::new(mailboxes.iter().map(|_| Vec::new()).collect()),
+            mailboxes,
+            full: Cell::default(),
             stats,
+            totals,
             counts,
             clock,
             sockets: RefCell::default(),
@@ -143,7 +171,7 @@ impl Driver {
     fn drive(self: &Rc<Self>, id: ConnectionId, transport: Transport) {
         let socket = Rc::new(Socket {
             id,
-            transport: RefCell::new(transport),
+            transport: RefCell::new(Some(transport)),
             task: RefCell::default(),
             blocked: Cell::default(),
             paused: Cell::default(),
@@ -159,21 +187,34 @@ impl Driver {
         self.wake_writer();
     }
 
-    /// Accepts connections of plain MQTT for ever: there is nothing to shake hands about.
-    pub(crate) async fn accept(self: Rc<Self>, listener: TcpListener, limits: Arc<Limits>) {
+    /// Accepts connections of plain MQTT for ever: there is nothing to shake hands about. Each
+    /// shard gets one in turn.
+    pub(crate) async fn accept(
+        self: Rc<Self>,
+        listener: TcpListener,
+        limits: Arc<Limits>,
+        arrivals: Arc<[mpsc::Sender<Arrival>]>,
+    ) {
+        let mut turns = (0..arrivals.len()).cycle();
         loop {
-            for _ in 0..ACCEPT_BATCH {
+            for shard in turns.by_ref().take(ACCEPT_BATCH) {
                 let (socket, address) = accept(&listener).await;
                 let peer = Peer { address, transport: "tcp" };
-                // The shard counts its own; those still in a handshake are connections too.
-                let open = self.stats.connections.get() + self.counts.waiting.get();
-                if open >= limits.connections as u64 {
+                // Those still in a handshake are connections too.
+                let open = self.totals.connections() + self.counts.waiting.get() as usize;
+                if open >= limits.connections {
                     let cause = Refused::Connections;
                     warn!(peer = %peer.address, transport = peer.transport, %cause, "refused");
                     self.stats.refused_total.add(1);
                     continue;
                 }
-                self.add(Transport::Tcp(socket), peer, self.now().mono);
+                let since = self.now().mono;
+                let transport = Transport::Tcp(socket);
+                if shard == self.number {
+                    self.add(transport, peer, since);
+                } else if let Ok(cargo) = transport.load() {
+                    let _ = arrivals[shard].send(Arrival { cargo, peer, since }).await;
+                }
             }
             tokio::task::yield_now().await;
         }
@@ -182,15 +223,67 @@ impl Driver {
     /// Takes clients whose handshakes are done, for ever.
     pub(crate) async fn welcome(self: Rc<Self>, mut arrivals: mpsc::Receiver<Arrival>) {
         while let Some(arrival) = arrivals.recv().await {
-            let (peer, since) = (arrival.peer, arrival.since);
-            match arrival.into_transport() {
-                Ok(transport) => self.add(transport, peer, since),
-                Err(error) => {
-                    self.stats.refused_total.add(1);
-                    warn!(peer = %peer.address, transport = peer.transport, cause = %error,
-                        "refused");
+            let Arrival { cargo, peer, since } = arrival;
+            if let Some(transport) = self.unload(cargo, peer) {
+                self.add(transport, peer, since);
+            }
+        }
+    }
+
+    fn unload(&self, cargo: Cargo, peer: Peer) -> Option<Transport> {
+        let transport = cargo.unload(peer);
+        if let Err(error) = &transport {
+            self.stats.refused_total.add(1);
+            warn!(peer = %peer.address, transport = peer.transport, cause = %error, "refused");
+        }
+        transport.ok()
+    }
+
+    /// Takes what other shards send, for ever.
+    pub(crate) async fn take_mail(self: Rc<Self>) {
+        let mailbox = &self.mailboxes[self.number];
+        let mut post = Post::default();
+        loop {
+            mailbox.take(&mut post).await;
+            for mail in post.mail.drain(..) {
+                self.shard.borrow_mut().mail(mail, self.now());
+            }
+            for (moved, cargo) in post.moved.drain(..) {
+                let peer = moved.peer();
+                let transport = self.unload(cargo, peer);
+                let id = self.shard.borrow_mut().accept_moved(moved, self.now());
+                match transport {
+                    Some(transport) => self.drive(id, transport),
+                    None => self.shard.borrow_mut().closed(id, self.now()),
                 }
             }
+            post.reset();
+            if mailbox.relieve() {
+                self.mailboxes.iter().for_each(Mailbox::wake);
+            }
+            self.wake_writer();
+        }
+    }
+
+    /// Sends this turn's mail, and has publishers wait for shards that have too much.
+    fn send_mail(&self) {
+        if self.mailboxes.len() == 1 {
+            return;
+        }
+        let mut outgoing = self.outgoing.borrow_mut();
+        let mut shard = self.shard.borrow_mut();
+        for (to, mail) in shard.take_mail() {
+            outgoing[to].push(mail);
+        }
+        let mut full = 0;
+        for (to, (mail, mailbox)) in outgoing.iter_mut().zip(&*self.mailboxes).enumerate() {
+            if !mail.is_empty() {
+                mailbox.put(mail);
+            }
+            full |= u64::from(mailbox.is_full() && to != self.number) << to;
+        }
+        if self.full.replace(full) != full {
+            shard.set_full(full, self.now());
         }
     }
 
@@ -210,7 +303,7 @@ impl Driver {
     fn flush(&self, socket: &Socket, began: Mono) {
         let mut shard = self.shard.borrow_mut();
         let Some(output) = shard.output(socket.id) else { return };
-        let result = socket.transport.borrow_mut().try_write(output);
+        let result = socket.transport().try_write(output);
         let now = self.now();
         match result {
             Ok((count, all)) => {
@@ -256,11 +349,31 @@ impl Driver {
         }
     }
 
-    /// The transport ended, or is to end.
-    fn remove(&self, socket: &Socket) {
+    /// Sends the connection to the shard where its client's session lives.
+    fn move_away(&self, socket: &Socket, to: usize) {
+        let Some(transport) = socket.transport.take() else { return };
+        match transport.load() {
+            Ok(cargo) => {
+                let moved = self.shard.borrow_mut().take_moved(socket.id);
+                self.forget(socket);
+                if let Some(moved) = moved {
+                    self.mailboxes[to].put_moved(moved, cargo);
+                }
+            }
+            // The system has lost it.
+            Err(_) => self.remove(socket),
+        }
+    }
+
+    fn forget(&self, socket: &Socket) {
         if let Some(place) = self.sockets.borrow_mut().get_mut(socket.id.index() as usize) {
             *place = None;
         }
+    }
+
+    /// The transport ended, or is to end.
+    fn remove(&self, socket: &Socket) {
+        self.forget(socket);
         self.shard.borrow_mut().closed(socket.id, self.now());
         self.wake_writer();
     }
@@ -286,7 +399,7 @@ impl ConnectionTask {
                 }
             }
             socket.paused.set(false);
-            let mut transport = socket.transport.borrow_mut();
+            let mut transport = socket.transport();
             let received = transport.poll_receive(cx, &driver.scratch, |bytes| {
                 driver.shard.borrow_mut().receive(socket.id, bytes, driver.now());
             });
@@ -316,7 +429,7 @@ impl ConnectionTask {
     fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { driver, socket } = self;
         while let Some(began) = socket.blocked.get() {
-            match socket.transport.borrow().poll_write_ready(cx) {
+            match socket.transport().poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {}
@@ -344,7 +457,7 @@ impl ConnectionTask {
         }
         match socket.blocked.get() {
             None => {
-                socket.transport.borrow_mut().finish(&driver.scratch);
+                socket.transport().finish(&driver.scratch);
                 true
             }
             // A layer still holds bytes that the socket does not take.
@@ -365,10 +478,15 @@ impl Future for ConnectionTask {
                 *task = Some(cx.waker().clone());
             }
         }
-        let ended = socket.broken.get()
+        let mut ended = socket.broken.get()
             || self.poll_blocked(cx).is_ready()
-            || self.poll_read(cx).is_ready()
-            || self.is_finished();
+            || self.poll_read(cx).is_ready();
+        let moving = driver.shard.borrow().moving(socket.id);
+        if let Some(to) = moving.filter(|_| !ended) {
+            driver.move_away(socket, to);
+            return Poll::Ready(());
+        }
+        ended = ended || self.is_finished();
         if !ended {
             return Poll::Pending;
         }
@@ -411,12 +529,14 @@ impl Future for Writer {
         let _guard = Escalate(&driver);
         assert!(!driver.failed.get(), "the task of a connection panicked");
         let began = driver.now();
+        driver.send_mail();
         driver.flush_dirty();
         // What time it is now, after the writes.
         let now = driver.clock.now();
         driver.turn.set(Some(now));
         driver.stats.turn.record(now.mono.since(began.mono).as_micros() as u64);
         let next = driver.shard.borrow_mut().advance(now);
+        driver.send_mail();
         driver.flush_dirty();
         driver.turn.set(None);
         *driver.writer.borrow_mut() = Some(cx.waker().clone());

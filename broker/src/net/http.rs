@@ -23,7 +23,7 @@ use tracing::warn;
 use super::counts::Counts;
 use super::metrics;
 use crate::connection::Peer;
-use crate::stats::Stats;
+use crate::stats::Totals;
 
 /// How long one connection may be used for pages, so that none is held for ever.
 const PAGES_TIME: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ pub(super) struct Http<T> {
     /// Whether there are pages, or nothing but WebSocket.
     pub(super) has_pages: bool,
     pub(super) authenticate: Arc<dyn Authenticate>,
-    pub(super) stats: Arc<Stats>,
+    pub(super) totals: Totals,
     pub(super) counts: Arc<Counts>,
     /// Given back as soon as this turns out to be no handshake.
     pub(super) turn: Cell<Option<T>>,
@@ -150,7 +150,7 @@ impl<T> Http<T> {
             let page = error(StatusCode::UNAUTHORIZED, "metrics take a token: Authorization");
             return with(page, header::WWW_AUTHENTICATE, "Bearer");
         }
-        let metrics = metrics::render(&self.stats, &self.counts);
+        let metrics = metrics::render(&self.totals.sum(), &self.counts);
         text(metrics::CONTENT_TYPE, StatusCode::OK, metrics)
     }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tracing::warn;
 
-use super::transport::{Received, SLICES, Scratch, poll_input, taken};
+use super::transport::{Cargo, Received, SLICES, Scratch, poll_input, taken};
 use super::websocket::{Flow, Violation, WebSocket};
 use crate::connection::Peer;
 use crate::output::Output;
@@ -43,6 +43,17 @@ impl Layered {
         early: Bytes,
     ) -> Self {
         Self { socket, peer, tls, websocket, early: Some(early) }
+    }
+
+    /// Takes the socket off this thread's event queue. Nothing read is left behind: all that a
+    /// layer had was given on.
+    pub(super) fn load(self) -> io::Result<Cargo> {
+        Ok(Cargo::Socket {
+            socket: self.socket.into_std()?,
+            tls: self.tls,
+            websocket: self.websocket,
+            early: self.early.unwrap_or_default(),
+        })
     }
 
     pub(super) fn socket(&self) -> &TcpStream {

@@ -2,14 +2,19 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::TcpStream as StdTcpStream;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::layered::Layered;
 use super::pipe::Pipe;
+use super::websocket::WebSocket;
+use crate::connection::Peer;
 use crate::output::Output;
 
 /// Slices of one vectored write. The kernel takes up to 1,024; a few cover what a turn leaves.
@@ -45,6 +50,36 @@ pub(crate) enum Transport {
     Link(Pipe),
 }
 
+/// A transport between two threads: on no event queue.
+#[derive(Debug)]
+pub(crate) enum Cargo {
+    Socket {
+        socket: StdTcpStream,
+        tls: Option<Box<ServerConnection>>,
+        websocket: Option<WebSocket>,
+        /// What has been read already: above TLS, below WebSocket.
+        early: Bytes,
+    },
+    Link(Pipe),
+}
+
+impl Cargo {
+    /// The transport, on the event queue of the thread that calls.
+    pub(super) fn unload(self, peer: Peer) -> io::Result<Transport> {
+        let (socket, tls, websocket, early) = match self {
+            Self::Socket { socket, tls, websocket, early } => (socket, tls, websocket, early),
+            Self::Link(pipe) => return Ok(Transport::Link(pipe)),
+        };
+        let socket = TcpStream::from_std(socket)?;
+        Ok(match (tls, websocket) {
+            (None, None) => Transport::Tcp(socket),
+            (tls, websocket) => {
+                Transport::Layered(Box::new(Layered::new(socket, peer, tls, websocket, early)))
+            }
+        })
+    }
+}
+
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -55,6 +90,20 @@ pub(crate) enum Received {
 }
 
 impl Transport {
+    /// Takes the transport off this thread's event queue.
+    pub(super) fn load(self) -> io::Result<Cargo> {
+        Ok(match self {
+            Self::Tcp(socket) => Cargo::Socket {
+                socket: socket.into_std()?,
+                tls: None,
+                websocket: None,
+                early: Bytes::new(),
+            },
+            Self::Layered(layered) => layered.load()?,
+            Self::Link(pipe) => Cargo::Link(pipe),
+        })
+    }
+
     /// Reads once, and gives the MQTT bytes to `take`.
     pub(crate) fn poll_receive(
         &mut self,

@@ -53,15 +53,10 @@ impl Shard {
 
     /// Gives a message to the member whose turn it is, or else to another one: the other shard
     /// could not know exactly whether this one takes it.
-    fn take_turn(
-        &mut self,
-        group: &Arc<Group>,
-        seat: Seat,
-        outgoing: &mut Outgoing<'_>,
-        now: Now,
-    ) {
+    fn take_turn(&mut self, group: &Arc<Group>, seat: Seat, outgoing: &mut Outgoing<'_>, now: Now) {
         let session = self.sessions.get(seat.session);
-        let is_member = session.is_some_and(|session| session.subscription(&group.filter).is_some());
+        let is_member =
+            session.is_some_and(|session| session.subscription(&group.filter).is_some());
         let qos = outgoing.qos.min(seat.qos);
         if is_member && self.is_able(seat.session, qos) {
             return self.deliver_to_member(group, &seat, outgoing, now);

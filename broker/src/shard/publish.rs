@@ -86,12 +86,7 @@ impl Shard {
                 copied = owned.slice_ref(publish.payload);
                 Some(&copied)
             }
-            None if publish.qos == QoS::AtMostOnce
-                && !publish.retain
-                && route.len() < 2 =>
-            {
-                None
-            }
+            None if publish.qos == QoS::AtMostOnce && !publish.retain && route.len() < 2 => None,
             None => {
                 copied = Bytes::copy_from_slice(publish.payload);
                 Some(&copied)

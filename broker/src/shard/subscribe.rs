@@ -263,13 +263,14 @@ impl Shard {
             _ => session.outbound.room(),
         };
         let mut found: Vec<Arc<Message>> = Vec::new();
-        let complete = self.commons.retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |message| {
-            let takes = found.len() < places;
-            if takes {
-                found.push(Arc::clone(message));
-            }
-            takes
-        });
+        let complete =
+            self.commons.retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |message| {
+                let takes = found.len() < places;
+                if takes {
+                    found.push(Arc::clone(message));
+                }
+                takes
+            });
         let identifiers = read.identifier.map_or(Identifiers::None, Identifiers::One);
         for message in found {
             self.send_retained(session_id, message, read.qos, &identifiers, now);
