@@ -28,6 +28,8 @@ impl Broker {
             }
         }
         command.current_dir(folder.path()).args(["serve", "--anonymous"]);
+        // Whoever meets here comes from different threads, also on a machine of two processors.
+        command.env("LONGSHORE_THREADS__SHARDS", "3");
         for scheme in schemes {
             command.args(["--listen", &format!("{scheme}://127.0.0.1:0")]);
         }
