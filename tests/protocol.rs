@@ -10,5 +10,8 @@ mod shards;
 /// Shards of the broker under test. `tests/protocol_shards.rs` has several.
 const SHARDS: usize = 1;
 
+/// What one of its turns may cost; none for the default.
+const TURN_WORK: Option<usize> = None;
+
 #[path = "protocol/mod.rs"]
 mod protocol;

@@ -69,14 +69,23 @@ impl Route {
 
     /// Bytes of memory, roughly.
     fn bytes(&self) -> usize {
-        let remote: usize = self.remote.iter().map(|(_, targets)| size_of_val(&**targets)).sum();
+        let remote: usize = self.remote.iter().map(|(_, targets)| bytes_of(targets)).sum();
         2 * size_of::<usize>()
             + size_of::<Self>()
-            + size_of_val(&*self.targets)
+            + bytes_of(&self.targets)
             + size_of_val(&*self.remote)
             + remote
             + size_of_val(&*self.groups)
     }
+}
+
+fn bytes_of(targets: &[Target]) -> usize {
+    let of_other = |target: &Target| match &target.local {
+        Local::Same | Local::Nothing => 0,
+        Local::Other(other) => size_of::<Target>() + other.identifiers.extra_bytes(),
+    };
+    let extra = |target: &Target| target.identifiers.extra_bytes() + of_other(target);
+    size_of_val(targets) + targets.iter().map(extra).sum::<usize>()
 }
 
 /// One target per session: the highest QoS, all identifiers.
@@ -96,15 +105,11 @@ fn merge(sorted: &[Subscriber]) -> impl Iterator<Item = Target> + '_ {
 impl Target {
     fn of<'a>(overlapping: impl Iterator<Item = &'a Subscriber> + Clone) -> Option<Self> {
         let first = overlapping.clone().next()?;
-        let mut identifiers = Identifiers::None;
-        for subscriber in overlapping.clone() {
-            identifiers.push(subscriber.identifier);
-        }
         Some(Self {
             session: first.session,
             qos: overlapping.clone().map(|subscriber| subscriber.qos).max()?,
             retain_as_published: overlapping.clone().any(|s| s.retain_as_published),
-            identifiers,
+            identifiers: overlapping.clone().filter_map(|it| it.identifier).collect(),
             local: Local::Same,
         })
     }

@@ -48,6 +48,8 @@ pub struct Connection {
     pub(crate) version: Version,
     /// Whether the connection is on the list of those with news for the driver.
     pub(crate) listed: bool,
+    /// Not read until the rest of what was read has been handled.
+    pub(crate) resting: bool,
     /// Not read until its output has shrunk.
     pub(crate) paused: bool,
     /// Not read until the other shards have caught up with what it publishes.
@@ -58,6 +60,8 @@ pub struct Connection {
     pub(crate) class: u32,
     /// Bytes the client takes in one packet.
     pub(crate) packet_max: u32,
+    /// Whether the log has been told that messages to it are dropped.
+    pub(crate) dropping: bool,
     /// QoS 2 messages received on this connection and not released.
     pub(crate) unreleased: u16,
     /// Seconds of keep alive, 0 for none.
@@ -70,10 +74,14 @@ pub struct Connection {
     /// Since when the transport has taken none of the output that waits.
     pub(crate) stalled: Option<Mono>,
     pub(crate) output: Output,
+    /// Bytes that its last write left.
+    pub(crate) unwritten: usize,
     /// The deadline that the timers hold.
     pub(crate) deadline: Option<Mono>,
     /// Topics by the client's aliases, from 1.
     pub(crate) aliases: Vec<Option<Rc<[u8]>>>,
+    /// Bytes of those.
+    pub(crate) alias_bytes: usize,
     /// Aliases the broker has set, if the client takes any.
     pub(crate) aliases_out: Option<Box<AliasesOut>>,
 }
@@ -82,6 +90,8 @@ pub struct Connection {
 #[derive(Debug)]
 pub(crate) struct AliasesOut {
     maximum: u16,
+    /// Bytes that the names of further aliases may have.
+    bytes_left: usize,
     known: HashMap<Box<[u8]>, u16>,
 }
 
@@ -95,8 +105,8 @@ pub(crate) enum Naming {
 }
 
 impl AliasesOut {
-    pub(crate) fn new(maximum: u16) -> Self {
-        Self { maximum, known: HashMap::new() }
+    pub(crate) fn new(maximum: u16, bytes_max: usize) -> Self {
+        Self { maximum, bytes_left: bytes_max, known: HashMap::new() }
     }
 
     /// How to name `topic`. The first topics get the aliases: those of a connection are mostly the
@@ -104,7 +114,9 @@ impl AliasesOut {
     pub(crate) fn name(&self, topic: &[u8]) -> Naming {
         match self.known.get(topic) {
             Some(alias) => Naming::Alias(*alias),
-            None if self.known.len() < usize::from(self.maximum) => {
+            None if self.known.len() < usize::from(self.maximum)
+                && topic.len() <= self.bytes_left =>
+            {
                 Naming::Introduced(self.known.len() as u16 + 1)
             }
             None => Naming::Plain,
@@ -113,6 +125,7 @@ impl AliasesOut {
 
     /// The client has been told of `alias`.
     pub(crate) fn introduce(&mut self, topic: &[u8], alias: u16) {
+        self.bytes_left -= topic.len();
         let old = self.known.insert(topic.into(), alias);
         debug_assert!(old.is_none() && usize::from(alias) == self.known.len());
     }
@@ -128,6 +141,8 @@ impl Connection {
             listed: false,
             paused: false,
             held: false,
+            resting: false,
+            dropping: false,
             problem_information: true,
             class: 0,
             packet_max: u32::MAX,
@@ -138,10 +153,17 @@ impl Connection {
             received: now,
             stalled: None,
             output: Output::default(),
+            unwritten: 0,
             deadline: None,
             aliases: Vec::new(),
+            alias_bytes: 0,
             aliases_out: None,
         }
+    }
+
+    /// Whether it is not read, though bytes may be there.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.paused || self.held || self.resting || matches!(self.stage, Stage::Moving(_))
     }
 
     /// Microseconds after which silence ends the connection: one and a half times its keep alive.

@@ -18,9 +18,12 @@ pub struct Limits {
     pub handshakes: usize,
     /// Seconds from the first byte of transport to an accepted CONNECT. Default 10.
     pub connect_timeout_secs: u64,
-    /// Bytes of the CONNECT packet, the only packet read before a client is known; 0x95. Default
-    /// 65,536.
+    /// Bytes of the CONNECT packet, the only packet read before a client is known; 0x95 to a client
+    /// that has shown itself to be one of MQTT 5. Default 128 KiB.
     pub connect_bytes: usize,
+    /// Bytes of unfinished CONNECT packets held for all connections of one shard together; the
+    /// connection that would exceed it is closed. Default 64 MiB.
+    pub connect_bytes_total: usize,
     /// Bytes of one packet from a client, its fixed header included, at most 268,435,460; told to
     /// MQTT 5 clients as Maximum Packet Size; 0x95. Default 16 MiB.
     pub packet_bytes: usize,
@@ -32,6 +35,9 @@ pub struct Limits {
     /// Bytes that wait to be written to one connection; beyond, QoS 0 messages to it are dropped
     /// and counted, and at twice as many it is no longer read until it reads. Default 4 MiB.
     pub output_bytes: usize,
+    /// Bytes that wait to be written to all connections of one shard together; beyond, QoS 0
+    /// messages to those that have more than 64 KiB of it are dropped and counted. Default 1 GiB.
+    pub output_bytes_total: usize,
     /// Seconds that bytes may wait for a client which reads none of them, before its connection is
     /// closed. Default 60.
     pub output_stall_secs: u64,
@@ -41,10 +47,19 @@ pub struct Limits {
     pub topic_bytes: usize,
     /// Topic aliases a client may set; told as Topic Alias Maximum; 0x94. Default 64.
     pub topic_aliases: u16,
+    /// Bytes of all topic names behind the aliases that a client has set; 0x97. The broker itself
+    /// sets no alias beyond as many bytes. Default 256 KiB.
+    pub topic_alias_bytes: usize,
     /// Topic aliases the broker sets on one connection whose client allows them. Default 64.
     pub topic_aliases_out: u16,
+    /// Topic filters of one SUBSCRIBE or UNSUBSCRIBE; 0x97. Default 10,000.
+    pub packet_filters: usize,
     /// Subscriptions of one session; further ones get 0x97 in SUBACK. Default 10,000.
     pub subscriptions: usize,
+    /// Bytes of all topic filters of one session; 0x97 in SUBACK. Default 2 MiB.
+    pub subscription_bytes: usize,
+    /// Shared subscriptions of one session; 0x97 in SUBACK. Default 100.
+    pub shared_subscriptions: usize,
     /// User properties of one packet; 0x97. Default 1,024.
     pub user_properties: usize,
     /// QoS 1 and 2 messages a client may have unacknowledged towards the broker; told as Receive
@@ -59,11 +74,14 @@ pub struct Limits {
     pub queue_messages: usize,
     /// Bytes of topic, properties and payload of those messages; likewise. Default 256 MiB.
     pub queue_bytes: usize,
-    /// Bytes of all queued messages of one shard, counted once for each session they wait in; the
-    /// session that would exceed it ends. Default 2 GiB.
+    /// Bytes of all queued messages of one shard, counted once for each session they wait in; when
+    /// it is exceeded the sessions with most of them end, with 0x97 when connected. Default 2 GiB.
     pub queue_bytes_total: usize,
     /// Sessions, connected or not; further ones get 0x97. Default 1,000,000.
     pub sessions: usize,
+    /// Bytes of the wills of all sessions of one shard; a CONNECT with a will that would exceed it
+    /// gets 0x97. Default 256 MiB.
+    pub will_bytes: usize,
     /// Seconds a session may outlive its connection; a longer Session Expiry Interval is lowered to
     /// this, 4,294,967,295 means for ever. Default 4,294,967,295.
     pub session_expiry_secs: u32,
@@ -86,17 +104,23 @@ impl Default for Limits {
             connections_per_address: 65_536,
             handshakes: 256,
             connect_timeout_secs: 10,
-            connect_bytes: 65_536,
+            connect_bytes: 128 << 10,
+            connect_bytes_total: 64 << 20,
             packet_bytes: 16 << 20,
             packet_secs: 300,
             input_bytes: 512 << 20,
             output_bytes: 4 << 20,
+            output_bytes_total: 1 << 30,
             output_stall_secs: 60,
             topic_levels: 128,
             topic_bytes: 65_535,
             topic_aliases: 64,
+            topic_alias_bytes: 256 << 10,
             topic_aliases_out: 64,
+            packet_filters: 10_000,
             subscriptions: 10_000,
+            subscription_bytes: 2 << 20,
+            shared_subscriptions: 100,
             user_properties: 1_024,
             receive_maximum: 1_024,
             inflight: 1_024,
@@ -104,6 +128,7 @@ impl Default for Limits {
             queue_bytes: 256 << 20,
             queue_bytes_total: 2 << 30,
             sessions: 1_000_000,
+            will_bytes: 256 << 20,
             session_expiry_secs: u32::MAX,
             keep_alive_secs: 0,
             retained_messages: 1_000_000,

@@ -122,13 +122,25 @@ impl Identifiers {
         }
     }
 
-    /// These identifiers and one more. One that two matching subscriptions have is carried twice
-    /// (MQTT 5.0, 3.3.4).
-    pub(crate) fn push(&mut self, id: Option<NonZeroU32>) {
-        let Some(id) = id else { return };
-        *self = match self {
-            Self::None => Self::One(id),
-            _ => Self::Many(self.as_slice().iter().copied().chain([id]).collect()),
-        };
+    /// Bytes of memory beside the value itself.
+    pub(crate) fn extra_bytes(&self) -> usize {
+        match self {
+            Self::None | Self::One(_) => 0,
+            Self::Many(ids) => 2 * size_of::<usize>() + size_of_val(&**ids),
+        }
+    }
+}
+
+/// One that two matching subscriptions have is carried twice (MQTT 5.0, 3.3.4).
+impl FromIterator<NonZeroU32> for Identifiers {
+    fn from_iter<I: IntoIterator<Item = NonZeroU32>>(ids: I) -> Self {
+        let mut ids = ids.into_iter();
+        match (ids.next(), ids.next()) {
+            (None, _) => Self::None,
+            (Some(id), None) => Self::One(id),
+            (Some(first), Some(second)) => {
+                Self::Many([first, second].into_iter().chain(ids).collect())
+            }
+        }
     }
 }

@@ -35,9 +35,12 @@ pub(crate) struct Session {
     pub(crate) expiry_secs: u32,
     /// Sorted by topic filter.
     subscriptions: Vec<(Box<str>, Subscription)>,
+    /// Bytes of their topic filters.
+    pub(crate) subscription_bytes: usize,
     pub(crate) outbound: Outbound,
-    /// Packet ids of QoS 2 messages routed and not yet released, sorted.
-    inbound: Vec<PacketId>,
+    /// Packet ids of QoS 2 messages routed and not yet released, sorted, and whether each came on
+    /// this connection, so that it takes a place in the client's window.
+    inbound: Vec<(PacketId, bool)>,
     /// What is used rarely, so that an idle session stays small.
     pub(crate) rare: Option<Box<Rare>>,
     /// The index's epoch when it last gave up a subscription.
@@ -69,6 +72,8 @@ pub(crate) struct Rare {
 pub(crate) struct Subscription {
     pub(crate) options: SubscribeOptions,
     pub(crate) identifier: Option<NonZeroU32>,
+    /// Which read of retained messages is for it, if one is under way.
+    pub(crate) read: u64,
 }
 
 /// Retained messages of one subscription on their way.
@@ -78,6 +83,8 @@ pub(crate) struct Read {
     pub(crate) cursor: Cursor,
     pub(crate) qos: QoS,
     pub(crate) identifier: Option<NonZeroU32>,
+    /// Of all reads, which it is.
+    pub(crate) number: u64,
 }
 
 /// The Will Message of a connection.
@@ -97,6 +104,7 @@ impl Session {
             connection: None,
             expiry_secs: 0,
             subscriptions: Vec::new(),
+            subscription_bytes: 0,
             outbound: Outbound::default(),
             inbound: Vec::new(),
             rare: None,
@@ -113,6 +121,10 @@ impl Session {
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn will(&self) -> Option<&Will> {
+        self.rare.as_ref()?.will.as_ref()
     }
 
     pub(crate) fn will_due(&self) -> Option<Mono> {
@@ -153,6 +165,7 @@ impl Session {
                     self.subscriptions.reserve_exact(1);
                 }
                 self.subscriptions.insert(place, (filter.into(), subscription));
+                self.subscription_bytes += filter.len();
             }
         }
     }
@@ -162,39 +175,68 @@ impl Session {
         let place = self.place(filter);
         if let Ok(place) = place {
             self.subscriptions.remove(place);
+            self.subscription_bytes -= filter.len();
         }
         place.is_ok()
+    }
+
+    /// Queues a read of retained messages, in place of an earlier one of the same subscription.
+    pub(crate) fn queue_read(&mut self, read: Read) {
+        let count = self.subscriptions.len();
+        if self.rare().reads.len() > 2 * count {
+            let mut reads = std::mem::take(&mut self.rare().reads);
+            reads.retain(|read| self.is_current(read));
+            self.rare().reads = reads;
+        }
+        self.rare().reads.push_back(read);
+    }
+
+    /// The next read that its subscription still asks for.
+    pub(crate) fn next_read(&mut self) -> Option<Read> {
+        loop {
+            let read = self.rare.as_mut()?.reads.pop_front()?;
+            if self.is_current(&read) {
+                return Some(read);
+            }
+        }
+    }
+
+    fn is_current(&self, read: &Read) -> bool {
+        self.subscription(&read.filter).is_some_and(|known| known.read == read.number)
     }
 
     fn place(&self, filter: &str) -> Result<usize, usize> {
         self.subscriptions.binary_search_by(|(known, _)| (**known).cmp(filter))
     }
 
-    /// Whether the QoS 2 message with this id is new; from now on it is known.
-    pub(crate) fn receive_exactly_once(&mut self, id: PacketId) -> bool {
-        match self.inbound.binary_search(&id) {
-            Ok(_) => false,
-            Err(place) => {
-                self.inbound.insert(place, id);
-                true
-            }
+    /// The client is there again: what came before takes no place in its window.
+    pub(crate) fn receive_anew(&mut self) {
+        self.inbound.iter_mut().for_each(|(_, counts)| *counts = false);
+    }
+
+    /// The QoS 2 message with this id is routed.
+    pub(crate) fn receive_exactly_once(&mut self, id: PacketId) {
+        if let Err(place) = self.inbound_place(id) {
+            self.inbound.insert(place, (id, true));
         }
     }
 
     pub(crate) fn has_received(&self, id: PacketId) -> bool {
-        self.inbound.binary_search(&id).is_ok()
+        self.inbound_place(id).is_ok()
     }
 
-    /// Whether the id was known; from now on it means another message.
-    pub(crate) fn release(&mut self, id: PacketId) -> bool {
-        let place = self.inbound.binary_search(&id);
-        if let Ok(place) = place {
-            self.inbound.remove(place);
-            if self.inbound.is_empty() {
-                self.inbound = Vec::new();
-            }
+    /// From now on the id means another message. None if it was not known, otherwise whether its
+    /// place in the client's window is free again.
+    pub(crate) fn release(&mut self, id: PacketId) -> Option<bool> {
+        let (_, counted) = self.inbound.remove(self.inbound_place(id).ok()?);
+        if self.inbound.is_empty() {
+            self.inbound = Vec::new();
         }
-        place.is_ok()
+        Some(counted)
+    }
+
+    fn inbound_place(&self, id: PacketId) -> Result<usize, usize> {
+        self.inbound.binary_search_by_key(&id, |(known, _)| *known)
     }
 }
 

@@ -57,6 +57,10 @@ pub struct Config {
     pub stats: Arc<Stats>,
     /// The only randomness: client ids the broker assigns come from it.
     pub seed: u64,
+    /// What a turn may cost, in steps of some tens of nanoseconds, before connections have to wait
+    /// for the next one with what is left of their reads. So nobody waits long for anybody's
+    /// messages, however many they reach and however hard their receivers are to find.
+    pub turn_work: usize,
     /// The shard's number.
     number: usize,
     /// How many shards there are.
@@ -94,6 +98,7 @@ impl Config {
             authenticate: Arc::clone(&authenticate),
             stats: Arc::default(),
             seed,
+            turn_work: TURN_WORK,
             number,
             shards,
             commons: Arc::clone(&commons),
@@ -147,10 +152,22 @@ pub struct Shard {
     dirty: Vec<ConnectionId>,
     spare: Spare,
     forms: Forms,
-    /// Bytes of all unfinished packets.
+    /// Bytes of all unfinished packets of known clients, and of all unfinished CONNECTs.
     input_bytes: usize,
+    early_bytes: usize,
+    /// Bytes that writes have left in outputs.
+    unwritten: usize,
+    /// Bytes of all wills.
+    will_bytes: usize,
+    /// What this turn has cost so far, in steps of some tens of nanoseconds.
+    work: usize,
+    turn_work: usize,
+    /// Connections whose last read is not handled to its end: the turn had cost enough.
+    resting: VecDeque<ConnectionId>,
     /// Bytes of all messages that wait in sessions.
     queued_bytes: usize,
+    /// Reads of retained messages so far.
+    reads: u64,
     /// Sessions with retained messages to be sent and room for them.
     readers: VecDeque<SessionId>,
     /// What follows from the current step and must not happen in the middle of it.
@@ -170,6 +187,8 @@ enum Unsettled {
     Will { owner: Owner, message: Arc<Message>, class: u32 },
     /// A session whose queue is full.
     Overflow(SessionId),
+    /// All queues together are full.
+    Relief,
     /// A connection whose client would not take the answer it is owed.
     Unsendable(ConnectionId),
 }
@@ -209,6 +228,9 @@ impl From<Error> for Fault {
     }
 }
 
+/// Two or three milliseconds.
+const TURN_WORK: usize = 50_000;
+
 /// Seconds a closed connection may take to read its last packets.
 const LINGER_SECS: u64 = 5;
 
@@ -237,7 +259,14 @@ impl Shard {
             spare: Spare::default(),
             forms: Forms::default(),
             input_bytes: 0,
+            early_bytes: 0,
+            unwritten: 0,
+            will_bytes: 0,
+            work: 0,
+            turn_work: config.turn_work,
+            resting: VecDeque::new(),
             queued_bytes: 0,
+            reads: 0,
             readers: VecDeque::new(),
             unsettled: VecDeque::new(),
             outbox: Vec::new(),
@@ -282,9 +311,7 @@ impl Shard {
 
     /// Takes bytes from the transport, in whatever portions they come.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
-        if let Err(fault) = self.receive_packets(id, bytes, now) {
-            self.fail(id, fault, now);
-        }
+        self.receive_packets(id, bytes, now);
         self.settle(now);
     }
 
@@ -350,12 +377,14 @@ impl Shard {
     fn close(&mut self, id: ConnectionId, graceful: bool, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let stage = std::mem::replace(&mut connection.stage, Stage::Closing);
-        self.input_bytes -= connection.partial.len();
-        connection.partial = Vec::new();
+        let partial = std::mem::take(&mut connection.partial).len();
         connection.aliases = Vec::new();
         connection.aliases_out = None;
         connection.paused = false;
         connection.held = false;
+        connection.resting = false;
+        *self.input_of(stage) -= partial;
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let linger = Some(now.mono.plus_secs(LINGER_SECS));
         self.connection_timers.set(id, &mut connection.deadline, linger);
         self.mark(id);
@@ -364,14 +393,28 @@ impl Shard {
         }
     }
 
+    /// Where the bytes of an unfinished packet are counted.
+    fn input_of(&mut self, stage: Stage) -> &mut usize {
+        match stage {
+            Stage::Connecting => &mut self.early_bytes,
+            _ => &mut self.input_bytes,
+        }
+    }
+
     /// The transport is gone: reset, or closed by either side.
     pub fn closed(&mut self, id: ConnectionId, now: Now) {
+        self.ended(id, &"the client closed without DISCONNECT", now);
+    }
+
+    /// The transport is gone by a fault of its own.
+    pub fn failed(&mut self, id: ConnectionId, cause: &dyn std::fmt::Display, now: Now) {
+        self.ended(id, cause, now);
+    }
+
+    fn ended(&mut self, id: ConnectionId, cause: &dyn std::fmt::Display, now: Now) {
         if let Some(connection) = self.connections.get(id) {
             match connection.stage {
-                Stage::Online(session) => {
-                    let cause = "the client closed without DISCONNECT";
-                    self.log_end(connection.peer, session, &cause);
-                }
+                Stage::Online(session) => self.log_end(connection.peer, session, cause),
                 Stage::Connecting | Stage::Moving(_) => self.stats.refused_total.add(1),
                 Stage::Closing => {}
             }
@@ -386,6 +429,7 @@ impl Shard {
     /// Takes a connection out of all lists.
     fn forget(&mut self, id: ConnectionId) -> Option<Connection> {
         let mut connection = self.connections.remove(id)?;
+        self.unwritten -= connection.unwritten;
         self.connection_timers.set(id, &mut connection.deadline, None);
         self.stats.connections.set(self.connections.len());
         Some(connection)
@@ -422,6 +466,9 @@ impl Shard {
             connection.output.compact();
         }
         let waits = connection.output.len();
+        self.unwritten = self.unwritten - connection.unwritten + waits;
+        connection.unwritten = waits;
+        connection.dropping &= waits > 0;
         connection.stalled = match connection.stalled {
             _ if waits == 0 => None,
             Some(since) if count == 0 => Some(since),
@@ -452,9 +499,7 @@ impl Shard {
     /// Whether the transport may be read. Not while its client leaves too much unread itself.
     #[must_use]
     pub fn wants_read(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(|connection| {
-            !connection.paused && !connection.held && !matches!(connection.stage, Stage::Moving(_))
-        })
+        self.connections.get(id).is_some_and(|connection| !connection.is_unread())
     }
 
     /// Does what follows from the step just taken.
@@ -475,13 +520,14 @@ impl Shard {
                     self.close(id, false, now);
                 }
                 Unsettled::Overflow(session) => self.overflow(session, now),
+                Unsettled::Relief => self.relieve(now),
             }
         }
     }
 
     /// The earliest deadline of anything.
     fn next_deadline(&self, now: Now) -> Option<Mono> {
-        if !self.readers.is_empty() {
+        if !self.readers.is_empty() || !self.resting.is_empty() {
             return Some(now.mono);
         }
         let retained = self.commons.retained.next_end(self.number).map(|end| {

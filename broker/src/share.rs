@@ -40,6 +40,8 @@ pub(crate) struct Turns {
     /// Messages that no member could take, oldest first.
     backlog: VecDeque<Pending>,
     backlog_bytes: usize,
+    /// Whether the log has been told that the oldest go.
+    pub(crate) dropping: bool,
     /// The last member has left: nobody will ever ask for what waits.
     is_over: bool,
 }

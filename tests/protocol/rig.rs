@@ -14,8 +14,8 @@ use super::packets::{Connect, Outgoing, Pingreq, Subscribe, connect, subscribe, 
 use super::received::{Ack, Codes, Connack, Disconnect, Publish, Received, parse, whole};
 use super::watch::Watch;
 use super::wire::Version;
-use crate::SHARDS;
 use crate::shards::Shards;
+use crate::{SHARDS, TURN_WORK};
 
 /// Where the wall clock of every rig starts: in 2024, in microseconds.
 const WALL_START: u64 = 1_700_000_000_000_000;
@@ -59,7 +59,10 @@ impl Rig {
     pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        let configs = Config::of(SHARDS, limits, super::doorkeeper::doorkeeper(), 7);
+        let mut configs = Config::of(SHARDS, limits, super::doorkeeper::doorkeeper(), 7);
+        if let Some(work) = TURN_WORK {
+            configs.iter_mut().for_each(|config| config.turn_work = work);
+        }
         let now = Now { mono: Mono(MONO_START), wall: Wall(WALL_START) };
         let shard = Shards::new(configs);
         Self(Rc::new(RefCell::new(World { shard, now, lines: Vec::new() })))

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,8 +90,8 @@ struct Socket {
     blocked: Cell<Option<Mono>>,
     /// The task has stopped reading.
     paused: Cell<bool>,
-    /// A write failed; the task ends the connection.
-    broken: Cell<bool>,
+    /// Why a write failed; the task ends the connection.
+    broken: RefCell<Option<io::Error>>,
 }
 
 impl Socket {
@@ -175,7 +176,7 @@ impl Driver {
             task: RefCell::default(),
             blocked: Cell::default(),
             paused: Cell::default(),
-            broken: Cell::default(),
+            broken: RefCell::default(),
         });
         let mut sockets = self.sockets.borrow_mut();
         let place = id.index() as usize;
@@ -319,10 +320,13 @@ impl Driver {
                     socket.wake();
                 }
             }
-            Err(_) => socket.broken.set(true),
+            Err(error) => {
+                socket.broken.replace(Some(error));
+                socket.wake();
+            }
         }
         let resumes = socket.paused.get() && shard.wants_read(socket.id);
-        if resumes || socket.broken.get() || shard.is_closing(socket.id) {
+        if resumes || shard.is_closing(socket.id) {
             socket.wake();
         }
     }
@@ -361,7 +365,7 @@ impl Driver {
                 }
             }
             // The system has lost it.
-            Err(_) => self.remove(socket),
+            Err(error) => self.remove(socket, &End::Failed(error)),
         }
     }
 
@@ -372,11 +376,25 @@ impl Driver {
     }
 
     /// The transport ended, or is to end.
-    fn remove(&self, socket: &Socket) {
+    fn remove(&self, socket: &Socket, end: &End) {
         self.forget(socket);
-        self.shard.borrow_mut().closed(socket.id, self.now());
+        let mut shard = self.shard.borrow_mut();
+        match end {
+            End::Closed => shard.closed(socket.id, self.now()),
+            End::Failed(error) => shard.failed(socket.id, error, self.now()),
+        }
+        drop(shard);
         self.wake_writer();
     }
+}
+
+/// How a transport ended.
+#[derive(Debug)]
+enum End {
+    /// By either side, in the words of its layers.
+    Closed,
+    /// By a fault of the network or of a layer.
+    Failed(io::Error),
 }
 
 /// Reads one connection.
@@ -387,7 +405,7 @@ struct ConnectionTask {
 
 impl ConnectionTask {
     /// Reads what is there, within the budget. Ready when the transport has ended.
-    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<End> {
         let Self { driver, socket } = self;
         let mut budget = READ_BUDGET;
         loop {
@@ -420,26 +438,27 @@ impl ConnectionTask {
                     }
                     budget -= count;
                 }
-                Poll::Ready(Ok(Received::End) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(Received::End)) => return Poll::Ready(End::Closed),
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
             }
         }
     }
 
     /// Goes on with a write that the socket did not take whole. Ready when the transport failed.
-    fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_blocked(&self, cx: &mut Context<'_>) -> Poll<End> {
         let Self { driver, socket } = self;
         while let Some(began) = socket.blocked.get() {
             match socket.transport().poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
                 Poll::Ready(Ok(())) => {}
             }
             driver.flush(socket, began);
             if driver.shard.borrow().is_dirty() {
                 driver.wake_writer();
             }
-            if socket.broken.get() {
-                return Poll::Ready(());
+            if let Some(error) = socket.broken.take() {
+                return Poll::Ready(End::Failed(error));
             }
         }
         Poll::Pending
@@ -478,19 +497,20 @@ impl Future for ConnectionTask {
                 *task = Some(cx.waker().clone());
             }
         }
-        let mut ended = socket.broken.get()
-            || self.poll_blocked(cx).is_ready()
-            || self.poll_read(cx).is_ready();
+        let end = match socket.broken.take() {
+            Some(error) => Poll::Ready(End::Failed(error)),
+            None => match self.poll_blocked(cx) {
+                Poll::Pending => self.poll_read(cx),
+                ended => ended,
+            },
+        };
         let moving = driver.shard.borrow().moving(socket.id);
-        if let Some(to) = moving.filter(|_| !ended) {
-            driver.move_away(socket, to);
-            return Poll::Ready(());
+        match (end, moving) {
+            (Poll::Ready(end), _) => driver.remove(socket, &end),
+            (Poll::Pending, Some(to)) => driver.move_away(socket, to),
+            (Poll::Pending, None) if self.is_finished() => driver.remove(socket, &End::Closed),
+            (Poll::Pending, None) => return Poll::Pending,
         }
-        ended = ended || self.is_finished();
-        if !ended {
-            return Poll::Pending;
-        }
-        driver.remove(socket);
         Poll::Ready(())
     }
 }

@@ -32,8 +32,11 @@ impl Shard {
         let settled = self.settle_outbound(session, |outbound| {
             outbound.acknowledge(ack.packet_id, QoS::AtLeastOnce)
         });
+        self.check_user_properties(ack.properties)?;
         self.delivered(&settled, ack.reason);
-        self.pump(session, now);
+        if !matches!(settled, Settled::Unknown) {
+            self.pump(session, now);
+        }
         Ok(())
     }
 
@@ -51,12 +54,15 @@ impl Shard {
         ack: &Ack<'_>,
         now: Now,
     ) -> Result<(), Fault> {
+        self.check_user_properties(ack.properties)?;
         if ack.reason.is_error() {
             let settled = self.settle_outbound(session, |outbound| {
                 outbound.acknowledge(ack.packet_id, QoS::ExactlyOnce)
             });
             self.delivered(&settled, ack.reason);
-            self.pump(session, now);
+            if !matches!(settled, Settled::Unknown) {
+                self.pump(session, now);
+            }
             return Ok(());
         }
         match self.settle_outbound(session, |outbound| outbound.receive(ack.packet_id)) {
@@ -79,16 +85,20 @@ impl Shard {
         session: SessionId,
         ack: &Ack<'_>,
     ) -> Result<(), Fault> {
-        if let Some(connection) = self.connections.get_mut(id) {
-            // Every PUBCOMP opens the window, whatever it says (MQTT 5.0, 4.9). What an earlier
-            // connection left took no place in it.
+        self.check_user_properties(ack.properties)?;
+        let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
+        let released = session.release(ack.packet_id);
+        if released == Some(true)
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            // [MQTT-3.3.4-9]: its PUBCOMP opens the window. What an earlier connection left took
+            // no place in it, and neither did what never was.
             connection.unreleased = connection.unreleased.saturating_sub(1);
         }
-        let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
-        let reason = match session.release(ack.packet_id) {
-            true => ReasonCode::Success,
+        let reason = match released {
+            Some(_) => ReasonCode::Success,
             // As after a lost PUBCOMP: the exchange is complete on this side.
-            false => ReasonCode::PacketIdentifierNotFound,
+            None => ReasonCode::PacketIdentifierNotFound,
         };
         let pubcomp = Ack { packet_id: ack.packet_id, reason, properties: Properties::none() };
         self.send(id, &Packet::Pubcomp(pubcomp));
@@ -102,8 +112,11 @@ impl Shard {
         ack: &Ack<'_>,
         now: Now,
     ) -> Result<(), Fault> {
-        self.settle_outbound(session, |outbound| outbound.complete(ack.packet_id));
-        self.pump(session, now);
+        self.check_user_properties(ack.properties)?;
+        let settled = self.settle_outbound(session, |outbound| outbound.complete(ack.packet_id));
+        if !matches!(settled, Settled::Unknown) {
+            self.pump(session, now);
+        }
         Ok(())
     }
 }

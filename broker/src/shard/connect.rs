@@ -66,6 +66,14 @@ impl Shard {
         }
     }
 
+    /// Tells a client whose CONNECT is too large why, if enough of it has come to know the version.
+    pub(super) fn answer_unframed(&mut self, id: ConnectionId, packet: &[u8], error: Error) {
+        let length = packet.iter().skip(1).position(|byte| byte & 0x80 == 0);
+        if let (Some(0x10), Some(last)) = (packet.first(), length) {
+            self.answer_malformed(id, &packet[last + 2..], error);
+        }
+    }
+
     /// Tells a client that could not be understood why, in the only words its version has.
     fn answer_malformed(&mut self, id: ConnectionId, body: &[u8], error: Error) {
         let says_v5 = body.starts_with(b"\0\x04MQTT\x05");
@@ -124,6 +132,7 @@ impl Shard {
             self.check_user_properties(will.properties)?;
         }
         self.check_user_properties(connect.properties)?;
+        self.check_will_bytes(&principal, connect)?;
         Ok(principal)
     }
 
@@ -141,6 +150,20 @@ impl Shard {
             };
             Fault::new(ReasonCode::BadUserNameOrPassword, cause)
         })
+    }
+
+    /// Whether there is room for the client's will, in place of the one it may have left.
+    fn check_will_bytes(&self, principal: &Principal, connect: &Connect<'_>) -> Result<(), Fault> {
+        let Some(will) = &connect.will else { return Ok(()) };
+        let new = will.topic.len() + will.properties.raw().len() + will.payload.len();
+        let owner = (principal.account, connect.client_id.into());
+        let known = self.commons.roster.get(&owner).and_then(|known| self.sessions.get(*known));
+        let old = known.and_then(Session::will).map_or(0, |will| will.message.size());
+        if self.will_bytes - old + new > self.limits.will_bytes {
+            let cause = "wills take too much memory (limits.will_bytes)";
+            return Err(Fault::new(ReasonCode::QuotaExceeded, cause));
+        }
+        Ok(())
     }
 
     pub(super) fn check_user_properties(&self, properties: Properties<'_>) -> Result<(), Fault> {
@@ -193,20 +216,22 @@ impl Shard {
                 }
             };
         let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
+        // [MQTT-3.1.3-9]: its delay has not passed, so the old will is never published.
+        self.take_will(session_id);
         let Some(session) = self.sessions.get_mut(session_id) else { return Ok(()) };
         session.principal = principal;
         session.connection = Some(id);
         session.expiry_secs = granted;
         session.ends = None;
         session.outbound.connect(quota.min(self.limits.inflight).max(1));
-        if let Some(rare) = &mut session.rare {
-            // [MQTT-3.1.3-9]: the delay had not passed, so the old will is never published.
-            rare.will_due = None;
-            rare.will = None;
+        session.receive_anew();
+        if let Some(rare) = &session.rare {
             rare.presence.set_online(true);
         }
         if let Some(will) = &connect.will {
-            session.rare().will = Some(stored_will(will));
+            let will = stored_will(will);
+            self.will_bytes += will.message.size();
+            session.rare().will = Some(will);
         }
         session.shrink();
         self.session_timers.set(session_id, &mut session.deadline, None);
@@ -217,7 +242,8 @@ impl Shard {
         connection.keep_alive_secs = keep_alive;
         let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
         let aliases = aliases.min(self.limits.topic_aliases_out);
-        connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases)));
+        let names = self.limits.topic_alias_bytes;
+        connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases, names)));
         let peer = connection.peer;
         info!(peer = %peer.address, transport = peer.transport, client = ?client_id,
             version = %connect.version, resumed = present, "connected");
@@ -399,6 +425,7 @@ impl Shard {
         disconnect: &Disconnect<'_>,
         now: Now,
     ) -> Result<(), Fault> {
+        self.check_user_properties(disconnect.properties)?;
         let Some(session) = self.sessions.get_mut(session_id) else { return Ok(()) };
         if let Some(secs) = disconnect.properties.session_expiry_interval() {
             if session.expiry_secs == 0 && secs != 0 {
@@ -410,10 +437,9 @@ impl Shard {
             session.expiry_secs = secs.min(self.limits.session_expiry_secs);
         }
         let graceful = disconnect.reason == ReasonCode::Success;
-        if graceful && let Some(rare) = &mut session.rare {
+        if graceful {
             // [MQTT-3.14.4-3].
-            rare.will = None;
-            session.shrink();
+            self.take_will(session_id);
         }
         if let Some(connection) = self.connections.get(id) {
             let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
+use tracing::{debug, warn};
+
 use super::{Shard, Unsettled};
 use crate::cache::{Local, Route, Target};
 use crate::clock::{Now, Wall};
@@ -13,6 +15,9 @@ use crate::message::{Identifiers, Message};
 use crate::session::{Pending, SessionId, Step};
 use crate::share::{Group, Seat, Turns};
 use crate::stats::Drop;
+
+/// Bytes of output that every client may have, however much the others have.
+const OUTPUT_MIN: usize = 64 << 10;
 
 /// A message on its way to everybody who gets it.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ impl Shard {
         now: Now,
     ) -> usize {
         self.forms.clear();
+        self.work += route.len();
         let mut reached = 0;
         for target in &route.targets {
             reached += usize::from(self.deliver_to_target(target, outgoing, now));
@@ -107,6 +113,7 @@ impl Shard {
     /// Gives the message to one session: written, in flight, or queued.
     #[inline]
     fn deliver(&mut self, to: SessionId, terms: Terms<'_>, outgoing: &mut Outgoing<'_>, now: Now) {
+        let output_max = self.output_max();
         let Some(session) = self.sessions.get_mut(to) else { return };
         let connection = session.connection.and_then(|id| self.connections.get_mut(id));
         let mut delivery = Delivery {
@@ -119,9 +126,8 @@ impl Shard {
         if terms.qos == QoS::AtMostOnce {
             // [MQTT-4.3.1-1]: QoS 0 is for those who are there.
             let Some(connection) = connection else { return };
-            if connection.output.len() > self.limits.output_bytes {
-                self.stats.dropped(Drop::SlowReader, 1);
-                return;
+            if connection.output.len() > output_max {
+                return self.drop_for(to);
             }
         } else {
             let pending = Pending {
@@ -132,7 +138,7 @@ impl Shard {
                 group: terms.group.cloned(),
             };
             let room = session.outbound.has_room()
-                && connection.is_some_and(|c| c.output.len() <= self.limits.output_bytes);
+                && connection.is_some_and(|c| c.output.len() <= output_max);
             if !room {
                 return self.enqueue(to, pending);
             }
@@ -153,13 +159,40 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(to) else { return };
         let (outbound, size) = (&mut session.outbound, pending.message.size());
         let fits = outbound.queued() < self.limits.queue_messages
-            && outbound.bytes() + size <= self.limits.queue_bytes
-            && self.queued_bytes + size <= self.limits.queue_bytes_total;
-        if fits || outbound.queued() == 0 {
-            outbound.push(pending);
-            self.queued_bytes += size;
-        } else {
+            && outbound.bytes() + size <= self.limits.queue_bytes;
+        if !fits && outbound.queued() > 0 {
             self.unsettled.push_back(Unsettled::Overflow(to));
+            return;
+        }
+        outbound.push(pending);
+        self.queued_bytes += size;
+        if self.queued_bytes > self.limits.queue_bytes_total {
+            self.unsettled.push_back(Unsettled::Relief);
+        }
+    }
+
+    /// Bytes of output beyond which a client gets no more QoS 0.
+    #[inline]
+    pub(super) fn output_max(&self) -> usize {
+        match self.unwritten > self.limits.output_bytes_total {
+            true => OUTPUT_MIN.min(self.limits.output_bytes),
+            false => self.limits.output_bytes,
+        }
+    }
+
+    /// Drops a message for a client that reads too slowly; the log hears of it once until the
+    /// client has read all.
+    #[cold]
+    fn drop_for(&mut self, to: SessionId) {
+        self.stats.dropped(Drop::SlowReader, 1);
+        let Some(session) = self.sessions.get(to) else { return };
+        let connection = session.connection.and_then(|id| self.connections.get_mut(id));
+        if let Some(connection) = connection
+            && !std::mem::replace(&mut connection.dropping, true)
+        {
+            let cause = "the client reads too slowly (limits.output_bytes, output_bytes_total)";
+            warn!(peer = %connection.peer.address, client = ?session.client_id, cause,
+                "QoS 0 messages are dropped");
         }
     }
 
@@ -186,7 +219,7 @@ impl Shard {
             identifiers: Identifiers::None,
             group: None,
         };
-        self.keep_in_backlog(&mut turns, pending, false);
+        self.keep_in_backlog(group, &mut turns, pending, false);
     }
 
     pub(super) fn deliver_to_member(
@@ -210,10 +243,20 @@ impl Shard {
     }
 
     /// Keeps a message for whoever of the group takes it first.
-    pub(super) fn keep_in_backlog(&self, turns: &mut Turns, pending: Pending, front: bool) {
+    pub(super) fn keep_in_backlog(
+        &self,
+        group: &Group,
+        turns: &mut Turns,
+        pending: Pending,
+        front: bool,
+    ) {
         let limits = &self.limits;
         let dropped = turns.keep(pending, front, limits.queue_messages, limits.queue_bytes);
         self.stats.dropped(Drop::Backlog, dropped);
+        if dropped > 0 && !std::mem::replace(&mut turns.dropping, true) {
+            let cause = "nobody takes them in time (limits.queue_messages, queue_bytes)";
+            warn!(group = ?group.filter, cause, "a shared subscription loses its oldest messages");
+        }
     }
 
     /// The next member of the group that is there and has room.
@@ -231,7 +274,10 @@ impl Shard {
     pub(super) fn drain_group(&mut self, group: &Arc<Group>, now: Now) {
         loop {
             let mut turns = group.lock();
-            let Some(oldest) = turns.oldest() else { return };
+            let Some(oldest) = turns.oldest() else {
+                turns.dropping = false;
+                return;
+            };
             let qos = oldest.qos;
             if oldest.message.is_expired(now.wall) {
                 turns.take();
@@ -335,7 +381,10 @@ impl Shard {
         let done = self.forms.append(source, delivery, connection, &mut self.spare, wall);
         match done {
             Ok(()) => self.stats.sent(delivery.qos),
-            Err(_) => self.stats.dropped(Drop::TooLarge, 1),
+            Err(_) => {
+                self.stats.dropped(Drop::TooLarge, 1);
+                debug!(peer = %connection.peer.address, "a message is larger than the client takes");
+            }
         }
         if !connection.listed {
             connection.listed = true;

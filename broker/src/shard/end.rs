@@ -13,6 +13,10 @@ use crate::message::Message;
 use crate::session::{NEVER, SessionId, Will};
 use crate::stats::Drop;
 
+/// The part of all queues that is freed at once when they are full, for looking for the largest
+/// takes long.
+const RELIEF: usize = 16;
+
 impl Shard {
     /// The session's connection is gone. A graceful end has taken the will away already.
     pub(super) fn detach(&mut self, session_id: SessionId, graceful: bool, now: Now) {
@@ -33,21 +37,23 @@ impl Shard {
             secs => Some(now.mono.plus_secs(u64::from(secs))),
         };
         let (owner, class) = (session.owner(), session.principal.class);
-        let mut sent_now = None;
+        let mut sent_now = false;
         if let Some(rare) = &mut session.rare {
             match rare.will.as_ref().map(|will| will.delay_secs) {
-                Some(0) => sent_now = rare.will.take(),
+                Some(0) => sent_now = true,
                 // The session's end sends it too, so the later of the two needs no care.
                 Some(secs) => rare.will_due = Some(now.mono.plus_secs(u64::from(secs))),
                 None => {}
             }
         }
         session.outbound.shrink();
-        session.shrink();
-        self.schedule_session(session_id);
-        if let Some(will) = sent_now {
+        if sent_now && let Some(will) = self.take_will(session_id) {
             self.send_will(owner, will, class, now);
         }
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.shrink();
+        }
+        self.schedule_session(session_id);
         self.pass_shared_on(session_id, now);
     }
 
@@ -77,6 +83,7 @@ impl Shard {
         }
         // To the other members of its groups, also of those it left before [MQTT-4.8.2-5].
         self.give_back(session_id, now, |_| true);
+        let will = self.take_will(session_id);
         let Some(mut session) = self.sessions.remove(session_id) else { return };
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());
@@ -89,9 +96,20 @@ impl Shard {
         if session.expiry_secs > 0 {
             info!(client = ?session.client_id, cause, "session ended");
         }
-        if let Some(will) = session.rare.as_mut().and_then(|rare| rare.will.take()) {
+        if let Some(will) = will {
             self.send_will(session.owner(), will, session.principal.class, now);
         }
+    }
+
+    /// Takes the session's will away; it is no longer due.
+    pub(super) fn take_will(&mut self, session_id: SessionId) -> Option<Will> {
+        let session = self.sessions.get_mut(session_id)?;
+        let rare = session.rare.as_mut()?;
+        rare.will_due = None;
+        let will = rare.will.take()?;
+        session.shrink();
+        self.will_bytes -= will.message.size();
+        Some(will)
     }
 
     /// Sends the will at the end of this step, not in its middle.
@@ -124,14 +142,10 @@ impl Shard {
             return;
         }
         let (owner, class) = (session.owner(), session.principal.class);
-        if session.will_due().is_some_and(|due| due <= now.mono) {
-            let rare = session.rare();
-            rare.will_due = None;
-            let will = rare.will.take();
-            session.shrink();
-            if let Some(will) = will {
-                self.send_will(owner, will, class, now);
-            }
+        if session.will_due().is_some_and(|due| due <= now.mono)
+            && let Some(will) = self.take_will(session_id)
+        {
+            self.send_will(owner, will, class, now);
         }
         self.schedule_session(session_id);
     }
@@ -158,6 +172,28 @@ impl Shard {
         }
     }
 
+    /// All queues together are full: the sessions with most of it end, until some room is free
+    /// again. Whoever has little is not touched.
+    pub(super) fn relieve(&mut self, now: Now) {
+        let total = self.limits.queue_bytes_total;
+        if self.queued_bytes <= total {
+            return;
+        }
+        let mut sessions: Vec<_> = self
+            .sessions
+            .keys()
+            .filter_map(|id| Some((self.sessions.get(id)?.outbound.bytes(), id)))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        sessions.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, session) in sessions {
+            if self.queued_bytes <= total - total / RELIEF {
+                return;
+            }
+            self.overflow(session, now);
+        }
+    }
+
     /// Ends all connections because the broker stops: MQTT 5 clients are told so, and no will is
     /// sent. The sessions stay.
     pub fn shut_down(&mut self, now: Now) {
@@ -169,11 +205,7 @@ impl Shard {
                 if connection.version == Version::V5 {
                     self.send_disconnect(id, Fault::new(ReasonCode::ServerShuttingDown, cause));
                 }
-                if let Some(session) = self.sessions.get_mut(session)
-                    && let Some(rare) = &mut session.rare
-                {
-                    rare.will = None;
-                }
+                self.take_will(session);
             }
             self.close(id, true, now);
         }

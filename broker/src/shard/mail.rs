@@ -170,7 +170,7 @@ impl Shard {
     pub(super) fn is_able(&self, session: SessionId, qos: QoS) -> bool {
         let Some(session) = self.sessions.get(session) else { return false };
         let connection = session.connection.and_then(|id| self.connections.get(id));
-        connection.is_some_and(|connection| connection.output.len() <= self.limits.output_bytes)
+        connection.is_some_and(|connection| connection.output.len() <= self.output_max())
             && (qos == QoS::AtMostOnce || session.outbound.has_room())
     }
 }

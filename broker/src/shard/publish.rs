@@ -8,6 +8,8 @@ use longshore_codec::{
     Ack, Carrier, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version, topic,
 };
 
+use tracing::warn;
+
 use super::deliver::Outgoing;
 use super::{Fault, Shard};
 use crate::cache::Route;
@@ -110,7 +112,7 @@ impl Shard {
         let mut route = route;
         if publish.retain {
             if let Err(full) = self.retain(&mut outgoing, now.wall) {
-                return self.refuse_retained(id, publish, v5, full);
+                return self.refuse_retained(id, session, publish, v5, full);
             }
             // Whoever has subscribed since then was not given what is retained now.
             route = self.route(class, name)?;
@@ -173,6 +175,7 @@ impl Shard {
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, cause));
         }
         let place = usize::from(alias);
+        let bytes_max = self.limits.topic_alias_bytes;
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Rc::from(name)) };
         let aliases = &mut connection.aliases;
         if name.is_empty() {
@@ -185,8 +188,15 @@ impl Shard {
         if aliases.len() <= place {
             aliases.resize(place + 1, None);
         }
+        let before = aliases[place].as_ref().map_or(0, |before| before.len());
+        let bytes = connection.alias_bytes - before + name.len();
+        if bytes > bytes_max {
+            let cause = "topic aliases stand for too long names (limits.topic_alias_bytes)";
+            return Err(Fault::new(ReasonCode::QuotaExceeded, cause));
+        }
+        connection.alias_bytes = bytes;
         let name: Rc<[u8]> = name.into();
-        aliases[place] = Some(Rc::clone(&name));
+        connection.aliases[place] = Some(Rc::clone(&name));
         Ok(name)
     }
 
@@ -221,6 +231,7 @@ impl Shard {
         self.check_topic(name).map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
         self.matches.clear();
         self.commons.matches(name, &mut self.matches);
+        self.work += self.matches.work();
         Ok(self.cache.insert(class, name, &mut self.matches))
     }
 
@@ -245,6 +256,7 @@ impl Shard {
     fn refuse_retained(
         &mut self,
         id: ConnectionId,
+        session: SessionId,
         publish: &Publish<'_>,
         v5: bool,
         full: Full,
@@ -254,7 +266,7 @@ impl Shard {
             Full::Bytes => "retained messages take too much memory (limits.retained_bytes)",
         };
         if v5 && publish.qos != QoS::AtMostOnce {
-            tracing::warn!(cause, "a message was not retained");
+            warn!(client = ?self.client_id(session), cause, "a message was not retained");
             if publish.qos == QoS::ExactlyOnce
                 && let Some(connection) = self.connections.get_mut(id)
             {
@@ -294,7 +306,8 @@ impl Shard {
             return;
         }
         if will.retain && self.retain(&mut outgoing, now.wall).is_err() {
-            tracing::warn!("a will was not retained (limits.retained_messages, retained_bytes)");
+            let cause = "limits.retained_messages or limits.retained_bytes is reached";
+            warn!(client = ?owner.1, cause, "a will was not retained");
         }
         if let Ok(route) = self.route(class, topic) {
             self.distribute(&route, &mut outgoing, now);

@@ -8,15 +8,58 @@ use crate::clock::Now;
 use crate::connection::{Connection, ConnectionId, Stage};
 
 impl Shard {
-    pub(super) fn receive_packets(
+    pub(super) fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.received = now.mono;
+        self.stats.received_bytes_total.add(bytes.len() as u64);
+        if connection.resting {
+            return self.take_along(id, bytes);
+        }
+        if let Err(fault) = self.handle_packets(id, bytes, now) {
+            self.fail(id, fault, now);
+        }
+    }
+
+    /// Goes on with connections whose reads were too much for one turn.
+    pub(super) fn resume_resting(&mut self, now: Now) {
+        self.work = 0;
+        while self.work < self.turn_work
+            && let Some(id) = self.resting.pop_front()
+        {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if !std::mem::take(&mut connection.resting) {
+                continue;
+            }
+            connection.received = now.mono;
+            let bytes = std::mem::take(&mut connection.partial);
+            self.input_bytes -= bytes.len();
+            if let Err(fault) = self.handle_packets(id, &bytes, now) {
+                self.fail(id, fault, now);
+            }
+            // It is read again, unless it rests again.
+            self.mark(id);
+            self.settle(now);
+        }
+    }
+
+    /// Keeps the rest of a read for the next turn.
+    fn rest(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.resting = true;
+            self.resting.push_back(id);
+            self.take_along(id, bytes);
+            // There is something to be done, though perhaps nothing to be written.
+            self.mark(id);
+        }
+    }
+
+    fn handle_packets(
         &mut self,
         id: ConnectionId,
         mut bytes: &[u8],
         now: Now,
     ) -> Result<(), Fault> {
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        connection.received = now.mono;
-        self.stats.received_bytes_total.add(bytes.len() as u64);
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
         if !connection.partial.is_empty() && !matches!(connection.stage, Stage::Moving(_)) {
             match self.complete(id, bytes)? {
                 Some((packet, rest)) => {
@@ -25,32 +68,48 @@ impl Shard {
                     let whole = frame(&packet, usize::MAX)?;
                     if let Some(whole) = whole {
                         self.handle(id, whole, &packet, Some(&packet), now)?;
-                        self.take_packet_along(id, &packet)?;
+                        self.take_packet_along(id, &packet);
                     }
                 }
                 None => return Ok(()),
             }
         }
+        let mut packets = 0;
         loop {
             let Some(connection) = self.connections.get(id) else { return Ok(()) };
             match connection.stage {
                 Stage::Closing => return Ok(()),
-                Stage::Moving(_) => return self.take_along(id, bytes),
+                Stage::Moving(_) => {
+                    self.take_along(id, bytes);
+                    return Ok(());
+                }
+                // The first packet never waits: whoever sends little notices nothing.
+                Stage::Online(_) if packets > 0 && self.work >= self.turn_work => {
+                    if !bytes.is_empty() {
+                        self.rest(id, bytes);
+                    }
+                    return Ok(());
+                }
                 Stage::Connecting | Stage::Online(_) => {}
             }
             let limit = self.packet_limit(connection);
-            match frame(bytes, limit)? {
+            let (framed, stage) = (frame(bytes, limit), connection.stage);
+            if let (Err(error), Stage::Connecting) = (framed, stage) {
+                self.answer_unframed(id, bytes, error);
+            }
+            match framed? {
                 Some(whole) if whole.total() <= bytes.len() => {
                     let (packet, rest) = bytes.split_at(whole.total());
                     bytes = rest;
-                    let is_first = connection.stage == Stage::Connecting;
+                    packets += 1;
+                    let is_first = stage == Stage::Connecting;
                     self.handle(id, whole, packet, None, now)?;
                     if is_first {
-                        self.take_packet_along(id, packet)?;
+                        self.take_packet_along(id, packet);
                     }
                 }
                 found => {
-                    check_first(connection.stage, bytes)?;
+                    check_first(stage, bytes)?;
                     debug_assert!(found.is_none_or(|whole| whole.total() > bytes.len()));
                     return self.keep(id, bytes, now);
                 }
@@ -59,20 +118,18 @@ impl Shard {
     }
 
     /// Keeps CONNECT for the shard where the connection goes on, if it does.
-    fn take_packet_along(&mut self, id: ConnectionId, packet: &[u8]) -> Result<(), Fault> {
-        match self.moving(id) {
-            Some(_) => self.take_along(id, packet),
-            None => Ok(()),
+    fn take_packet_along(&mut self, id: ConnectionId, packet: &[u8]) {
+        if self.moving(id).is_some() {
+            self.take_along(id, packet);
         }
     }
 
-    /// Keeps bytes for the shard where the connection goes on: at most those of one read.
-    fn take_along(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<(), Fault> {
+    /// Keeps bytes for later, or for the shard where the connection goes on: those of one read.
+    fn take_along(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.partial.extend_from_slice(bytes);
             self.input_bytes += bytes.len();
         }
-        Ok(())
     }
 
     fn packet_limit(&self, connection: &Connection) -> usize {
@@ -90,35 +147,54 @@ impl Shard {
         mut bytes: &'a [u8],
     ) -> Result<Option<(Bytes, &'a [u8])>, Fault> {
         let Some(connection) = self.connections.get(id) else { return Ok(None) };
-        let limit = self.packet_limit(connection);
+        let (stage, limit) = (connection.stage, self.packet_limit(connection));
         let Some(connection) = self.connections.get_mut(id) else { return Ok(None) };
         let partial = &mut connection.partial;
-        let mut whole = frame(partial, limit)?;
-        while whole.is_none() {
-            let Some((byte, rest)) = bytes.split_first() else { return Ok(None) };
+        let before = partial.len();
+        let mut whole = frame(partial, limit);
+        while let (Ok(None), Some((byte, rest))) = (whole, bytes.split_first()) {
             partial.push(*byte);
-            self.input_bytes += 1;
             bytes = rest;
-            whole = frame(partial, limit)?;
+            whole = frame(partial, limit);
         }
-        let total = whole.map_or(0, |whole| whole.total());
+        let total = match whole {
+            Ok(Some(whole)) => whole.total(),
+            Ok(None) => usize::MAX,
+            Err(_) => partial.len(),
+        };
         debug_assert!(total >= partial.len());
         let (missing, rest) = bytes.split_at(bytes.len().min(total - partial.len()));
-        let others = self.input_bytes - partial.len();
-        if others > 0 && self.input_bytes + missing.len() > self.limits.input_bytes {
-            return Err(Fault::new(
-                ReasonCode::QuotaExceeded,
-                "unfinished packets take too much memory (limits.input_bytes)",
-            ));
-        }
         // Grows with what has come, never with what was announced.
         partial.extend_from_slice(missing);
-        self.input_bytes += missing.len();
-        if partial.len() < total {
+        let (len, added) = (partial.len(), partial.len() - before);
+        self.count_input(stage, before, added)?;
+        if whole?.is_none() || len < total {
             return Ok(None);
         }
-        self.input_bytes -= total;
-        Ok(Some((Bytes::from(std::mem::take(partial)), rest)))
+        *self.input_of(stage) -= len;
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(None) };
+        Ok(Some((Bytes::from(std::mem::take(&mut connection.partial)), rest)))
+    }
+
+    /// Counts bytes of an unfinished packet, of which there were some `before`. One packet always
+    /// has room.
+    fn count_input(&mut self, stage: Stage, before: usize, added: usize) -> Result<(), Fault> {
+        let (limit, cause) = match stage {
+            Stage::Connecting => (
+                self.limits.connect_bytes_total,
+                "unfinished CONNECTs take too much memory (limits.connect_bytes_total)",
+            ),
+            _ => (
+                self.limits.input_bytes,
+                "unfinished packets take too much memory (limits.input_bytes)",
+            ),
+        };
+        let sum = self.input_of(stage);
+        *sum += added;
+        match *sum > before + added && *sum > limit {
+            true => Err(Fault::new(ReasonCode::QuotaExceeded, cause)),
+            false => Ok(()),
+        }
     }
 
     /// Keeps the start of a packet until the rest comes.
@@ -127,20 +203,14 @@ impl Shard {
             return Ok(());
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        if self.input_bytes > 0 && self.input_bytes + bytes.len() > self.limits.input_bytes {
-            return Err(Fault::new(
-                ReasonCode::QuotaExceeded,
-                "unfinished packets take too much memory (limits.input_bytes)",
-            ));
-        }
         debug_assert!(connection.partial.is_empty());
         connection.partial.extend_from_slice(bytes);
-        self.input_bytes += bytes.len();
-        if connection.stage != Stage::Connecting {
+        let stage = connection.stage;
+        if stage != Stage::Connecting {
             connection.since = now.mono;
             self.schedule(id, now);
         }
-        Ok(())
+        self.count_input(stage, 0, bytes.len())
     }
 
     /// Handles one whole packet. `owned` is the packet again, when its bytes can be shared.
@@ -153,6 +223,7 @@ impl Shard {
         owned: Option<&Bytes>,
         now: Now,
     ) -> Result<(), Fault> {
+        self.work += 1;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let body = &packet[whole.header..];
         let Stage::Online(session) = connection.stage else {

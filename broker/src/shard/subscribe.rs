@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and the retained messages a subscription begins with.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::connection::ConnectionId;
 use crate::form::Delivery;
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
-use crate::session::{Pending, Read, SessionId, Subscription};
+use crate::session::{Pending, Read, Session, SessionId, Subscription};
 use crate::share::{Group, Member, Seat};
 use crate::stats::Drop;
 
@@ -25,6 +26,23 @@ const SLICE_VISITS: usize = 256;
 const TURN_VISITS: usize = 2048;
 /// Bytes of output beyond which a read waits until the client has taken some.
 const READ_OUTPUT_BYTES: usize = 256 << 10;
+/// Bytes of a topic filter that cost one step of work.
+const BYTES_PER_WORK: usize = 16;
+
+/// Why a subscription is refused.
+type Refusal = (ReasonCode, &'static str);
+
+/// Subscriptions of one packet that are refused: a line of the log for each cause, with the first
+/// topic filter and how many there are.
+#[derive(Default)]
+struct Refusals(BTreeMap<&'static str, (String, u64)>);
+
+impl Refusals {
+    fn note(&mut self, filter: &str, cause: &'static str) {
+        let (_, count) = self.0.entry(cause).or_insert_with(|| (filter.to_owned(), 0));
+        *count += 1;
+    }
+}
 
 impl Shard {
     pub(super) fn handle_subscribe(
@@ -44,9 +62,12 @@ impl Shard {
             let cause = "No Local on a shared subscription";
             return Err(Fault::new(ReasonCode::ProtocolError, cause));
         }
+        self.check_count(subscribe.filters.iter().count())?;
         let mut codes = Vec::new();
+        let mut refusals = Refusals::default();
         for (name, options) in subscribe.filters.iter() {
-            let subscription = Subscription { options, identifier };
+            self.work += 1 + name.len() / BYTES_PER_WORK;
+            let subscription = Subscription { options, identifier, read: 0 };
             let code = match self.check_filter(name) {
                 Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
                 Err(refused) => Err(refused),
@@ -54,11 +75,14 @@ impl Shard {
             codes.push(match code {
                 Ok(granted) => granted as u8,
                 Err((reason, cause)) => {
-                    warn!(client = ?self.client_id(session_id), filter = ?name, %reason, cause,
-                        "subscription refused");
+                    refusals.note(name, cause);
                     if v5 { reason.value() } else { ReasonCode::UnspecifiedError.value() }
                 }
             });
+        }
+        for (cause, (filter, count)) in refusals.0 {
+            warn!(client = ?self.client_id(session_id), filter, count, cause,
+                "subscriptions refused");
         }
         self.stats.subscriptions.set(self.subscriptions);
         let properties = Properties::none();
@@ -69,7 +93,34 @@ impl Shard {
         Ok(())
     }
 
-    fn check_filter<'a>(&self, name: &'a str) -> Result<Filter<'a>, (ReasonCode, &'static str)> {
+    /// Whether one packet may hold so many topic filters.
+    fn check_count(&self, filters: usize) -> Result<(), Fault> {
+        match filters > self.limits.packet_filters {
+            true => {
+                let cause = "too many topic filters in one packet (limits.packet_filters)";
+                Err(Fault::new(ReasonCode::QuotaExceeded, cause))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the session may have another subscription, to this filter.
+    fn check_room(&self, session: &Session, name: &str, is_shared: bool) -> Result<(), Refusal> {
+        let groups = session.rare.as_ref().map_or(0, |rare| rare.groups.len());
+        let limits = &self.limits;
+        let cause = if session.subscription_count() >= limits.subscriptions {
+            "too many subscriptions of one session (limits.subscriptions)"
+        } else if session.subscription_bytes + name.len() > limits.subscription_bytes {
+            "too long topic filters of one session (limits.subscription_bytes)"
+        } else if is_shared && groups >= limits.shared_subscriptions {
+            "too many shared subscriptions of one session (limits.shared_subscriptions)"
+        } else {
+            return Ok(());
+        };
+        Err((ReasonCode::QuotaExceeded, cause))
+    }
+
+    fn check_filter<'a>(&self, name: &'a str) -> Result<Filter<'a>, Refusal> {
         let invalid = |cause| (ReasonCode::TopicFilterInvalid, cause);
         let parsed = filter::parse(name).map_err(|_| invalid("not a valid topic filter"))?;
         if name.len() > self.limits.topic_bytes {
@@ -87,20 +138,23 @@ impl Shard {
         session_id: SessionId,
         name: &str,
         parsed: Filter<'_>,
-        subscription: Subscription,
-    ) -> Result<QoS, (ReasonCode, &'static str)> {
-        let Some(session) = self.sessions.get_mut(session_id) else {
+        mut subscription: Subscription,
+    ) -> Result<QoS, Refusal> {
+        let Some(session) = self.sessions.get(session_id) else {
             return Err((ReasonCode::UnspecifiedError, "the session is gone"));
         };
         let SubscribeOptions { qos, no_local, retain_as_published, retain_handling } =
             subscription.options;
         let identifier = subscription.identifier;
         let is_new = session.subscription(name).is_none();
-        if is_new && session.subscription_count() >= self.limits.subscriptions {
-            let cause = "too many subscriptions of one session (limits.subscriptions)";
-            return Err((ReasonCode::QuotaExceeded, cause));
+        if is_new {
+            self.check_room(session, name, parsed.share.is_some())?;
         }
-        session.subscribe(name, subscription);
+        self.reads += 1;
+        subscription.read = self.reads;
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.subscribe(name, subscription);
+        }
         self.subscriptions += usize::from(is_new);
         if parsed.share.is_some() {
             let seat = Seat { session: session_id, qos, retain_as_published, identifier };
@@ -118,11 +172,10 @@ impl Shard {
         };
         if send_retained && !self.commons.retained.is_empty() {
             let cursor = self.commons.retained.read(parsed.inner);
-            let read = Read { filter: name.into(), cursor, qos, identifier };
+            let number = subscription.read;
+            let read = Read { filter: name.into(), cursor, qos, identifier, number };
             let Some(session) = self.sessions.get_mut(session_id) else { return Ok(qos) };
-            let reads = &mut session.rare().reads;
-            reads.retain(|known| *known.filter != *name);
-            reads.push_back(read);
+            session.queue_read(read);
         }
         Ok(qos)
     }
@@ -145,8 +198,10 @@ impl Shard {
         unsubscribe: &Unsubscribe<'_>,
     ) -> Result<(), Fault> {
         self.check_user_properties(unsubscribe.properties)?;
+        self.check_count(unsubscribe.filters.iter().count())?;
         let mut codes = Vec::new();
         for name in unsubscribe.filters.iter() {
+            self.work += 1 + name.len() / BYTES_PER_WORK;
             let reason = match self.unsubscribe(session_id, name) {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoSubscriptionExisted,
@@ -170,9 +225,6 @@ impl Shard {
             return false;
         }
         self.subscriptions -= 1;
-        if let Some(rare) = &mut session.rare {
-            rare.reads.retain(|read| *read.filter != *name);
-        }
         match filter::parse(name) {
             Ok(Filter { share: Some(_), .. }) => self.leave_group(session_id, name),
             _ => self.commons.unsubscribe(name, session_id),
@@ -208,7 +260,7 @@ impl Shard {
         for mut pending in taken.into_iter().rev() {
             let Some(group) = pending.group.take() else { continue };
             pending.qos = pending.message.qos;
-            self.keep_in_backlog(&mut group.lock(), pending, true);
+            self.keep_in_backlog(&group, &mut group.lock(), pending, true);
             if !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
                 groups.push(group);
             }
@@ -253,8 +305,8 @@ impl Shard {
             rare.reading = false;
             return false;
         }
-        let Some(mut read) = rare.reads.pop_front() else {
-            rare.reading = false;
+        let Some(mut read) = session.next_read() else {
+            session.rare().reading = false;
             session.shrink();
             return false;
         };

@@ -22,6 +22,7 @@ impl Shard {
             self.session_due(id, now);
             self.settle(now);
         }
+        self.resume_resting(now);
         let more = self.commons.retained.expire(self.number, now.wall, EXPIRE_COUNT);
         self.read_turn(now);
         self.settle(now);
@@ -52,12 +53,11 @@ impl Shard {
         }
         let silence = connection.silence_max().map(|silence| {
             // Bytes that we do not read may well be there.
-            let unread = connection.paused || connection.held;
-            let from = if unread { now.mono } else { connection.received };
+            let from = if connection.is_unread() { now.mono } else { connection.received };
             let cause = "nothing came for one and a half times the keep alive";
             (Mono(from.0 + silence), Fault::new(ReasonCode::KeepAliveTimeout, cause))
         });
-        let packet = (!connection.partial.is_empty()).then(|| {
+        let packet = (!connection.partial.is_empty() && !connection.resting).then(|| {
             let cause = "a packet took too long to arrive (limits.packet_secs)";
             let at = connection.since.plus_secs(limits.packet_secs);
             (at, Fault::new(ReasonCode::KeepAliveTimeout, cause))
