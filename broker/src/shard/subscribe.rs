@@ -146,12 +146,19 @@ impl Shard {
         let SubscribeOptions { qos, no_local, retain_as_published, retain_handling } =
             subscription.options;
         let identifier = subscription.identifier;
-        let is_new = session.subscription(name).is_none();
+        let known = session.subscription(name).map(|known| known.read);
+        let is_new = known.is_none();
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
         }
-        self.reads += 1;
-        subscription.read = self.reads;
+        // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+        let send_retained = match retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        self.reads += u64::from(send_retained);
+        subscription.read = known.filter(|_| !send_retained).unwrap_or(self.reads);
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.subscribe(name, subscription);
         }
@@ -164,12 +171,6 @@ impl Shard {
         let subscriber =
             Subscriber { session: session_id, qos, no_local, retain_as_published, identifier };
         self.commons.subscribe(parsed.inner, subscriber);
-        // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
-        let send_retained = match retain_handling {
-            RetainHandling::Send => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
-        };
         if send_retained && !self.commons.retained.is_empty() {
             let cursor = self.commons.retained.read(parsed.inner);
             let number = subscription.read;

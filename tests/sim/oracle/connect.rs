@@ -52,6 +52,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// What is said to a CONNECT that is too large, as far as what has come of it tells its version.
+    pub(crate) fn refuse_unframed(&mut self, line: LineId, error: Error) {
+        let packet = self.connection(line).partial.clone();
+        let length = packet.iter().skip(1).position(|byte| byte & 0x80 == 0);
+        if let (Some(0x10), Some(last)) = (packet.first(), length) {
+            self.refuse_malformed(line, &packet[last + 2..], error);
+        }
+    }
+
     /// What is said to a CONNECT that cannot be understood, as far as it tells its version.
     fn refuse_malformed(&mut self, line: LineId, body: &[u8], error: Error) {
         let version = match error {

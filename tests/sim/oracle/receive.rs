@@ -34,6 +34,9 @@ impl Oracle {
             };
             match frame(&connection.partial, limit) {
                 Err(error) => {
+                    if connection.stage == Stage::Connecting && !is_old {
+                        self.refuse_unframed(line, error);
+                    }
                     self.fail(line, error.reason());
                     break;
                 }
