@@ -13,8 +13,8 @@ pub struct Limits {
     /// Connections open at once from one IP address. Past it a new connection is closed
     /// unanswered. Default 65,536.
     pub connections_per_address: usize,
-    /// TLS and WebSocket handshakes in progress at once; further ones wait their turn unread.
-    /// Default 256.
+    /// TLS and WebSocket handshakes in progress at once, at most an eighth of them (but one) of one
+    /// IP address or IPv6 network of 64 bits; further ones wait their turn unread. Default 1,024.
     pub handshakes: usize,
     /// Seconds from the first byte of transport to an accepted CONNECT. Default 10.
     pub connect_timeout_secs: u64,
@@ -102,7 +102,7 @@ impl Default for Limits {
         Self {
             connections: 1_000_000,
             connections_per_address: 65_536,
-            handshakes: 256,
+            handshakes: 1_024,
             connect_timeout_secs: 10,
             connect_bytes: 128 << 10,
             connect_bytes_total: 64 << 20,

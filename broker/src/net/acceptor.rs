@@ -3,7 +3,8 @@
 //!
 //! A handshake costs a hundred times what a message does, and no client that is there already may
 //! notice those that come. A bounded number is in progress at once; the others wait their turn,
-//! unread, and no address takes more than its share of the turns.
+//! unread, and no address takes more than its share of the turns. Of IPv6, an address here is a
+//! network of 64 bits.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -27,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::accept::accept;
+use super::accept::{accept, counted};
 use super::counts::{Counts, Handshake};
 use super::http::Http;
 use super::listen::{Listen, Scheme};
@@ -93,9 +94,9 @@ impl Refusal {
     }
 }
 
-/// Handshakes that an address has in progress at most, of all there may be: a part, so that
-/// nobody who dawdles keeps everybody out.
-const SHARE: usize = 2;
+/// Handshakes that an address has in progress at most, of all there may be: one part of so many,
+/// so that it takes more than a few who dawdle to keep everybody out.
+const SHARES: usize = 8;
 
 struct Acceptor {
     entrance: Entrance,
@@ -103,10 +104,11 @@ struct Acceptor {
     waiting: Cell<usize>,
     /// The shard that the next client goes to.
     next: Cell<usize>,
+    /// By [`counted`].
     addresses: RefCell<HashMap<IpAddr, Rc<Address>>>,
 }
 
-/// One address with connections in the entrance.
+/// One address with connections in the entrance, or one network of IPv6.
 struct Address {
     connections: Cell<usize>,
     turns: Arc<Semaphore>,
@@ -328,10 +330,11 @@ impl Place {
 
     /// Now it is known who it is.
     fn settle(&mut self, ip: IpAddr) -> Result<(), Refusal> {
+        let ip = counted(ip);
         let limits = &self.acceptor.entrance.limits;
         let mut addresses = self.acceptor.addresses.borrow_mut();
         let address = addresses.entry(ip).or_insert_with(|| {
-            let share = limits.handshakes.div_ceil(SHARE).min(Semaphore::MAX_PERMITS);
+            let share = (limits.handshakes / SHARES).clamp(1, Semaphore::MAX_PERMITS);
             Rc::new(Address { connections: Cell::new(0), turns: Arc::new(Semaphore::new(share)) })
         });
         if address.connections.get() >= limits.connections_per_address {
