@@ -276,7 +276,7 @@ impl Acceptor {
         }
     }
 
-    /// Speaks HTTP, until it is done with or a WebSocket.
+    /// Speaks HTTP: a page, and that was it, or a WebSocket.
     async fn upgrade<I>(
         &self,
         io: I,
@@ -302,8 +302,6 @@ impl Acceptor {
         let time = Duration::from_secs(entrance.limits.connect_timeout_secs);
         match http.serve(io, time.saturating_sub(spent)).await {
             Ok(upgraded) => Ok(upgraded),
-            // Idle behind an answer: nothing is wrong with that.
-            Err(error) if error.is_timeout() && http.turn.take().is_none() => Ok(None),
             Err(error) if error.is_timeout() => Err(Refusal::late()),
             Err(error) => Err(Refusal::Failed(Handshake::Http, format!("HTTP: {error}"))),
         }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::{Ready, poll_fn, ready};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +24,8 @@ use super::metrics;
 use crate::connection::Peer;
 use crate::stats::Totals;
 
-/// How long one connection may be used for pages, so that none is held for ever.
-const PAGES_TIME: Duration = Duration::from_secs(60);
+/// How long the answer to a request may take to be read, so that no connection is held for ever.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 16 << 10;
 /// Header fields of a request.
@@ -51,8 +50,8 @@ pub(super) struct Http<T> {
 }
 
 impl<T> Http<T> {
-    /// Serves one connection, until it ends or has become a WebSocket: then its socket, and what
-    /// has been read too far.
+    /// Answers one request. When that has become a WebSocket: its socket, and what has been read too
+    /// far.
     pub(super) async fn serve<I>(&self, io: I, time: Duration) -> hyper::Result<Option<(I, Bytes)>>
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -65,24 +64,9 @@ impl<T> Http<T> {
             .max_buf_size(HEAD_MAX)
             .max_headers(FIELDS_MAX)
             .serve_connection(TokioIo::new(io), service);
-        let mut patience = pin!(tokio::time::sleep(PAGES_TIME));
-        let mut is_ending = false;
-        loop {
-            tokio::select! {
-                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
-                    ended?;
-                    break;
-                }
-                () = patience.as_mut() => {
-                    if is_ending {
-                        return Ok(None);
-                    }
-                    // The answer at hand is still written.
-                    is_ending = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                    patience.set(tokio::time::sleep(time));
-                }
-            }
+        tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended?,
+            () = tokio::time::sleep(time.saturating_add(ANSWER_TIME)) => return Ok(None),
         }
         let parts = connection.into_parts();
         let mut io = parts.io.into_inner();
@@ -105,6 +89,11 @@ impl<T> Http<T> {
             // Pages may take their time.
             self.turn.take();
             self.page(request)
+        };
+        let page = match page.status() {
+            StatusCode::SWITCHING_PROTOCOLS => page,
+            // What would be read of a next request has no turn, and so no bound.
+            _ => with(page, header::CONNECTION, "close"),
         };
         ready(Ok(page))
     }

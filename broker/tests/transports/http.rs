@@ -8,7 +8,7 @@ use longshore_acl::{Anonymous, Authenticate, MasterOnly, MasterToken};
 use longshore_broker::{Broker, Scheme};
 
 use super::certificates::Authority;
-use super::client::{Stream, address, open, tcp, tls, try_all, websocket};
+use super::client::{Stream, address, limits, open, tcp, tls, try_all, websocket};
 
 /// Status, head and body of the answer to one request.
 struct Answer {
@@ -101,6 +101,22 @@ fn a_wrong_handshake_is_told_so() {
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{fields:?}: {answer}");
             assert!(answer.to_lowercase().contains(field), "{fields:?}: {answer}");
         }
+    }
+}
+
+/// What is half sent behind an answer is waited for by nobody.
+#[test]
+fn a_page_closes_its_connection() {
+    let broker = open().limits(limits(|limits| limits.connect_timeout_secs = 3_600));
+    let broker = broker.listen("http://127.0.0.1:0").start().unwrap();
+    for path in ["/health", "/metrics", "/nothing"] {
+        let mut stream = tcp(address(&broker, Scheme::Http));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n");
+        stream.write_all(&[request.as_bytes(), b"GET / HTTP/1.1\r\nHo"].concat()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
     }
 }
 

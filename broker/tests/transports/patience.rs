@@ -107,14 +107,12 @@ fn connections_that_are_no_clients_yet_are_connections() {
         .tls(authority.server(None))
         .listen("mqtt://127.0.0.1:0")
         .listen("mqtts://127.0.0.1:0")
-        .listen("http://127.0.0.1:0")
+        .listen("https://127.0.0.1:0")
         .start()
         .unwrap();
-    let [mqtt, mqtts, http] = [0, 1, 2].map(|at| broker.addresses()[at].1);
-    let mut waiting = tcp(http);
-    waiting.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    // The answer tells that the connection is counted.
-    super::client::expect(&mut waiting, b"HTTP/1.1 200 OK\r\n");
+    let [mqtt, mqtts, https] = [0, 1, 2].map(|at| broker.addresses()[at].1);
+    // The end of its handshake tells that the connection is counted.
+    let waiting = tls(https, &authority.client(None, &[])).unwrap();
     assert!(is_refused(mqtt));
     assert!(is_closed(&mut tcp(mqtts)));
     drop(waiting);
