@@ -56,7 +56,7 @@ impl<T> Http<T> {
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let service = service_fn(|request: Request<Incoming>| self.answer(&request));
+        let service = service_fn(|request: Request<Incoming>| self.answer(request));
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(time)
@@ -78,17 +78,22 @@ impl<T> Http<T> {
         Ok(None)
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Ready<Result<Page, std::convert::Infallible>> {
-        let is_upgrade = request
-            .headers()
-            .get(header::UPGRADE)
-            .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        let page = if is_upgrade {
-            self.upgrade(request)
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Ready<Result<Page, std::convert::Infallible>> {
+        let page = if lists(request.headers(), &header::UPGRADE, "websocket") {
+            for (name, value) in [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")] {
+                // The handshake looks for its word where it stands alone.
+                if lists(request.headers(), &name, value) {
+                    request.headers_mut().insert(name, HeaderValue::from_static(value));
+                }
+            }
+            self.upgrade(&request)
         } else {
             // Pages may take their time.
             self.turn.take();
-            self.page(request)
+            self.page(&request)
         };
         let page = match page.status() {
             StatusCode::SWITCHING_PROTOCOLS => page,
@@ -164,12 +169,19 @@ impl<T> Http<T> {
 
 /// The first sub-protocol offered that is known here. A client that offers none gets none.
 fn sub_protocol(headers: &HeaderMap) -> Option<&'static str> {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    offered
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .find_map(|offer| SUB_PROTOCOLS.into_iter().find(|known| *known == offer.trim()))
+    list(headers, &header::SEC_WEBSOCKET_PROTOCOL)
+        .find_map(|offer| SUB_PROTOCOLS.into_iter().find(|known| *known == offer))
+}
+
+/// Whether `word` is in a list, in whatever case.
+fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    list(headers, name).any(|item| item.eq_ignore_ascii_case(word))
+}
+
+/// The items of a list, which may be divided by commas and over several fields.
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let fields = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    fields.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 fn not_upgraded(error: &Error) -> Page {

@@ -120,6 +120,30 @@ fn a_page_closes_its_connection() {
     }
 }
 
+/// RFC 6455, 4.2.1: both fields are lists that name their word among others.
+#[test]
+fn a_handshake_may_list_more_than_it_needs() {
+    let broker = broker();
+    let rows: [(&[&str], u16); 6] = [
+        (&["Upgrade: websocket", "Connection: Upgrade"], 101),
+        (&["Upgrade: foo, WebSocket", "Connection: keep-alive, upgrade"], 101),
+        (&["Upgrade: foo,websocket", "Connection: keep-alive,Upgrade"], 101),
+        (&["Upgrade: foo", "Upgrade: websocket", "Connection: x", "Connection: upgrade"], 101),
+        (&["Upgrade: websocket", "Connection: keep-alive"], 400),
+        (&["Upgrade: foo", "Connection: Upgrade"], 404),
+    ];
+    for (fields, status) in rows {
+        let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
+        let fields = fields.join("\r\n");
+        let mut stream = tcp(address(&broker, Scheme::Http));
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n{key}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"), "{fields}");
+    }
+}
+
 /// A gate, the fields that are sent to it, and whether it opens from afar.
 type Row<'a> = (&'a str, Arc<dyn Authenticate>, Vec<String>, bool);
 
