@@ -1,11 +1,14 @@
 //! TLS: certificates of both sides, and new ones while clients are there.
 
+use std::net::SocketAddr;
+
 use longshore_broker::{Broker, Scheme, Tls};
 use rustls::HandshakeKind;
 
 use super::certificates::{Authority, Signed};
 use super::client::{
-    CONNACK, PINGREQ, PINGRESP, address, ask, connect, expect, open, tcp, tls, try_all,
+    CONNACK, PINGREQ, PINGRESP, TlsClient, address, ask, connect, expect, is_closed, open, tcp,
+    tls, try_all,
 };
 
 fn broker(tls: Tls) -> Broker {
@@ -49,7 +52,7 @@ fn a_client_certificate_is_checked_if_there_is_one() {
 }
 
 /// In TLS 1.3 a client hears of its refusal with what it reads first.
-fn is_let_in(address: std::net::SocketAddr, ours: &Authority, shown: Option<&Signed>) -> bool {
+fn is_let_in(address: SocketAddr, ours: &Authority, shown: Option<&Signed>) -> bool {
     use std::io::{Read, Write};
     let Ok(mut stream) = tls(address, &ours.client(shown, &[])) else { return false };
     stream.write_all(&connect("client")).is_ok() && stream.read_exact(&mut [0; 4]).is_ok()
@@ -91,16 +94,47 @@ fn certificates_are_replaced_and_nobody_is_dropped() {
     ask(&mut early, &PINGREQ, &PINGRESP);
 }
 
+/// A client over TLS whose CONNECT is accepted.
+fn connected(address: SocketAddr, authority: &Authority, client_id: &str) -> TlsClient {
+    let mut stream = tls(address, &authority.client(None, &[])).unwrap();
+    ask(&mut stream, &connect(client_id), &CONNACK);
+    stream
+}
+
 #[test]
-fn keys_that_change_on_the_way_are_followed() {
+fn keys_that_change_on_the_way_are_followed_however_often() {
     let authority = Authority::new("ours");
     let broker = broker(authority.server(None));
-    let mut stream = tls(address(&broker, Scheme::Mqtts), &authority.client(None, &[])).unwrap();
-    ask(&mut stream, &connect("changing"), &CONNACK);
-    for _ in 0..3 {
-        stream.conn.refresh_traffic_keys().unwrap();
-        ask(&mut stream, &PINGREQ, &PINGRESP);
+    let address = address(&broker, Scheme::Mqtts);
+    let [mut changing, mut beside] =
+        ["changing", "beside"].map(|client_id| connected(address, &authority, client_id));
+    for round in 0..4_000 {
+        changing.conn.refresh_traffic_keys().unwrap();
+        ask(&mut changing, &PINGREQ, &PINGRESP);
+        if round % 100 == 0 {
+            ask(&mut beside, &PINGREQ, &PINGRESP);
+        }
     }
+}
+
+/// CVE-2026-39304: each change costs the broker an answer, and the client nothing.
+#[test]
+fn who_only_changes_keys_is_let_go_and_nobody_else_notices() {
+    let authority = Authority::new("ours");
+    let broker = broker(authority.server(None));
+    let address = address(&broker, Scheme::Mqtts);
+    let [mut changing, mut beside] =
+        ["changing", "beside"].map(|client_id| connected(address, &authority, client_id));
+    for _ in 0..10_000 {
+        changing.conn.refresh_traffic_keys().unwrap();
+        // Fails as soon as the client is let go.
+        if changing.conn.write_tls(&mut changing.sock).is_err() {
+            break;
+        }
+    }
+    assert!(is_closed(&mut changing.sock));
+    ask(&mut beside, &PINGREQ, &PINGRESP);
+    assert_eq!(broker.stats().connections.get(), 1);
 }
 
 #[test]
