@@ -13,10 +13,7 @@ pub(crate) fn check(options: &CheckOptions) -> Outcome {
     let config = Config::load(&options.arguments())?;
     let mut problems = Vec::new();
     problems.extend(start::load_tls(&config.tls).err());
-    for listen in &config.listen {
-        let resolved = listen.listen.resolve().err();
-        problems.extend(resolved.map(|error| start::unresolved(listen, &error)));
-    }
+    problems.extend(start::check_listeners(&config.listen));
     let token = std::env::var(MASTER_TOKEN_ENV).ok();
     if let Some(text) = &token {
         problems.extend(data_dir::from_environment(text).err());

@@ -50,8 +50,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// What is wrong with it beside the `earlier` ones.
-    fn check(&self, earlier: &[Self]) -> Option<String> {
+    /// What is wrong with it in itself.
+    fn check(&self) -> Option<String> {
         let listen = &self.listen;
         if listen.proxy && listen.trusted.is_empty() {
             return Some(format!(
@@ -62,11 +62,7 @@ impl Listener {
             let remedy = "add ?proxy=v2 to the url";
             return Some(format!("{listen} trusts a proxy but expects none: {remedy}"));
         }
-        let socket = |it: &Listen| (it.host.clone(), it.port);
-        let twin =
-            earlier.iter().find(|it| listen.port != 0 && socket(&it.listen) == socket(listen));
-        let twin = &twin?.listen;
-        Some(format!("{listen} takes the port of {twin}: give one of them another"))
+        None
     }
 }
 
@@ -367,8 +363,8 @@ impl Reader {
             let what = format!("{} needs tls.cert and tls.key", listen.listen);
             self.problems.push(Problem { place: listen.place.clone(), what });
         }
-        for (at, listen) in self.config.listen.iter().enumerate() {
-            let problem = listen.check(&self.config.listen[..at]);
+        for listen in &self.config.listen {
+            let problem = listen.check();
             self.problems.extend(problem.map(|what| Problem { place: listen.place.clone(), what }));
         }
         if self.config.listen.is_empty() && self.problems.is_empty() {

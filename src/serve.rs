@@ -78,6 +78,10 @@ impl Settings {
 fn run(options: &ServeOptions, mut settings: Settings, log: &Log) -> Outcome {
     settings.watch();
     let config = &settings.config;
+    let problems = start::check_listeners(&config.listen);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let (events, happened) = channel();
     pass_signals_on(events.clone()).map_err(|error| everywhere(error.to_string()))?;
     let data = DataDir::open(&options.data_dir).map_err(one)?;

@@ -2,7 +2,7 @@
 //! errors in words that say what to do.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,11 +96,39 @@ fn everywhere(what: String) -> Problem {
     Problem { place: Place::Everywhere, what }
 }
 
-/// What to do about a listener whose host has no address.
-pub(crate) fn unresolved(listener: &Listener, error: &io::Error) -> Problem {
-    let listen = &listener.listen;
-    let what = format!("{listen} cannot be listened on: {} has no address: {error}", listen.host);
-    Problem { place: listener.place.clone(), what }
+/// Looks the hosts of all listeners up. Finds those without an address, and those that another one
+/// leaves no port.
+pub(crate) fn check_listeners(listeners: &[Listener]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut taken: Vec<(SocketAddr, &Listen)> = Vec::new();
+    for Listener { listen, place } in listeners {
+        let mut reject = |what| problems.push(Problem { place: place.clone(), what });
+        match listen.resolve() {
+            Ok(addresses) => {
+                let is_twin = |(it, _): &&_| addresses.iter().any(|own| collide(*own, *it));
+                if let Some((_, twin)) = taken.iter().find(is_twin) {
+                    reject(format!("{listen} takes the port of {twin}: give one of them another"));
+                }
+                taken.extend(addresses.into_iter().map(|address| (address, listen)));
+            }
+            Err(error) => reject(format!(
+                "{listen} cannot be listened on: {} has no address: {error}",
+                listen.host
+            )),
+        }
+    }
+    problems
+}
+
+/// Whether the system lets only one listen. Both families share the address of IPv6 that stands for
+/// all.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (own, its) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let holds = |all: IpAddr, it: IpAddr| {
+        all.is_unspecified() && (all.is_ipv6() || all.is_ipv4() == it.is_ipv4())
+    };
+    let is_same = own == its || holds(own, its) || holds(its, own);
+    one.port() != 0 && one.port() == other.port() && is_same
 }
 
 /// What to do about a listener that could not be opened.
@@ -130,6 +158,33 @@ fn not_opened(listener: &Listener, error: &io::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listeners_that_leave_each_other_no_port_are_named() {
+        let rows = [
+            ("mqtt://0.0.0.0:2883", "ws://127.0.0.1:2883", true),
+            ("mqtt://127.0.0.1:2883", "ws://0.0.0.0:2883", true),
+            ("mqtt://0.0.0.0:2883", "ws://localhost:2883", true),
+            ("mqtt://localhost:2883", "ws://localhost:2883", true),
+            ("mqtt://0.0.0.0:2883", "ws://[::]:2883", true),
+            ("mqtt://[::]:2883", "ws://127.0.0.1:2883", true),
+            ("mqtt://[::]:2883", "ws://[::1]:2883", true),
+            ("mqtt://[::ffff:127.0.0.1]:2883", "ws://127.0.0.1:2883", true),
+            ("mqtt://0.0.0.0:2883", "ws://[::1]:2883", false),
+            ("mqtt://127.0.0.1:2883", "ws://127.0.0.2:2883", false),
+            ("mqtt://127.0.0.1:2883", "ws://[::1]:2883", false),
+            ("mqtt://0.0.0.0:2883", "ws://0.0.0.0:2884", false),
+            ("mqtt://0.0.0.0:0", "ws://127.0.0.1:0", false),
+        ];
+        for (first, second, collide) in rows {
+            let listeners = [first, second]
+                .map(|url| Listener { listen: url.parse().unwrap(), place: Place::Everywhere });
+            let problems: Vec<_> =
+                check_listeners(&listeners).iter().map(Problem::to_string).collect();
+            let want = format!("{second} takes the port of {first}: give one of them another");
+            assert_eq!(problems, if collide { vec![want] } else { vec![] }, "{first} {second}");
+        }
+    }
 
     #[test]
     fn a_listener_that_cannot_be_opened_says_what_to_do() {

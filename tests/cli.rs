@@ -144,6 +144,11 @@ fn check_names_file_line_and_nearest_key() {
              file are relative to the folder of that file\n",
         ),
         (
+            "[[listen]]\nurl = 'mqtt://0.0.0.0:1'\n[[listen]]\nurl = 'ws://127.0.0.1:1'",
+            "error: longshore.toml:4:7: ws://127.0.0.1:1 takes the port of mqtt://0.0.0.0:1: give \
+             one of them another\n",
+        ),
+        (
             "[[listen]]\nurl = 'mqtt://a..b'",
             "error: longshore.toml:2:7: mqtt://a..b:1883 cannot be listened on: a..b has \
              no address",
@@ -236,6 +241,17 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let errors = errors(&output);
     assert!(errors.contains(&format!("--listen: {url} cannot be listened on")), "{errors}");
     assert!(errors.contains("another process has the port"), "{errors}");
+}
+
+#[test]
+fn a_port_that_two_listeners_want_is_no_matter_of_another_process() {
+    let folder = folder();
+    let mut command = longshore(&folder);
+    command.args(["serve", "--listen", "mqtt://[::]:1", "--listen", "ws://localhost:1"]);
+    let want = "error: --listen: ws://localhost:1 takes the port of mqtt://[::]:1: give one of \
+                them another\n";
+    let errors = errors(&command.output().unwrap());
+    assert!(errors.ends_with(want), "{errors}");
 }
 
 #[test]
