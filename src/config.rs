@@ -55,7 +55,8 @@ impl Listener {
         let listen = &self.listen;
         if listen.proxy && listen.trusted.is_empty() {
             return Some(format!(
-                "{listen} believes no proxy: name yours, as in trusted = [\"10.0.0.0/8\"]"
+                "{listen} believes no proxy: name yours, in a file as trusted = [\"10.0.0.0/8\"], \
+                 in a url as ?proxy=v2&trusted=10.0.0.0/8"
             ));
         }
         if !listen.proxy && !listen.trusted.is_empty() {

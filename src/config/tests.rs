@@ -159,7 +159,8 @@ fn a_listener_agrees_with_its_proxies() {
     check(
         "[[listen]]\nurl = 'mqtt://[::]?proxy=v2'",
         &format!(
-            "{}?proxy=v2 believes no proxy: name yours, as in trusted = [\"10.0.0.0/8\"]",
+            "{}?proxy=v2 believes no proxy: name yours, in a file as trusted = [\"10.0.0.0/8\"], \
+             in a url as ?proxy=v2&trusted=10.0.0.0/8",
             at(2)
         ),
     );
