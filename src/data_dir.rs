@@ -24,49 +24,56 @@ pub(crate) struct Master {
     pub(crate) token: MasterToken,
     /// Where it was read or written.
     pub(crate) source: Source,
-    /// Made just now, so nobody knows it yet.
+    /// Made just now: nobody knows it yet, and it is to be kept.
     pub(crate) is_new: bool,
 }
 
 impl DataDir {
-    /// Opens the directory at `path`; one that is not there is made, for its owner alone.
-    pub(crate) fn open(path: &Path) -> Result<Self, Problem> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-            let hint = match error.kind() {
-                ErrorKind::PermissionDenied => "; name another with --data-dir",
-                _ => "",
-            };
-            problem(path, format!("cannot be made a data directory: {error}{hint}"))
-        })?;
-        Ok(Self { path: path.to_owned() })
+    /// The directory at `path`, which need not be there.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
     }
 
-    /// The master token: from `environment` if it is set there, else the one kept here, made on
-    /// the first start.
+    /// The master token: from `environment` if it is set there, else the one kept here, else a new
+    /// one. Leaves nothing behind.
     pub(crate) fn master(&self, environment: Option<&str>) -> Result<Master, Problem> {
         if let Some(text) = environment {
             return from_environment(text);
         }
         let path = self.path.join(TOKEN_FILE);
-        let source = Source::File(path.clone());
-        if let Some(token) = read(&path)? {
-            return Ok(Master { token, source, is_new: false });
+        let (token, is_new) = match read(&path)? {
+            Some(token) => (token, false),
+            None => (MasterToken::generate().map_err(|it| problem(&path, it.to_string()))?, true),
+        };
+        Ok(Master { token, source: Source::File(path), is_new })
+    }
+
+    /// Makes the directory if it is not there, for its owner alone, and keeps a new token in it.
+    pub(crate) fn keep(&self, master: &Master) -> Result<(), Problem> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        made.map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::PermissionDenied => "; name another with --data-dir",
+                _ => "",
+            };
+            problem(&self.path, format!("cannot be made a data directory: {error}{hint}"))
+        })?;
+        if !master.is_new {
+            return Ok(());
         }
-        let token = MasterToken::generate().map_err(|error| problem(&path, error.to_string()))?;
-        match self.keep(&path, &token) {
-            Ok(()) => Ok(Master { token, source, is_new: true }),
-            // Another start was quicker; its token is the one.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => match read(&path)? {
-                Some(token) => Ok(Master { token, source, is_new: false }),
-                None => Err(problem(&path, "vanished while it was read".to_owned())),
-            },
-            Err(error) => Err(problem(&path, format!("cannot be written: {error}"))),
-        }
+        let path = self.path.join(TOKEN_FILE);
+        self.write(&path, &master.token).map_err(|error| {
+            let what = match error.kind() {
+                ErrorKind::AlreadyExists => "another start was quicker: start again".to_owned(),
+                _ => format!("cannot be written: {error}"),
+            };
+            problem(&path, what)
+        })
     }
 
     /// Writes the token so that after a crash there is either all of it or none, and never over
     /// one that is there.
-    fn keep(&self, path: &Path, token: &MasterToken) -> io::Result<()> {
+    fn write(&self, path: &Path, token: &MasterToken) -> io::Result<()> {
         let draft = self.path.join(format!("{TOKEN_FILE}.{}", std::process::id()));
         let written = write_durably(&draft, token).and_then(|()| fs::hard_link(&draft, path));
         let removed = fs::remove_file(&draft);
@@ -95,7 +102,9 @@ fn write_durably(path: &Path, token: &MasterToken) -> io::Result<()> {
 fn read(path: &Path) -> Result<Option<MasterToken>, Problem> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(problem(path, format!("cannot be read: {error}"))),
     };
     let token = text.trim_end().parse().map_err(|error| {
@@ -125,8 +134,15 @@ mod tests {
     fn the_first_start_makes_a_token_for_its_owner_alone_and_later_ones_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/data");
-        let first = DataDir::open(&path).unwrap().master(None).unwrap();
-        let second = DataDir::open(&path).unwrap().master(None).unwrap();
+        let data = DataDir::at(&path);
+        let first = data.master(None).unwrap();
+        assert!(!folder.path().join("a").exists(), "nothing is made before it is known to start");
+        let quicker = data.master(None).unwrap();
+        data.keep(&first).unwrap();
+        let refused = data.keep(&quicker).unwrap_err().to_string();
+        assert!(refused.ends_with("another start was quicker: start again"), "{refused}");
+        let second = data.master(None).unwrap();
+        data.keep(&second).unwrap();
         assert!(first.is_new && !second.is_new);
         assert!(first.token.matches(second.token.expose().as_bytes()));
         assert_eq!((mode(&path), mode(&path.join(TOKEN_FILE))), (0o700, 0o600));
@@ -136,10 +152,11 @@ mod tests {
     #[test]
     fn the_environment_goes_over_the_file_and_is_not_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let data = DataDir::open(folder.path()).unwrap();
+        let data = DataDir::at(folder.path());
         let text = "a1".repeat(32);
         let master = data.master(Some(&text)).unwrap();
         assert!(master.token.matches(text.as_bytes()) && !master.is_new);
+        data.keep(&master).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let refused = data.master(Some("short")).unwrap_err().to_string();
         assert!(refused.starts_with("LONGSHORE_MASTER_TOKEN: a token has 64"), "{refused}");
@@ -148,7 +165,7 @@ mod tests {
     #[test]
     fn a_damaged_token_is_an_error_that_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let data = DataDir::open(folder.path()).unwrap();
+        let data = DataDir::at(folder.path());
         fs::write(folder.path().join(TOKEN_FILE), "abc\n").unwrap();
         let refused = data.master(None).unwrap_err().to_string();
         assert!(refused.contains("put the token back or remove the file"), "{refused}");
@@ -159,7 +176,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
-        let refused = DataDir::open(&path).unwrap_err().to_string();
+        let data = DataDir::at(&path);
+        let refused = data.keep(&data.master(None).unwrap()).unwrap_err().to_string();
         assert!(refused.contains("cannot be made a data directory"), "{refused}");
     }
 }

@@ -84,18 +84,19 @@ fn run(options: &ServeOptions, mut settings: Settings, log: &Log) -> Outcome {
     }
     let (events, happened) = channel();
     pass_signals_on(events.clone()).map_err(|error| everywhere(error.to_string()))?;
-    let data = DataDir::open(&options.data_dir).map_err(one)?;
+    let data = DataDir::at(&options.data_dir);
     let master = data.master(std::env::var(MASTER_TOKEN_ENV).ok().as_deref()).map_err(one)?;
-    info!(source = %master.source, "master token");
     let tls = start::load_tls(&config.tls).map_err(one)?;
 
-    let started = start::start(config, tls, gate(config, &master));
-    let addresses = started.as_ref().map(Running::addresses).unwrap_or_default();
+    let broker = Arc::new(start::start(config, tls, gate(config, &master)).map_err(one)?);
+    let addresses = broker.addresses();
+    // A start that fails on a listener leaves nothing behind.
+    data.keep(&master).map_err(one)?;
+    info!(source = %master.source, "master token");
     if master.is_new {
         // Nobody reading along is no reason to stop: the token is in its file.
         let _ = io::stdout().write_all(welcome(&master, config, &addresses).as_bytes());
     }
-    let broker = Arc::new(started.map_err(one)?);
     for (scheme, address) in &addresses {
         info!(url = format!("{}://{address}", scheme.name()), "listening");
     }

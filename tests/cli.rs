@@ -238,6 +238,8 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("mqtt://{}", taken.local_addr().unwrap());
     let output = longshore(&folder).args(["serve", "--listen", &url]).output().unwrap();
+    assert!(output.stdout.is_empty(), "{output:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
     let errors = errors(&output);
     assert!(errors.contains(&format!("--listen: {url} cannot be listened on")), "{errors}");
     assert!(errors.contains("another process has the port"), "{errors}");
