@@ -39,6 +39,9 @@ enum Event {
 
 /// Runs until it is told to stop.
 pub(crate) fn serve(options: &ServeOptions) -> Outcome {
+    // First of all: whoever signals a process that just begins to start means to be heard too.
+    let (events, happened) = channel();
+    pass_signals_on(events.clone()).map_err(|error| everywhere(error.to_string()))?;
     let arguments = options.arguments();
     let mut watch = Watch::default();
     watch.set(arguments.config.as_deref().into_iter());
@@ -49,7 +52,8 @@ pub(crate) fn serve(options: &ServeOptions) -> Outcome {
         info!(files, "open files, and with them connections, are limited (ulimit -n)");
     }
     let form = config.log.format;
-    let mut outcome = run(options, Settings { arguments, config, watch }, &log);
+    let settings = Settings { arguments, config, watch };
+    let mut outcome = run(options, settings, &log, (events, happened));
     if let (Err(problems), LogFormat::Json) = (&mut outcome, form) {
         // Whoever reads JSON reads nothing else.
         for problem in problems.drain(..) {
@@ -75,15 +79,18 @@ impl Settings {
     }
 }
 
-fn run(options: &ServeOptions, mut settings: Settings, log: &Log) -> Outcome {
+fn run(
+    options: &ServeOptions,
+    mut settings: Settings,
+    log: &Log,
+    (events, happened): (Sender<Event>, Receiver<Event>),
+) -> Outcome {
     settings.watch();
     let config = &settings.config;
     let problems = start::check_listeners(&config.listen);
     if !problems.is_empty() {
         return Err(problems);
     }
-    let (events, happened) = channel();
-    pass_signals_on(events.clone()).map_err(|error| everywhere(error.to_string()))?;
     let data = DataDir::at(&options.data_dir);
     let master = data.master(std::env::var(MASTER_TOKEN_ENV).ok().as_deref()).map_err(one)?;
     let tls = start::load_tls(&config.tls).map_err(one)?;

@@ -286,6 +286,24 @@ fn a_reload_takes_over_what_it_can_and_refuses_the_rest_with_its_reason() {
 }
 
 #[test]
+fn a_reload_that_is_asked_for_during_the_start_follows_it() {
+    let folder = folder();
+    let path = folder.path().join("longshore.toml");
+    // A pipe in the place of the file: the start waits in it for as long as it takes.
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut command = longshore(&folder);
+    let serve = Serve::start(command.args(FREE_PORT).args(["--config", "longshore.toml"]));
+    let writer = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    serve.signal(Signal::HUP);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    drop(writer);
+    serve.until(" ready");
+    serve.until("configuration reloaded");
+    serve.stop(Signal::TERM);
+}
+
+#[test]
 fn a_log_in_json_is_json_to_the_end() {
     let folder = folder();
     let mut command = longshore(&folder);
