@@ -106,6 +106,9 @@ impl Drop for Serve {
 
 const FREE_PORT: [&str; 3] = ["serve", "--listen", "mqtt://127.0.0.1:0"];
 
+/// Resident memory of a broker that has started, in KiB. Room enough for a machine with many cores.
+const START_KIB_MAX: u64 = 20_000_000 >> 10;
+
 /// The port of the line `listening url=scheme://host:port`.
 fn port(line: &str) -> u16 {
     line.rsplit(':').next().and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("{line}"))
@@ -220,6 +223,19 @@ fn bound_addresses_come_one_a_line_before_ready() {
     for line in [mqtt, http] {
         TcpStream::connect(("127.0.0.1", port(line))).unwrap();
     }
+    serve.stop(Signal::TERM);
+}
+
+#[test]
+fn a_start_takes_little_memory() {
+    let folder = folder();
+    let mut command = longshore(&folder);
+    let serve = Serve::start(command.args(FREE_PORT).args(["--listen", "http://127.0.0.1:0"]));
+    serve.until(" ready");
+    let status = fs::read_to_string(format!("/proc/{}/status", serve.child.id())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = resident.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kib < START_KIB_MAX, "{kib} KiB");
     serve.stop(Signal::TERM);
 }
 
