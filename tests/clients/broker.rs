@@ -53,6 +53,11 @@ impl Broker {
         format!("{scheme}://{}", self.address(scheme))
     }
 
+    /// Stops it in good order; all lines it wrote.
+    pub(crate) fn stop(self) -> Vec<String> {
+        self.process.stop()
+    }
+
     /// What it runs as, and what it wrote.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process

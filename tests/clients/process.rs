@@ -6,8 +6,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// No step of these tests takes as long on a machine that works, however busy it is.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is not there by then does not come.
+pub(crate) const LATE: Duration = Duration::from_secs(10);
 
 /// A program that was started; killed at the end if it still runs.
 pub(crate) struct Process {
@@ -54,6 +59,32 @@ impl Process {
                 None => panic!("no line {text:?} from {}", self.story()),
             }
         }
+    }
+
+    /// Waits for a line with `text` in it, for as long as one takes that is late; gives it if it
+    /// comes.
+    pub(crate) fn until_or_end(&mut self, text: &str) -> Option<String> {
+        let deadline = Instant::now() + LATE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).ok()?;
+            let found = line.contains(text).then(|| line.clone());
+            self.seen.push(line);
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
+    /// Asks it to end, as whoever runs it does; waits for a good end, and gives all lines.
+    pub(crate) fn stop(self) -> Vec<String> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+        self.finish()
+    }
+
+    /// Its number, for the system.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Waits for its end, which must be a good one, and gives all lines.
