@@ -19,13 +19,26 @@ use super::wire::{self, Inbox, Seen, first};
 /// Between two messages; they take turns at QoS 0, 1 and 2.
 const PACE: Duration = Duration::from_millis(1);
 
-/// A message that takes longer is late. Much longer than any should take, for the machine that runs
-/// this may be busy, and much shorter than what is lost.
-const LATE: Duration = Duration::from_secs(10);
+/// A message that takes longer is lost.
+const LOST: Duration = Duration::from_secs(30);
+
+/// What no message may take longer, and what one of a hundred may. Far more than the broker needs,
+/// for the machine that runs this may be busy, and far less than whoever stalls it costs.
+const LONGEST: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_millis(100);
+
+/// Messages on their way at once: fewer than Receive Maximum is, and than fill a socket.
+const WINDOW: usize = 1_000;
+
+/// Fewer messages than that say nothing about one of a hundred.
+const MANY: usize = 5_000;
+
+/// How much longer than in calm messages may take where even calm takes long.
+const TIMES: u32 = 5;
 
 /// The pair at work, on a thread of its own.
 pub(crate) struct Pair {
-    thread: Option<JoinHandle<Delays>>,
+    thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
@@ -42,6 +55,8 @@ struct Progress {
     /// Messages that arrived.
     arrived: usize,
     has_ended: bool,
+    /// Since somebody took them.
+    delays: Delays,
 }
 
 impl Shared {
@@ -91,11 +106,21 @@ impl Pair {
         assert!(arrived >= until, "the pair talks no more");
     }
 
+    /// Takes how long messages took since this was asked last.
+    pub(crate) fn delays(&self) -> Delays {
+        let mut progress = self.shared.progress.lock().expect("nobody panics with it");
+        let mut delays = std::mem::take(&mut progress.delays);
+        drop(progress);
+        delays.messages.sort_unstable();
+        delays
+    }
+
     /// Lets them finish, and tells how long messages took.
     pub(crate) fn stop(mut self) -> Delays {
         self.shared.stop.store(true, Ordering::Release);
         let thread = self.thread.take().expect("it runs");
-        thread.join().unwrap_or_else(|_| panic!("the pair noticed something"))
+        thread.join().unwrap_or_else(|_| panic!("the pair noticed something"));
+        self.delays()
     }
 }
 
@@ -105,24 +130,40 @@ impl Drop for Pair {
     }
 }
 
-/// How long messages took, in order of time taken.
-pub(crate) struct Delays(Vec<Duration>);
+/// How long messages took, from their publisher to their subscriber.
+#[derive(Default)]
+pub(crate) struct Delays {
+    /// In order of time taken.
+    messages: Vec<Duration>,
+    /// How late the pair itself was at most when it was its turn: so busy was the machine.
+    own: Duration,
+}
 
 impl Delays {
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.messages.len()
     }
 
     /// What so many of a thousand messages did not exceed.
     pub(crate) fn permille(&self, permille: usize) -> Duration {
-        self.0[(self.0.len() - 1) * permille / 1_000]
+        self.messages[(self.count() - 1) * permille / 1_000]
+    }
+
+    /// Whether nobody would have noticed anything, as one who knows what it was like in calm.
+    pub(crate) fn are_fair(&self, calm: &Self) -> bool {
+        let most =
+            |at_least: Duration, permille| at_least.max(calm.permille(permille) * TIMES) + self.own;
+        let is_long = self.count() >= MANY && self.permille(990) > most(LONG, 990);
+        self.permille(1_000) <= most(LONGEST, 1_000) && !is_long
     }
 }
 
 impl std::fmt::Display for Delays {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let [half, most, all] = [500, 990, 1_000].map(|permille| self.permille(permille));
-        write!(f, "{} messages, p50 {half:.1?}, p99 {most:.1?}, max {all:.1?}", self.count())
+        let (count, own) = (self.count(), self.own);
+        write!(f, "{count} messages, p50 {half:.1?}, p99 {most:.1?}, max {all:.1?}")?;
+        write!(f, "; the pair itself was late by up to {own:.1?}")
     }
 }
 
@@ -184,7 +225,6 @@ struct Talk<'a> {
     topic: String,
     courses: [Course; 3],
     last_id: u16,
-    delays: Vec<Duration>,
     shared: &'a Shared,
 }
 
@@ -195,23 +235,25 @@ impl<'a> Talk<'a> {
         subscriber.send(&wire::subscribe(Version::V5, 1, &filter, 2)).await;
         assert_eq!(subscriber.next().await, Seen::Suback);
         let publisher = Line::connect(address, &format!("{topic}-publisher")).await;
-        let (courses, delays) = (Default::default(), Vec::new());
-        Self { publisher, subscriber, topic, courses, last_id: 0, delays, shared }
+        Self { publisher, subscriber, topic, courses: Default::default(), last_id: 0, shared }
     }
 
-    async fn run(mut self) -> Delays {
+    async fn run(mut self) {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = pace.tick() => {
+                due = pace.tick() => {
+                    let late = due.elapsed();
+                    self.shared.change(|progress| {
+                        progress.delays.own = progress.delays.own.max(late);
+                    });
                     let stops = self.shared.stop.load(Ordering::Acquire);
                     if stops && self.is_done() {
-                        self.delays.sort_unstable();
-                        return Delays(self.delays);
+                        return;
                     }
                     self.check_delays();
-                    if !stops {
+                    if !stops && !self.is_held_back() {
                         self.publish().await;
                     }
                 }
@@ -234,11 +276,17 @@ impl<'a> Talk<'a> {
         for (qos, course) in self.courses.iter().enumerate() {
             if let Some(sent_at) = course.sent_at.front() {
                 let missing = course.next - course.sent_at.len() as u64;
-                assert!(sent_at.elapsed() < LATE, "message {missing} at QoS {qos} did not arrive");
+                assert!(sent_at.elapsed() < LOST, "message {missing} at QoS {qos} did not arrive");
             }
-            let answers = course.unanswered.len().max(course.uncompleted.len());
-            assert!(answers < 1_000, "{answers} messages at QoS {qos} are not answered");
         }
+    }
+
+    /// Whether as many messages are on their way as the broker has to take.
+    fn is_held_back(&self) -> bool {
+        let on_their_way = |course: &Course| {
+            course.sent_at.len().max(course.unanswered.len()).max(course.uncompleted.len())
+        };
+        self.courses.iter().map(on_their_way).sum::<usize>() >= WINDOW
     }
 
     async fn publish(&mut self) {
@@ -305,8 +353,10 @@ impl<'a> Talk<'a> {
         let sent_at = sent_at.unwrap_or_else(|| panic!("a message at QoS {qos} came twice"));
         let is_right = got == payload(number);
         assert!(is_right, "message {number} at QoS {qos} did not come in its turn, but {got:?}");
-        self.delays.push(sent_at.elapsed());
-        self.shared.change(|progress| progress.arrived += 1);
+        self.shared.change(|progress| {
+            progress.arrived += 1;
+            progress.delays.messages.push(sent_at.elapsed());
+        });
     }
 }
 
