@@ -4,11 +4,13 @@
 #[allow(dead_code, reason = "each user of these needs another part of them")]
 mod clients {
     mod broker;
+    mod files;
     mod pair;
     mod process;
     mod wire;
 
     pub(crate) use broker::Broker;
+    pub(crate) use files::raise_file_limit;
     pub(crate) use pair::Pair;
     pub(crate) use process::PATIENCE;
     pub(crate) use wire::{DISCONNECT, Inbox, Seen, ack, connect, first, publish, subscribe};
@@ -20,7 +22,6 @@ use std::time::Instant;
 
 use clients::{Broker, Inbox, Pair, Seen};
 use longshore::codec::Version;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -126,14 +127,7 @@ fn fleet_size() -> usize {
     // While sessions are taken over, a quarter of the fleet has two connections.
     let files = |fleet: usize| fleet + fleet / 4 + OTHER_FILES;
     let wanted = files(FLEET) as u64;
-    let old = getrlimit(Resource::Nofile);
-    let maximum = old.maximum.map(|maximum| maximum.max(wanted));
-    if setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        // Only root raises the hard limit.
-        let new = Rlimit { current: old.maximum, maximum: old.maximum };
-        setrlimit(Resource::Nofile, new).expect("up to the hard limit everybody may");
-    }
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = clients::raise_file_limit(wanted);
     let fleet = (0..=FLEET).rev().find(|&fleet| files(fleet) as u64 <= limit);
     let fleet = fleet.unwrap_or_else(|| panic!("no fleet with {limit} open files"));
     if fleet < FLEET {
