@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 /// No step of these tests takes as long on a machine that works.
@@ -63,9 +63,18 @@ impl Serve {
 
     /// Lines of the log up to the first that ends in `last`.
     fn until(&self, last: &str) -> Vec<String> {
-        let mut seen = Vec::new();
+        self.lines(last, |line| line.ends_with(last))
+    }
+
+    /// Lines of the log up to the first with `text` in it.
+    fn until_with(&self, text: &str) -> Vec<String> {
+        self.lines(text, |line| line.contains(text))
+    }
+
+    fn lines(&self, last: &str, is_last: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut seen: Vec<String> = Vec::new();
         let deadline = Instant::now() + PATIENCE;
-        while !seen.last().is_some_and(|line: &String| line.ends_with(last)) {
+        while !seen.last().is_some_and(|line| is_last(line)) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.log.recv_timeout(left) {
                 Ok(line) => seen.push(line),
@@ -301,6 +310,67 @@ fn a_reload_takes_over_what_it_can_and_refuses_the_rest_with_its_reason() {
     serve.stop(Signal::TERM);
 }
 
+/// Says CONNECT; whether the broker answers within `patience`.
+fn connect(port: u16, client_id: u8, patience: Duration) -> (TcpStream, bool) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    stream
+        .write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, client_id])
+        .unwrap();
+    let is_in = answers(&mut stream);
+    (stream, is_in)
+}
+
+/// Whether CONNACK comes, and lets in.
+fn answers(stream: &mut TcpStream) -> bool {
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).is_ok() && connack == [0x20, 2, 0, 0]
+}
+
+#[test]
+fn out_of_files_it_keeps_what_it_has_and_goes_on_once_there_are_some() {
+    const FILES: u64 = 64;
+    let folder = folder();
+    fs::write(folder.path().join("longshore.toml"), "[auth]\nanonymous = true").unwrap();
+    let mut command = longshore(&folder);
+    let serve = Serve::start(command.args(FREE_PORT).args(["--config", "longshore.toml"]));
+    let log = serve.until(" ready");
+    let port = port(log.iter().find(|line| line.contains("listening url=")).unwrap());
+    let limit = Rlimit { current: Some(FILES), maximum: Some(FILES) };
+    prlimit(Some(Pid::from_child(&serve.child)), Resource::Nofile, limit).unwrap();
+
+    // The kernel takes the one too many; the broker cannot.
+    let mut streams = Vec::new();
+    let mut last = loop {
+        let (stream, is_in) = connect(port, b'0' + streams.len() as u8, Duration::from_secs(2));
+        if !is_in {
+            break stream;
+        }
+        streams.push(stream);
+        assert!(streams.len() < FILES as usize, "more connections than files");
+    };
+    assert!(streams.len() > FILES as usize / 4, "{} connections", streams.len());
+    // It says so, and a configuration that cannot be read changes nothing.
+    serve.signal(Signal::HUP);
+    let log = serve.until_with("Too many open files");
+    let log = [log, serve.until_with("configuration refused")].concat();
+    assert!(!log.iter().any(|line| line.contains("reloaded")), "{log:#?}");
+    for stream in &mut streams {
+        stream.write_all(&[0xc0, 0]).unwrap();
+        let mut pingresp = [0; 2];
+        stream.read_exact(&mut pingresp).unwrap();
+    }
+
+    // With room again the one that waits is let in, others are, and the file is read.
+    streams.truncate(10);
+    last.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(answers(&mut last), "the one that waited");
+    assert!(connect(port, b'~', PATIENCE).1, "one that came later, without credentials");
+    serve.signal(Signal::HUP);
+    serve.until("configuration reloaded");
+    serve.stop(Signal::TERM);
+}
+
 #[test]
 fn a_reload_that_is_asked_for_during_the_start_follows_it() {
     let folder = folder();
@@ -362,8 +432,8 @@ fn a_log_that_nobody_reads_keeps_nobody_from_stopping() {
     // Fill the pipe, so that the first line blocks the log thread.
     let mut filler = writer.try_clone().unwrap();
     rustix::io::ioctl_fionbio(&filler, true).unwrap();
-    while std::io::Write::write(&mut filler, &[b'x'; 4_096]).is_ok() {}
-    while std::io::Write::write(&mut filler, b"x").is_ok() {}
+    while Write::write(&mut filler, &[b'x'; 4_096]).is_ok() {}
+    while Write::write(&mut filler, b"x").is_ok() {}
     rustix::io::ioctl_fionbio(&filler, false).unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
