@@ -56,7 +56,8 @@ pub struct Limits {
     pub packet_filters: usize,
     /// Subscriptions of one session; further ones get 0x97 in SUBACK. Default 10,000.
     pub subscriptions: usize,
-    /// Bytes of all topic filters of one session; 0x97 in SUBACK. Default 2 MiB.
+    /// Bytes of all topic filters of one session, and 32 for each of their levels; 0x97 in SUBACK.
+    /// Default 4 MiB.
     pub subscription_bytes: usize,
     /// Shared subscriptions of one session; 0x97 in SUBACK. Default 100.
     pub shared_subscriptions: usize,
@@ -119,7 +120,7 @@ impl Default for Limits {
             topic_aliases_out: 64,
             packet_filters: 10_000,
             subscriptions: 10_000,
-            subscription_bytes: 2 << 20,
+            subscription_bytes: 4 << 20,
             shared_subscriptions: 100,
             user_properties: 1_024,
             receive_maximum: 1_024,

@@ -10,6 +10,10 @@ use bytes::Bytes;
 /// Copying is as cheap as an extra slice of a vectored write up to 1 to 2 KiB.
 pub(crate) const COPY_MAX: usize = 1024;
 
+/// Bytes of one buffer. What is more goes into the next: a buffer that doubles is copied and mapped
+/// anew, and those of many slow receivers would all do it at the same moment.
+const PIECE: usize = 128 << 10;
+
 /// Buffers kept for reuse, and the largest kept. An idle connection owns none.
 const SPARE_BUFFERS: usize = 256;
 const SPARE_CAPACITY: usize = 64 << 10;
@@ -42,10 +46,32 @@ impl Output {
     /// The buffer to append a packet to.
     #[inline]
     pub(crate) fn tail(&mut self, spare: &mut Spare) -> &mut Vec<u8> {
+        if self.copied.len() >= PIECE {
+            self.set_aside();
+        }
         if self.copied.capacity() == 0 {
             self.copied = spare.buffers.pop().unwrap_or_default();
         }
         &mut self.copied
+    }
+
+    /// Makes shared payloads of the copied bytes, so that the next ones get a buffer of their own.
+    fn set_aside(&mut self) {
+        let copied = Bytes::from(std::mem::take(&mut self.copied));
+        let mut at = std::mem::take(&mut self.start);
+        self.shared_bytes += copied.len() - at;
+        let mut pieces = VecDeque::with_capacity(2 * self.shared.len() + 1);
+        for (place, payload) in self.shared.drain(..) {
+            if place > at {
+                pieces.push_back((0, copied.slice(at..place)));
+                at = place;
+            }
+            pieces.push_back((0, payload));
+        }
+        if at < copied.len() {
+            pieces.push_back((0, copied.slice(at..)));
+        }
+        self.shared = pieces;
     }
 
     /// Appends `payload` without copying it.
@@ -192,6 +218,30 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); 16];
         let filled = output.slices(&mut slices);
         slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_read_gets_one_buffer_after_the_other() {
+        let (mut output, mut spare) = (Output::default(), Spare::default());
+        let mut all = Vec::new();
+        for number in 0..3_000_u32 {
+            let packet = number.to_be_bytes().repeat(50);
+            output.tail(&mut spare).extend_from_slice(&packet);
+            all.extend_from_slice(&packet);
+            if number % 700 == 3 {
+                output.share(Bytes::from(packet.clone()));
+                all.extend_from_slice(&packet);
+            }
+            if number % 400 == 0 {
+                let count = output.front().len().min(1_000);
+                output.consume(count);
+                all.drain(..count);
+            }
+            assert!(output.copied.capacity() <= 2 * PIECE);
+        }
+        assert_eq!(output.len(), all.len());
+        let written: Vec<u8> = output.pieces().flatten().copied().collect();
+        assert!(written == all, "no byte is lost or moved");
     }
 
     #[test]

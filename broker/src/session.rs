@@ -96,6 +96,14 @@ pub(crate) struct Will {
     pub(crate) expiry_secs: Option<u32>,
 }
 
+/// Bytes that a topic filter is accounted with: a level costs a place in the index.
+pub(crate) fn filter_bytes(filter: &str) -> usize {
+    filter.len() + LEVEL_BYTES * filter.split('/').count()
+}
+
+/// Bytes that one level of a topic filter is accounted with, beside its name.
+const LEVEL_BYTES: usize = 32;
+
 impl Session {
     pub(crate) fn new(client_id: Arc<str>, principal: Principal) -> Self {
         Self {
@@ -165,7 +173,7 @@ impl Session {
                     self.subscriptions.reserve_exact(1);
                 }
                 self.subscriptions.insert(place, (filter.into(), subscription));
-                self.subscription_bytes += filter.len();
+                self.subscription_bytes += filter_bytes(filter);
             }
         }
     }
@@ -175,7 +183,7 @@ impl Session {
         let place = self.place(filter);
         if let Ok(place) = place {
             self.subscriptions.remove(place);
-            self.subscription_bytes -= filter.len();
+            self.subscription_bytes -= filter_bytes(filter);
         }
         place.is_ok()
     }

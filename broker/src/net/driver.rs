@@ -16,7 +16,7 @@ use std::time::Duration;
 use longshore_acl::Principal;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::Sleep;
 use tracing::warn;
 
@@ -217,7 +217,7 @@ impl Driver {
                     let _ = arrivals[shard].send(Arrival { cargo, peer, since }).await;
                 }
             }
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 
@@ -533,11 +533,14 @@ pub(crate) struct Writer {
     driver: Rc<Driver>,
     sleep: Pin<Box<Sleep>>,
     sleeps_until: Option<Mono>,
+    /// Work is left that may go on at once.
+    again: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Writer {
     pub(crate) fn new(driver: Rc<Driver>) -> Self {
-        Self { driver, sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), sleeps_until: None }
+        let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self { driver, sleep, sleeps_until: None, again: None }
     }
 }
 
@@ -561,7 +564,12 @@ impl Future for Writer {
         driver.turn.set(None);
         *driver.writer.borrow_mut() = Some(cx.waker().clone());
         match next {
-            Some(at) if at <= now.mono => cx.waker().wake_by_ref(),
+            Some(at) if at <= now.mono => {
+                // Not before the event queue was asked for others: waking would have this task
+                // polled dozens of times in a row.
+                let again: Pin<Box<dyn Future<Output = ()>>> = Box::pin(yield_now());
+                let _ = self.again.insert(again).as_mut().poll(cx);
+            }
             Some(at) if self.sleeps_until.is_none_or(|until| at < until || until <= now.mono) => {
                 self.sleeps_until = Some(at);
                 let deadline = driver.clock.instant(at).into();

@@ -260,14 +260,18 @@ impl Shard {
     }
 
     /// The next member of the group that is there and has room.
-    fn choose(&self, turns: &mut Turns, qos: QoS) -> Option<Seat> {
-        turns.choose(|member| {
+    fn choose(&mut self, turns: &mut Turns, qos: QoS) -> Option<Seat> {
+        let mut asked = 0;
+        let seat = turns.choose(|member| {
+            asked += 1;
             let (session, qos) = (member.seat.session, qos.min(member.seat.qos));
             match session.shard() == self.number {
                 true => self.is_able(session, qos),
                 false => member.presence.is_able(qos),
             }
-        })
+        });
+        self.work += asked;
+        seat
     }
 
     /// Hands out what waits in the group while members have room.

@@ -16,7 +16,7 @@ use crate::connection::ConnectionId;
 use crate::form::Delivery;
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
-use crate::session::{Pending, Read, Session, SessionId, Subscription};
+use crate::session::{Pending, Read, Session, SessionId, Subscription, filter_bytes};
 use crate::share::{Group, Member, Seat};
 use crate::stats::Drop;
 
@@ -66,7 +66,7 @@ impl Shard {
         let mut codes = Vec::new();
         let mut refusals = Refusals::default();
         for (name, options) in subscribe.filters.iter() {
-            self.work += 1 + name.len() / BYTES_PER_WORK;
+            self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
             let subscription = Subscription { options, identifier, read: 0 };
             let code = match self.check_filter(name) {
                 Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
@@ -110,7 +110,7 @@ impl Shard {
         let limits = &self.limits;
         let cause = if session.subscription_count() >= limits.subscriptions {
             "too many subscriptions of one session (limits.subscriptions)"
-        } else if session.subscription_bytes + name.len() > limits.subscription_bytes {
+        } else if session.subscription_bytes + filter_bytes(name) > limits.subscription_bytes {
             "too long topic filters of one session (limits.subscription_bytes)"
         } else if is_shared && groups >= limits.shared_subscriptions {
             "too many shared subscriptions of one session (limits.shared_subscriptions)"
@@ -202,7 +202,7 @@ impl Shard {
         self.check_count(unsubscribe.filters.iter().count())?;
         let mut codes = Vec::new();
         for name in unsubscribe.filters.iter() {
-            self.work += 1 + name.len() / BYTES_PER_WORK;
+            self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
             let reason = match self.unsubscribe(session_id, name) {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoSubscriptionExisted,
