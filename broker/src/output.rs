@@ -48,6 +48,7 @@ impl Output {
     pub(crate) fn tail(&mut self, spare: &mut Spare) -> &mut Vec<u8> {
         if self.copied.len() >= PIECE {
             self.set_aside();
+            self.copied = Vec::with_capacity(PIECE + 2 * COPY_MAX);
         }
         if self.copied.capacity() == 0 {
             self.copied = spare.buffers.pop().unwrap_or_default();
