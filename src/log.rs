@@ -138,8 +138,17 @@ impl Record {
 
     /// Says that `lost` records found the queue full.
     fn overflow(lost: u64) -> Self {
+        Self::lost(lost, "log lines lost: whoever reads the log is too slow")
+    }
+
+    /// Says that `lost` lines could not be written.
+    fn unwritten(lost: u64) -> Self {
+        Self::lost(lost, "log lines lost: they could not be written (is the disk full?)")
+    }
+
+    fn lost(lost: u64, message: &str) -> Self {
         let mut record = Self::new(Level::WARN, module_path!());
-        record.message = "log lines lost: whoever reads the log is too slow".to_owned();
+        record.message = message.to_owned();
         record.fields.push(("lost", FieldValue::Plain(lost.to_string())));
         record
     }

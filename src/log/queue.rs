@@ -1,6 +1,6 @@
 //! The bounded queue to the log thread, and the thread.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -46,6 +46,8 @@ impl Queue {
             pending: String::new(),
             collapse: Collapse::default(),
             overflow: Arc::clone(&overflow),
+            unwritten: 0,
+            is_torn: false,
             start: Instant::now(),
         };
         // Without its thread the log counts an overflow; the broker itself works on.
@@ -85,6 +87,10 @@ struct Writer {
     pending: String,
     collapse: Collapse,
     overflow: Arc<AtomicU64>,
+    /// Lines that the output did not take and that are not reported yet.
+    unwritten: u64,
+    /// The output ends within a line.
+    is_torn: bool,
     start: Instant,
 }
 
@@ -136,17 +142,55 @@ impl Writer {
         }
     }
 
-    /// Writes what is pending, after a line on what found no room. A stderr that fails (closed, on
-    /// a full disk) has nobody left to tell.
+    /// Writes what is pending, and says how much is missing before and behind it. An output that
+    /// fails (on a full disk, closed) is tried again with the next lines.
     fn write(&mut self) {
+        if self.unwritten > 0 && self.report(&Record::unwritten(self.unwritten)) {
+            self.unwritten = 0;
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        self.unwritten += self.put(&pending);
+        pending.clear();
+        self.pending = pending;
         let lost = self.overflow.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            self.pending.push_str(&line::format(&Record::overflow(lost), 1, self.form));
+        if lost > 0 && !self.report(&Record::overflow(lost)) {
+            self.overflow.fetch_add(lost, Ordering::Relaxed);
         }
-        if !self.pending.is_empty() {
-            let _ = self.output.write_all(self.pending.as_bytes());
-            let _ = self.output.flush();
-            self.pending.clear();
+        let _ = self.output.flush();
+    }
+
+    /// Writes one line; whether the output took it.
+    fn report(&mut self, record: &Record) -> bool {
+        self.put(&line::format(record, 1, self.form)) == 0
+    }
+
+    /// Writes `lines`; how many of them the output did not take whole.
+    fn put(&mut self, lines: &str) -> u64 {
+        let ends = |lines: &[u8]| lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = lines.as_bytes();
+        if self.is_torn && !lines.is_empty() {
+            self.is_torn = self.write_some(b"\n") == 0;
+            if self.is_torn {
+                return ends(lines);
+            }
         }
+        let (written, rest) = lines.split_at(self.write_some(lines));
+        if let Some(last) = written.last() {
+            self.is_torn = *last != b'\n';
+        }
+        ends(rest)
+    }
+
+    /// Writes until all is written or the output fails; how many bytes it took.
+    fn write_some(&mut self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.output.write(&bytes[written..]) {
+                Ok(count) if count > 0 => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        written
     }
 }

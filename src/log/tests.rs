@@ -153,6 +153,60 @@ fn a_blocked_output_stalls_nobody_and_what_is_lost_is_counted() {
     assert_eq!(lost.sum::<usize>(), 10_000 - written, "{text}");
 }
 
+/// A disk with room for so many bytes, and what it holds.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+impl Disk {
+    fn make_room(&self, bytes: usize) {
+        self.0.lock().unwrap().0 = bytes;
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().1.clone()).unwrap()
+    }
+}
+
+impl io::Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (room, content) = &mut *self.0.lock().unwrap();
+        let count = bytes.len().min(*room);
+        if count == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        *room -= count;
+        content.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_counted_and_said_later() {
+    let disk = Disk::default();
+    let queue = Queue::start(64, COMPACT, Box::new(disk.clone()));
+    let lines = Lines { queue: Arc::clone(&queue) };
+    with_default(tracing_subscriber::registry().with(lines), || {
+        let log = |numbers: std::ops::Range<u32>| {
+            numbers.for_each(|n| tracing::info!(n, "event"));
+            queue.flush();
+        };
+        // Room for the first line and the beginning of the next.
+        disk.make_room("2026-01-01T00:00:00.000000Z INFO  event n=0\n2026".len());
+        log(0..5);
+        log(5..7);
+        disk.make_room(1_000);
+        log(7..8);
+    });
+    let text = disk.text();
+    let lines: Vec<_> = text.lines().map(|line| line.get(28..).unwrap_or("")).collect();
+    let said = "WARN  log lines lost: they could not be written (is the disk full?) lost=6";
+    assert_eq!(lines, ["INFO  event n=0", "", said, "INFO  event n=7"], "{text}");
+}
+
 fn refusal(peer: &str, cause: &str) -> Record {
     let mut record = Record::new(Level::INFO, "test");
     record.message = "refused".to_owned();
