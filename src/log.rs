@@ -5,7 +5,8 @@
 //!
 //! An event with a field `cause` is collapsed: of equal causes from one `peer` (an address, with or
 //! without port), or else one `client`, the first is written at once, the others as one line a
-//! second that says how many they were. Texts of clients are hostile: see [`mod@line`].
+//! second that says how many they were. What is no warning is of one `client` too. Texts of clients
+//! are hostile: see [`mod@line`].
 
 mod collapse;
 mod line;

@@ -56,10 +56,11 @@ fn logged(form: LogFormat, log: impl FnOnce()) -> Vec<String> {
         }
     }
     let output = Shared::default();
-    let queue = Queue::start(16, form, Box::new(output.clone()));
+    let queue = Queue::start(16_384, form, Box::new(output.clone()));
     let lines = Lines { queue: Arc::clone(&queue) };
     with_default(tracing_subscriber::registry().with(lines), log);
-    queue.flush();
+    // On a busy machine one may not be patient enough.
+    (0..20).for_each(|_| queue.flush());
     let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
     let after_time = |line: &str| match form {
         LogFormat::Compact => line[28..].to_owned(),
@@ -268,6 +269,27 @@ fn other_addresses_causes_and_events_are_not_held_back() {
     };
     let mut written = |client| collapse.offer(of_client(client), at(0)).is_some();
     assert!(written("a") && written("b") && !written("a"), "by client where no peer is named");
+}
+
+/// Behind a router or a proxy everybody has one address.
+#[test]
+fn clients_of_one_address_that_leave_are_all_named() {
+    let leave = |port: usize, client: &str| {
+        tracing::info!(peer = %format!("10.0.0.1:{port}"), client = ?client, cause = "left",
+            "disconnected");
+    };
+    let lines = logged(COMPACT, || (0..9_000).for_each(|n| leave(n, &format!("c{n}"))));
+    let named = |n: usize| lines.iter().any(|line| line.contains(&format!(" client=c{n} ")));
+    assert_eq!(lines.len(), 9_000);
+    assert!([0, 1, 1_023, 1_024, 5_000, 8_999].into_iter().all(named));
+
+    let lines = logged(COMPACT, || (0..500).for_each(|n| leave(n, "again and again")));
+    assert!(lines.len() < 5, "{lines:?}");
+    let refuse = |n: usize| {
+        tracing::warn!(peer = %format!("10.0.0.1:{n}"), client = ?n, cause = "bad", "refused");
+    };
+    let lines = logged(COMPACT, || (0..500).for_each(refuse));
+    assert!(lines.len() < 5, "{lines:?}");
 }
 
 #[test]
