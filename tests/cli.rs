@@ -390,6 +390,27 @@ fn a_reload_that_is_asked_for_during_the_start_follows_it() {
 }
 
 #[test]
+fn the_end_of_a_client_is_one_line_that_names_the_fault_of_its_transport() {
+    let folder = folder();
+    let mut command = longshore(&folder);
+    let serve =
+        Serve::start(command.args(["serve", "--anonymous", "--listen", "ws://127.0.0.1:0"]));
+    let log = serve.until(" ready");
+    let mut stream = TcpStream::connect(("127.0.0.1", port(&log[log.len() - 3]))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let handshake = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    // Frames under a mask of zeros: CONNECT, then a text of no bytes.
+    let connect = b"\x82\x8f\0\0\0\0\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c";
+    stream.write_all(&[&handshake[..], connect, b"\x81\x80\0\0\0\0"].concat()).unwrap();
+    let _ = stream.read_to_end(&mut Vec::new());
+    let log = serve.until("client=c cause=\"WebSocket: a text frame\"");
+    let of_the_client = log.iter().filter(|line| line.contains("peer=")).count();
+    assert_eq!(of_the_client, 2, "connected, disconnected: {log:#?}");
+    serve.stop(Signal::TERM);
+}
+
+#[test]
 fn a_log_in_json_is_json_to_the_end() {
     let folder = folder();
     let mut command = longshore(&folder);

@@ -12,11 +12,9 @@ use bytes::Bytes;
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tracing::warn;
 
 use super::transport::{Cargo, Received, SLICES, Scratch, poll_input, taken};
 use super::websocket::{Flow, Violation, WebSocket};
-use crate::connection::Peer;
 use crate::output::Output;
 
 /// A record is at most this long; whoever reads one leaves a buffer behind that may shrink.
@@ -26,7 +24,6 @@ const SMALL_READ: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Layered {
     socket: TcpStream,
-    peer: Peer,
     /// Boxed, for it is large and a plain WebSocket has none.
     tls: Option<Box<ServerConnection>>,
     websocket: Option<WebSocket>,
@@ -37,12 +34,11 @@ pub(crate) struct Layered {
 impl Layered {
     pub(crate) fn new(
         socket: TcpStream,
-        peer: Peer,
         tls: Option<Box<ServerConnection>>,
         websocket: Option<WebSocket>,
         early: Bytes,
     ) -> Self {
-        Self { socket, peer, tls, websocket, early: Some(early) }
+        Self { socket, tls, websocket, early: Some(early) }
     }
 
     /// Takes the socket off this thread's event queue. Nothing read is left behind: all that a
@@ -88,16 +84,14 @@ impl Layered {
                 Received::End
             }
             Err(fault) => {
-                let cause = fault.to_string();
-                warn!(peer = %self.peer.address, transport = self.peer.transport, cause,
-                    "transport failed");
+                let error = io::Error::new(io::ErrorKind::InvalidData, fault.to_string());
                 if let Fault::WebSocket(Violation { code, .. }) = fault
                     && let Some(websocket) = &mut self.websocket
                 {
                     websocket.close(code);
                 }
                 self.say_goodbye();
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                return Poll::Ready(Err(error));
             }
         };
         Poll::Ready(Ok(received))

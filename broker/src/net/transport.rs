@@ -65,7 +65,7 @@ pub(crate) enum Cargo {
 
 impl Cargo {
     /// The transport, on the event queue of the thread that calls.
-    pub(super) fn unload(self, peer: Peer) -> io::Result<Transport> {
+    pub(super) fn unload(self, _: Peer) -> io::Result<Transport> {
         let (socket, tls, websocket, early) = match self {
             Self::Socket { socket, tls, websocket, early } => (socket, tls, websocket, early),
             Self::Link(pipe) => return Ok(Transport::Link(pipe)),
@@ -74,7 +74,7 @@ impl Cargo {
         Ok(match (tls, websocket) {
             (None, None) => Transport::Tcp(socket),
             (tls, websocket) => {
-                Transport::Layered(Box::new(Layered::new(socket, peer, tls, websocket, early)))
+                Transport::Layered(Box::new(Layered::new(socket, tls, websocket, early)))
             }
         })
     }
