@@ -50,8 +50,8 @@ pub(super) struct Http<T> {
 }
 
 impl<T> Http<T> {
-    /// Answers one request. When that has become a WebSocket: its socket, and what has been read too
-    /// far.
+    /// Answers one request. When that has become a WebSocket: its socket, and what has been read
+    /// too far.
     pub(super) async fn serve<I>(&self, io: I, time: Duration) -> hyper::Result<Option<(I, Bytes)>>
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
