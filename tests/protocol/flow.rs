@@ -205,6 +205,21 @@ fn a_window_of_the_broker_opens_by_pubcomp() {
     }
 }
 
+/// PUBCOMP answers it, but completes nothing: MQTT 5, 4.9. [MQTT-3.3.4-7]
+#[test]
+fn the_release_of_a_message_that_is_none_opens_no_window() {
+    let rig = Rig::with(|limits| limits.receive_maximum = 3);
+    let client = rig.client("c");
+    for n in 1..=3 {
+        client.send(&publish("t", "x").qos2(n));
+        client.pubrec();
+        client.send(&pubrel(99));
+        assert_eq!(client.pubcomp().code, code::PACKET_IDENTIFIER_NOT_FOUND);
+    }
+    client.send(&publish("t", "x").qos2(4));
+    assert_eq!(client.closed_with(), code::RECEIVE_MAXIMUM_EXCEEDED);
+}
+
 /// MQTT 5, 4.9: the window is that of the connection. [MQTT-3.3.4-7]
 #[test]
 fn what_an_earlier_connection_left_takes_no_place_in_the_window() {

@@ -1,9 +1,12 @@
 //! The limits that clients feel, each with the code the standard has for it.
 
-use super::packets::{Pingreq, connect, puback, publish, pubrel, subscribe, v5};
+use super::packets::{
+    Connect, Pingreq, Publish, Subscribe, connect, puback, publish, pubrel, subscribe, unsubscribe,
+    v5,
+};
 use super::received::Received;
 use super::rig::Rig;
-use super::wire::{Version, code, kind, packet, prop, string};
+use super::wire::{Props, Value, Version, code, kind, packet, prop, string};
 
 /// [MQTT-3.1.4-1]
 #[test]
@@ -75,7 +78,7 @@ fn more_subscriptions_than_allowed_are_refused_one_by_one() {
     let client = rig.client("c");
     let codes = client.subscribe(&subscribe(1, "a").and("b").and("c").and("a").qos(1));
     assert_eq!(codes, [0, 0, code::QUOTA_EXCEEDED, 1]);
-    client.send(&super::packets::unsubscribe(2, "a"));
+    client.send(&unsubscribe(2, "a"));
     client.unsuback();
     assert_eq!(client.subscribe(&subscribe(3, "c")), [0]);
 }
@@ -90,6 +93,89 @@ fn more_user_properties_than_allowed_close() {
     client.expect_alive();
     client.send(&three.user("a", ""));
     assert_eq!(client.closed_with(), code::QUOTA_EXCEEDED);
+}
+
+/// On every packet that may carry them, also on those of which they mean nothing to the broker.
+#[test]
+fn more_user_properties_than_allowed_close_whatever_packet_carries_them() {
+    let rig = Rig::with(|limits| limits.user_properties = 3);
+    let mut four = Props::default();
+    (0..4).for_each(|_| four.push(prop::USER_PROPERTY, Value::Pair("a".into(), String::new())));
+    let four = four.encode();
+    let (filter, options) = (string(b"t"), [0]);
+    let mut faults = Vec::new();
+    for (name, first, parts) in [
+        ("PUBLISH", kind::PUBLISH, [&string(b"t")[..], &four, b"x"]),
+        ("SUBSCRIBE", kind::SUBSCRIBE | 2, [&[0, 1], &four, &[&filter[..], &options].concat()]),
+        ("UNSUBSCRIBE", kind::UNSUBSCRIBE | 2, [&[0, 1], &four, &filter]),
+        ("PUBACK", kind::PUBACK, [&[0, 1, 0], &four, &[]]),
+        ("PUBREC", kind::PUBREC, [&[0, 1, 0], &four, &[]]),
+        ("PUBREL", kind::PUBREL | 2, [&[0, 1, 0], &four, &[]]),
+        ("PUBCOMP", kind::PUBCOMP, [&[0, 1, 0], &four, &[]]),
+        ("DISCONNECT", kind::DISCONNECT, [&[0], &four, &[]]),
+    ] {
+        let client = rig.client("c");
+        client.send_raw(&packet(first, &parts.concat()));
+        match client.next() {
+            Some(Received::Disconnect(said)) if said.code == code::QUOTA_EXCEEDED => {}
+            other => faults.push(format!("{name}: {other:?}")),
+        }
+        if !client.is_closed() {
+            faults.push(format!("{name} closes"));
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn as_many_user_properties_as_a_packet_holds_are_refused() {
+    let rig = Rig::new();
+    let mut many = Props::default();
+    (0..65_536).for_each(|_| many.push(prop::USER_PROPERTY, Value::Pair(String::new(), "".into())));
+    let client = rig.client("c");
+    client.send(&Publish { props: many.clone(), ..publish("t", "x") });
+    assert_eq!(client.closed_with(), code::QUOTA_EXCEEDED);
+    let client = rig.client("c");
+    client.send(&Subscribe { props: many.clone(), ..subscribe(1, "t") });
+    assert_eq!(client.closed_with(), code::QUOTA_EXCEEDED);
+    // Of CONNECT there is less.
+    many.0.truncate(13_000);
+    let client = rig.attempt(&Connect { props: many, ..v5("c") });
+    assert_eq!(client.refused_with(), code::QUOTA_EXCEEDED);
+    rig.client("c").expect_alive();
+}
+
+/// As deep as names and filters can be, where that is allowed. [MQTT-4.7.3-3]
+#[test]
+fn a_topic_of_65_000_levels_is_one_like_others() {
+    let rig = Rig::with(|limits| limits.topic_levels = 65_535);
+    let name = "/".repeat(65_000);
+    let plus = "+/".repeat(32_500) + "#";
+    let mixed = "/".repeat(64_000) + "#";
+    let publisher = rig.client("p");
+    publisher.send(&publish(&name, "kept").qos1(1).retain());
+    publisher.puback();
+    for filter in [&name, &plus, &mixed, "#", &("/".repeat(60_000) + "+")] {
+        // Of 60,001 levels, and of another name.
+        let matches = filter.len() != 60_001;
+        let reader = rig.client("reader");
+        assert_eq!(reader.subscribe(&subscribe(1, filter)), [0]);
+        let kept = reader.payloads();
+        assert_eq!(kept.len(), usize::from(matches), "retained, {} bytes", filter.len());
+        publisher.send(&publish(&name, "live"));
+        assert_eq!(reader.payloads().len(), usize::from(matches), "live, {} bytes", filter.len());
+        reader.send(&unsubscribe(2, filter));
+        assert_eq!(reader.unsuback().codes, [code::SUCCESS]);
+        publisher.send(&publish(&name, "unheard"));
+        reader.expect_alive();
+        // One that ends with its session, too.
+        assert_eq!(reader.subscribe(&subscribe(3, filter).retain_handling(2)), [0]);
+        reader.reset();
+    }
+    publisher.send(&publish(&name, "").retain());
+    let reader = rig.client("reader");
+    reader.subscribe(&subscribe(1, "#"));
+    reader.expect_alive();
 }
 
 #[test]
