@@ -1,7 +1,8 @@
 //! Past a limit: the reason code, one line of the log that says who and why, and nobody else
 //! notices.
 //!
-//! `clients/past_limits.rs` holds a row, or a sentence why there is none, for every field of `Limits`.
+//! `clients/past_limits.rs` holds a row, or a sentence why there is none, for every field of
+//! `Limits`.
 
 // What is shared with tests/clients.rs, and not all of it needed here.
 #[allow(dead_code, reason = "each user of these needs another part of them")]

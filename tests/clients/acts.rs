@@ -13,8 +13,11 @@ use super::wire::{self, ack, first};
 
 const V5: Version = Version::V5;
 
-/// The acts, and what to call them. Each returns once the broker has dealt with it.
-pub(crate) const ACTS: [(&str, fn(SocketAddr)); 11] = [
+/// Is done against the broker at this address, and returns once that has dealt with it.
+type Act = fn(SocketAddr);
+
+/// The acts, and what to call them.
+pub(crate) const ACTS: [(&str, Act); 11] = [
     ("many filters that match the same topics", overlapping_filters),
     ("many filters that nearly match", nearly_matching_filters),
     ("acknowledgements of a member of many groups", acknowledgements_in_groups),
