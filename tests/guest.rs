@@ -95,7 +95,7 @@ fn certificate() -> (Tls, RootCertStore) {
 
 /// The signals that this process ignores and catches, and the blocked ones of this thread.
 fn signals() -> Vec<String> {
-    let status = fs::read_to_string("/proc/self/status").expect("a file of the system");
+    let status = fs::read_to_string("/proc/thread-self/status").expect("a file of the system");
     let lines = status
         .lines()
         .filter(|line| ["SigBlk:", "SigIgn:", "SigCgt:"].iter().any(|name| line.starts_with(name)));

@@ -13,6 +13,7 @@ use crate::Got;
 pub(crate) const NO_ROW: &[(&str, &str)] = &[
     ("handshakes", "Further ones wait their turn; broker/tests/transports/patience.rs has them."),
     ("output_bytes", "QoS 0 beyond is dropped and counted: tests/protocol/limits.rs has that."),
+    ("output_bytes_total", "As output_bytes; tests/protocol/limits.rs has that, too."),
     ("topic_aliases_out", "It bounds what the broker sets of its own accord."),
     ("inflight", "What does not fit waits in the queue: tests/protocol/limits.rs has that."),
     ("session_expiry_secs", "What is longer is lowered and told: tests/protocol/limits.rs."),
@@ -170,7 +171,7 @@ fn connect(client_id: &str, properties: &[Property<'_>], will: Option<Will<'_>>)
 
 fn will(topic: &str) -> Will<'_> {
     let properties = Properties::none();
-    Will { qos: QoS::AtMostOnce, retain: true, topic, payload: b"x", properties }
+    Will { qos: QoS::AtMostOnce, retain: true, topic, payload: &[b'x'; 100], properties }
 }
 
 fn subscribe(version: Version, id: u8, filters: &[&str]) -> Vec<u8> {
@@ -234,15 +235,24 @@ fn unfinished(bytes: usize) -> Vec<u8> {
 
 /// All rows. A limit of connections or sessions counts the pair's two.
 pub(crate) fn rows() -> Vec<Row> {
-    [connections(), packets(), topics(), subscriptions(), windows(), queues(), kept()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        connections(),
+        first_packets(),
+        packets(),
+        topics(),
+        subscriptions(),
+        filters(),
+        windows(),
+        queues(),
+        kept(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn connections() -> Vec<Row> {
     let connect_v5 = || wire::connect(V5, "c", true);
-    let long = "c".repeat(300);
     let cause = "(limits.sessions)";
     vec![
         Row::new("connections", &[("connections", "2")], connect_v5(), "(limits.connections)")
@@ -261,6 +271,20 @@ fn connections() -> Vec<Row> {
             "(limits.connect_timeout_secs)",
         )
         .of(Who::Peer),
+        Row::new("sessions", &[("sessions", "2")], connect_v5(), cause)
+            .gets(&[connack(QUOTA_EXCEEDED)])
+            .of(Who::Peer),
+        Row::new("sessions", &[("sessions", "2")], wire::connect(V3, "c", true), cause)
+            .v3()
+            .gets(&[connack(UNAVAILABLE)])
+            .of(Who::Peer),
+    ]
+}
+
+fn first_packets() -> Vec<Row> {
+    let long = "c".repeat(300);
+    let half = || wire::connect(V5, &long, true)[..200].to_vec();
+    vec![
         Row::new(
             "connect_bytes",
             &[("connect_bytes", "200")],
@@ -277,13 +301,22 @@ fn connections() -> Vec<Row> {
         )
         .v3()
         .of(Who::Peer),
-        Row::new("sessions", &[("sessions", "2")], connect_v5(), cause)
-            .gets(&[connack(QUOTA_EXCEEDED)])
-            .of(Who::Peer),
-        Row::new("sessions", &[("sessions", "2")], wire::connect(V3, "c", true), cause)
-            .v3()
-            .gets(&[connack(UNAVAILABLE)])
-            .of(Who::Peer),
+        Row::new(
+            "connect_bytes_total",
+            &[("connect_bytes_total", "300")],
+            half(),
+            "(limits.connect_bytes_total)",
+        )
+        .before(half(), 0)
+        .of(Who::Peer),
+        Row::new(
+            "will_bytes",
+            &[("will_bytes", "50")],
+            connect("c", &[], Some(will("t"))),
+            "(limits.will_bytes)",
+        )
+        .gets(&[connack(QUOTA_EXCEEDED)])
+        .of(Who::Peer),
     ]
 }
 
@@ -367,12 +400,24 @@ fn topics() -> Vec<Row> {
         )
         .gets(&[connack(WELCOME), disconnect(ALIAS_INVALID)]),
     );
+    rows.push(
+        Row::new(
+            "topic_alias_bytes",
+            &[("topic_alias_bytes", "30")],
+            online(V5, &[publish_with(LONG, &[Property::TopicAlias(1)])]),
+            "(limits.topic_alias_bytes)",
+        )
+        .gets(&[connack(WELCOME), disconnect(QUOTA_EXCEEDED)]),
+    );
     rows
 }
 
 fn subscriptions() -> Vec<Row> {
     const ONE: &[(&str, &str)] = &[("subscriptions", "1")];
-    const MANY: &[&str] = &["a", "b", "c"];
+    const BYTES: &[(&str, &str)] = &[("subscription_bytes", "30")];
+    const LONG: &[&str] = &["a", "0123456789/0123456789/0123456789"];
+    const SHARED: &[(&str, &str)] = &[("shared_subscriptions", "1")];
+    const GROUPS: &[&str] = &["$share/a/t", "$share/b/t"];
     let why = "(limits.subscriptions)";
     let two = |version| [subscribe(version, 1, &["a"]), subscribe(version, 2, &["b"])];
     vec![
@@ -383,14 +428,40 @@ fn subscriptions() -> Vec<Row> {
             .v3()
             .gets(&[connack(WELCOME), suback(&[1]), suback(&[UNSPECIFIED])])
             .goes_on(),
-        // More than could be answered one by one.
-        Row::new("subscriptions in one SUBSCRIBE", ONE, online(V5, &[subscribe(V5, 1, MANY)]), why)
+    ]
+    .into_iter()
+    .chain([(V5, QUOTA_EXCEEDED), (V3, UNSPECIFIED)].into_iter().flat_map(|(version, code)| {
+        [
+            ("subscription_bytes", BYTES, LONG, "(limits.subscription_bytes)"),
+            ("shared_subscriptions", SHARED, GROUPS, "(limits.shared_subscriptions)"),
+        ]
+        .map(|(name, settings, filters, why)| {
+            let sends = online(version, &[subscribe(version, 1, filters)]);
+            let row = Row::new(name, settings, sends, why)
+                .gets(&[connack(WELCOME), suback(&[1, code])])
+                .goes_on();
+            Row { version, ..row }
+        })
+    }))
+    .collect()
+}
+
+/// More in one packet than is answered one by one.
+fn filters() -> Vec<Row> {
+    const TWO: &[(&str, &str)] = &[("packet_filters", "2")];
+    const MANY: &[&str] = &["a", "b", "c"];
+    let row = |name, sends| Row::new(name, TWO, sends, "(limits.packet_filters)");
+    vec![
+        row("packet_filters of SUBSCRIBE", online(V5, &[subscribe(V5, 1, MANY)]))
             .gets(&[connack(WELCOME), disconnect(QUOTA_EXCEEDED)]),
-        Row::new("subscriptions in one SUBSCRIBE", ONE, online(V3, &[subscribe(V3, 1, MANY)]), why)
+        row("packet_filters of SUBSCRIBE", online(V3, &[subscribe(V3, 1, MANY)]))
             .v3()
             .gets(&[connack(WELCOME)]),
-        Row::new("subscriptions in UNSUBSCRIBE", ONE, online(V5, &[unsubscribe(V5, 1, MANY)]), why)
+        row("packet_filters of UNSUBSCRIBE", online(V5, &[unsubscribe(V5, 1, MANY)]))
             .gets(&[connack(WELCOME), disconnect(QUOTA_EXCEEDED)]),
+        row("packet_filters of UNSUBSCRIBE", online(V3, &[unsubscribe(V3, 1, MANY)]))
+            .v3()
+            .gets(&[connack(WELCOME)]),
     ]
 }
 

@@ -5,7 +5,7 @@ use super::packets::{
     v5,
 };
 use super::received::Received;
-use super::rig::Rig;
+use super::rig::{Client, Rig};
 use super::wire::{Props, Value, Version, code, kind, packet, prop, string};
 
 /// [MQTT-3.1.4-1]
@@ -272,6 +272,30 @@ fn a_reader_that_reads_nothing_loses_only_its_own_messages_of_qos_0() {
     }
     assert_eq!(sure, 100);
     assert!(others < 100, "some were dropped");
+}
+
+/// Many slow readers together stop nobody either.
+#[test]
+fn readers_that_read_nothing_share_what_may_wait_for_all() {
+    const TOTAL: usize = 200_000;
+    const COUNT: usize = 400;
+    let rig = Rig::with(|limits| limits.output_bytes_total = TOTAL);
+    let name = |n: usize| format!("slow-{n}");
+    let slow: Vec<_> = (0..10).map(|n| rig.subscriber(Version::V5, &name(n), "t", 0)).collect();
+    let quick = rig.subscriber(Version::V5, "quick", "t", 0);
+    slow.iter().for_each(Client::stall);
+    let publisher = rig.client("p");
+    for n in 0..COUNT {
+        publisher.send(&publish("t", &format!("{n:01000}")));
+        assert_eq!(quick.publish().payload.len(), 1_000);
+    }
+    slow.iter().for_each(Client::unstall);
+    let got: Vec<usize> = slow.iter().map(|slow| slow.payloads().len() * 1_000).collect();
+    // On each of the shards; and each reader has 64 KiB of its own, and one message.
+    let most = crate::SHARDS * TOTAL + slow.len() * (65_536 + 2_000);
+    assert!(got.iter().sum::<usize>() <= most, "{got:?}");
+    assert!(got.iter().all(|got| *got >= 60_000), "each has its part: {got:?}");
+    slow.iter().for_each(Client::expect_alive);
 }
 
 /// While the broker does not read from a client, it is not silent.
