@@ -26,19 +26,26 @@ pub(crate) struct Pending {
 enum State {
     /// PUBLISH is to be acknowledged.
     Published(Pending),
-    /// PUBREC came, PUBCOMP is to come.
+    /// PUBREC came, and PUBREL is to be sent on this connection.
+    Received,
+    /// PUBREL was sent on this connection, PUBCOMP is to come.
     Released,
-    /// Acknowledged; here only until the entries before it are, too.
+    /// Acknowledged, or never used; here only to keep the places of the others.
     Done,
 }
 
 #[derive(Debug)]
 struct InFlight {
+    id: PacketId,
     state: State,
-    /// Whether it was sent on this connection, so that it counts against the window.
+    /// Whether the message was sent on this connection, so that it counts against the window.
     counted: bool,
-    /// Whether it was ever sent, so that sending it again is a duplicate.
-    sent: bool,
+}
+
+impl InFlight {
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
 }
 
 /// What the client's acknowledgement did.
@@ -63,17 +70,25 @@ pub(crate) enum Step {
 
 /// The sending side of a session.
 ///
-/// Packet ids go round in order, so an id's place in the window is its distance from the first id,
-/// and every acknowledgement is found at once.
+/// The window holds messages in the order they were first sent. Packet ids go round in order, so
+/// an id's place is its distance from the last id, and every acknowledgement is found at once.
+///
+/// A message that its client leaves unacknowledged holds no others up: when much behind it is done,
+/// it becomes a straggler. Stragglers stand at the front, where only a search finds them, and the
+/// ring of ids behind them passes over theirs.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     window: VecDeque<InFlight>,
-    /// The id of the window's first entry, less one; 0..=65,534.
-    first: u16,
+    /// Entries at the front that are out of the ring.
+    stragglers: u16,
+    /// Entries of the window that are done.
+    done: u16,
+    /// The id given last, which the window's last entry has; 0 before the first.
+    last: u16,
     /// Entries before this place were sent on this connection.
     cursor: u16,
-    /// Entries from this place to that one may still be due a PUBREL on this connection.
-    unreleased: (u16, u16),
+    /// Entries before this place are due no PUBREL on this connection.
+    unreleased: u16,
     /// Messages sent on this connection and not acknowledged.
     counted: u16,
     /// How many of those the client allows; 0 while it is away.
@@ -85,6 +100,13 @@ pub(crate) struct Outbound {
 
 /// Packet ids there are.
 const IDS: u16 = u16::MAX;
+
+/// Done entries that a window may keep for the sake of places, whatever else it holds...
+const DONE_MIN: usize = 64;
+/// ...for each entry that is not done...
+const DONE_EACH: usize = 16;
+/// ...and in all. While fewer than 10,000 messages are unacknowledged, there is always an id.
+const DONE_MAX: usize = IDS as usize / 4;
 
 impl Outbound {
     /// Messages that wait beyond those in flight.
@@ -103,15 +125,23 @@ impl Outbound {
         self.counted < self.quota
             && self.queue.is_empty()
             && usize::from(self.cursor) == self.window.len()
-            && self.window.len() < usize::from(IDS)
+            && self.has_id()
     }
 
-    /// How many messages could be sent now.
+    /// Whether an id is free: the ring may have to pass over that of every straggler to find it,
+    /// and has places for that.
+    fn has_id(&self) -> bool {
+        self.window.len() + usize::from(self.stragglers) < usize::from(IDS)
+    }
+
+    /// How many messages could be sent now, at least.
     pub(crate) fn room(&self) -> usize {
         if !self.has_room() {
             return 0;
         }
-        usize::from(self.quota - self.counted).min(usize::from(IDS) - self.window.len())
+        let ids = usize::from(IDS) - self.window.len();
+        let passed = 2 * usize::from(self.stragglers);
+        usize::from(self.quota - self.counted).min(ids.saturating_sub(passed)).max(1)
     }
 
     /// Whether nothing waits to be sent.
@@ -124,10 +154,13 @@ impl Outbound {
         assert!(quota > 0, "a client always takes one message");
         self.quota = quota;
         self.cursor = 0;
-        self.unreleased = (0, self.window.len() as u16);
+        self.unreleased = 0;
         self.counted = 0;
         for entry in &mut self.window {
             entry.counted = false;
+            if matches!(entry.state, State::Released) {
+                entry.state = State::Received;
+            }
         }
     }
 
@@ -145,27 +178,46 @@ impl Outbound {
     }
 
     fn enter(&mut self, pending: Pending) -> PacketId {
-        let id = self.id_at(self.window.len());
-        self.window.push_back(InFlight {
-            state: State::Published(pending),
-            counted: true,
-            sent: true,
-        });
-        self.cursor += 1;
+        let id = self.take_id();
+        let state = State::Published(pending);
+        self.window.push_back(InFlight { id, state, counted: true });
+        self.cursor = self.window.len() as u16;
         self.counted += 1;
         id
     }
 
-    fn id_at(&self, place: usize) -> PacketId {
-        debug_assert!(place < usize::from(IDS));
-        let id = (usize::from(self.first) + place) % usize::from(IDS) + 1;
-        NonZeroU16::new(id as u16).expect("1 was added")
+    /// The next id that is not in use. Where one is passed over, the ring gets an entry that is
+    /// done, so that it has no gap.
+    fn take_id(&mut self) -> PacketId {
+        debug_assert!(self.has_id());
+        loop {
+            self.last = self.last % IDS + 1;
+            let id = NonZeroU16::new(self.last).expect("1 was added");
+            if self.stragglers == 0 || self.straggler(id).is_none() {
+                return id;
+            }
+            self.window.push_back(InFlight { id, state: State::Done, counted: false });
+            self.done += 1;
+        }
     }
 
+    /// The place of the entry with this id that is not done.
+    #[inline]
     fn place_of(&self, id: PacketId) -> Option<usize> {
-        let index = id.get() - 1;
-        let distance = (u32::from(index) + u32::from(IDS) - u32::from(self.first)) % u32::from(IDS);
-        Some(distance as usize).filter(|place| *place < self.window.len())
+        let id_last = u32::from(self.last) + u32::from(IDS);
+        let distance = (id_last - u32::from(id.get())) % u32::from(IDS);
+        let ring = self.window.len() - usize::from(self.stragglers);
+        let place = self.window.len().wrapping_sub(1 + distance as usize);
+        if (distance as usize) < ring && !self.window[place].is_done() {
+            return Some(place);
+        }
+        if self.stragglers == 0 { None } else { self.straggler(id) }
+    }
+
+    #[cold]
+    fn straggler(&self, id: PacketId) -> Option<usize> {
+        let mut stragglers = self.window.range(..usize::from(self.stragglers));
+        stragglers.position(|entry| entry.id == id && !entry.is_done())
     }
 
     /// Queues a message behind the others.
@@ -177,31 +229,26 @@ impl Outbound {
     /// The next packet to send, while the window has room. `keep` says no to messages that need
     /// not be sent any more: they go, and take no place in the window.
     pub(crate) fn step(&mut self, mut keep: impl FnMut(&Pending) -> bool) -> Option<Step> {
-        while usize::from(self.cursor) < self.window.len() {
-            let place = usize::from(self.cursor);
-            let id = self.id_at(place);
-            let entry = &mut self.window[place];
+        while let Some(entry) = self.window.get_mut(usize::from(self.cursor)) {
             match &entry.state {
-                State::Done => {}
-                State::Released if self.cursor < self.unreleased.0 => {}
-                State::Released => {
+                State::Done | State::Released => {}
+                State::Received => {
+                    entry.state = State::Released;
                     self.cursor += 1;
-                    return Some(Step::Release { id });
+                    return Some(Step::Release { id: entry.id });
                 }
                 State::Published(_) if self.counted >= self.quota => return self.step_release(),
                 State::Published(pending) => {
-                    let step =
-                        Step::Publish { id, duplicate: entry.sent, pending: pending.clone() };
                     entry.counted = true;
-                    entry.sent = true;
                     self.counted += 1;
                     self.cursor += 1;
-                    return Some(step);
+                    let pending = pending.clone();
+                    return Some(Step::Publish { id: entry.id, duplicate: true, pending });
                 }
             }
             self.cursor += 1;
         }
-        while self.counted < self.quota && self.window.len() < usize::from(IDS) {
+        while self.counted < self.quota && self.has_id() {
             let pending = self.queue.pop_front()?;
             if !keep(&pending) {
                 self.bytes -= pending.message.size();
@@ -216,11 +263,12 @@ impl Outbound {
     /// The next PUBREL behind messages that the window has no room for: it waits for no window
     /// [MQTT-3.3.4-10].
     fn step_release(&mut self) -> Option<Step> {
-        let (first, end) = self.unreleased;
-        for place in first.max(self.cursor)..end {
-            self.unreleased.0 = place + 1;
-            if matches!(self.window[usize::from(place)].state, State::Released) {
-                return Some(Step::Release { id: self.id_at(usize::from(place)) });
+        self.unreleased = self.unreleased.max(self.cursor);
+        for entry in self.window.range_mut(usize::from(self.unreleased)..) {
+            self.unreleased += 1;
+            if matches!(entry.state, State::Received) {
+                entry.state = State::Released;
+                return Some(Step::Release { id: entry.id });
             }
         }
         None
@@ -229,15 +277,12 @@ impl Outbound {
     /// PUBACK (`qos` 1), or PUBREC with an error (`qos` 2).
     pub(crate) fn acknowledge(&mut self, id: PacketId, qos: QoS) -> Settled {
         let Some(place) = self.place_of(id) else { return Settled::Unknown };
-        let entry = &mut self.window[place];
-        if !matches!(&entry.state, State::Published(pending) if pending.qos == qos && entry.sent) {
-            return Settled::Unknown;
+        match &self.window[place].state {
+            State::Published(pending) if pending.qos == qos => {}
+            _ => return Settled::Unknown,
         }
-        let State::Published(pending) = std::mem::replace(&mut entry.state, State::Done) else {
-            unreachable!("it was matched above")
-        };
-        self.bytes -= pending.message.size();
         self.finish(place);
+        self.leave_done();
         Settled::Delivered
     }
 
@@ -246,55 +291,90 @@ impl Outbound {
         let Some(place) = self.place_of(id) else { return Settled::Unknown };
         let entry = &mut self.window[place];
         match &entry.state {
-            State::Published(pending) if pending.qos == QoS::ExactlyOnce && entry.sent => {
+            State::Published(pending) if pending.qos == QoS::ExactlyOnce => {
                 self.bytes -= pending.message.size();
-                entry.state = State::Released;
-                Settled::Release
             }
-            State::Released => Settled::Release,
-            _ => Settled::Unknown,
+            State::Received | State::Released => {}
+            _ => return Settled::Unknown,
         }
+        entry.state = State::Released;
+        Settled::Release
     }
 
     /// PUBCOMP.
     pub(crate) fn complete(&mut self, id: PacketId) -> Settled {
         let Some(place) = self.place_of(id) else { return Settled::Unknown };
-        let entry = &mut self.window[place];
-        if !matches!(entry.state, State::Released) {
+        if matches!(self.window[place].state, State::Published(_)) {
             return Settled::Unknown;
         }
-        entry.state = State::Done;
         self.finish(place);
+        self.leave_done();
         Settled::Complete
     }
 
     /// Gives the message with this id up unsent: the receiver cannot take it.
     pub(crate) fn abandon(&mut self, id: PacketId) {
         let Some(place) = self.place_of(id) else { return };
-        if let State::Published(pending) = &self.window[place].state {
-            self.bytes -= pending.message.size();
-            self.window[place].state = State::Done;
+        if matches!(self.window[place].state, State::Published(_)) {
             self.finish(place);
+            self.leave_done();
         }
     }
 
-    fn finish(&mut self, place: usize) {
+    /// The entry's id means nothing any more; its message, if it still had one.
+    fn finish(&mut self, place: usize) -> Option<Pending> {
         let entry = &mut self.window[place];
+        let state = std::mem::replace(&mut entry.state, State::Done);
+        self.done += 1;
         if std::mem::take(&mut entry.counted) {
             self.counted -= 1;
         }
-        self.leave_done();
+        let State::Published(pending) = state else { return None };
+        self.bytes -= pending.message.size();
+        Some(pending)
     }
 
-    /// Frees the ids at the front of the window that nothing waits for any more.
+    /// Frees the places at the front of the window that nothing waits for any more, and those
+    /// behind it when they are too many.
     fn leave_done(&mut self) {
-        while matches!(self.window.front(), Some(InFlight { state: State::Done, .. })) {
+        while self.window.front().is_some_and(InFlight::is_done) {
             self.window.pop_front();
-            self.first = (self.first + 1) % IDS;
+            self.done -= 1;
+            self.stragglers = self.stragglers.saturating_sub(1);
             self.cursor = self.cursor.saturating_sub(1);
-            let (first, end) = &mut self.unreleased;
-            (*first, *end) = (first.saturating_sub(1), end.saturating_sub(1));
+            self.unreleased = self.unreleased.saturating_sub(1);
         }
+        while usize::from(self.done) > self.done_max() {
+            self.gather_stragglers();
+        }
+    }
+
+    fn done_max(&self) -> usize {
+        let rest = self.window.len() - usize::from(self.done);
+        (DONE_MIN + DONE_EACH * rest).min(DONE_MAX)
+    }
+
+    /// Removes the older half of the entries that are done, whereby those among them become
+    /// stragglers. The younger half stays: most messages there are about to be acknowledged.
+    #[cold]
+    fn gather_stragglers(&mut self) {
+        let (stragglers, cursor, unreleased) = (self.stragglers, self.cursor, self.unreleased);
+        let mut leaving = self.done / 2;
+        self.done -= leaving;
+        self.stragglers = 0;
+        let mut place = 0;
+        self.window.retain(|entry| {
+            let leaves = leaving > 0 && entry.is_done();
+            if leaves {
+                leaving -= 1;
+                self.cursor -= u16::from(place < cursor);
+                self.unreleased -= u16::from(place < unreleased);
+            } else if leaving > 0 || place < stragglers {
+                self.stragglers += 1;
+            }
+            place += 1;
+            !leaves
+        });
     }
 
     /// Returns the memory of a busy time.
@@ -310,18 +390,9 @@ impl Outbound {
     pub(crate) fn take_shared(&mut self, mut of: impl FnMut(&Arc<Group>) -> bool) -> Vec<Pending> {
         let mut taken = Vec::new();
         for place in 0..self.window.len() {
-            let entry = &mut self.window[place];
-            let State::Published(pending) = &entry.state else { continue };
+            let State::Published(pending) = &self.window[place].state else { continue };
             if pending.qos == QoS::AtLeastOnce && pending.group.as_ref().is_some_and(&mut of) {
-                let State::Published(pending) = std::mem::replace(&mut entry.state, State::Done)
-                else {
-                    unreachable!("it was matched above")
-                };
-                if std::mem::take(&mut entry.counted) {
-                    self.counted -= 1;
-                }
-                self.bytes -= pending.message.size();
-                taken.push(pending);
+                taken.extend(self.finish(place));
             }
         }
         let (shared, own): (VecDeque<_>, VecDeque<_>) =
@@ -333,3 +404,6 @@ impl Outbound {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests;
