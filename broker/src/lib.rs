@@ -41,3 +41,10 @@ pub use net::listen::{InvalidListen, Listen, Network, Scheme};
 pub use net::tls::{InvalidTls, Tls};
 pub use output::Output;
 pub use shard::Shard;
+
+/// What the fuzz target `session_ops` runs.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn session_ops(data: &[u8]) {
+    session::model::run(data);
+}

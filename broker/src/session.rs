@@ -15,6 +15,8 @@ use crate::retained::Cursor;
 use crate::share::{Group, Presence};
 use crate::slots::Key;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 mod outbound;
 
 pub(crate) use outbound::{Outbound, Pending, Settled, Step};
