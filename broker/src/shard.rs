@@ -311,6 +311,12 @@ impl Shard {
 
     /// Takes bytes from the transport, in whatever portions they come.
     pub fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        self.stats.received_bytes_total.add(bytes.len() as u64);
+        self.take(id, bytes, now);
+    }
+
+    /// Takes bytes that are counted already.
+    fn take(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         self.receive_packets(id, bytes, now);
         self.settle(now);
     }
@@ -483,10 +489,11 @@ impl Shard {
         if waits > 0 && stage != Stage::Closing {
             self.schedule(id, now);
         }
-        if let Stage::Online(session) = stage
-            && waits <= self.limits.output_bytes / 2
-        {
-            self.resume_waiting(session, now);
+        if let Stage::Online(session) = stage {
+            match waits {
+                _ if waits <= self.limits.output_bytes / 2 => self.resume_waiting(session, now),
+                _ => self.show_room(session),
+            }
         }
     }
 

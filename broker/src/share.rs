@@ -144,24 +144,33 @@ impl Turns {
         None
     }
 
-    /// Keeps a message until a member can take it, at the back or, when it was given back, at the
-    /// front; the oldest go when there are too many. How many were dropped.
-    pub(crate) fn keep(
-        &mut self,
-        pending: Pending,
-        front: bool,
-        messages_max: usize,
-        bytes_max: usize,
-    ) -> u64 {
-        if self.is_over {
-            return 1;
-        }
-        self.backlog_bytes += pending.message.size();
-        if front {
-            self.backlog.push_front(pending);
-        } else {
+    /// The seat of this member, if it is one.
+    pub(crate) fn seat_of(&self, session: SessionId) -> Option<Seat> {
+        let member = self.members.iter().find(|member| member.seat.session == session)?;
+        Some(member.seat)
+    }
+
+    /// Keeps a message until a member can take it; false when the group is over.
+    pub(crate) fn keep(&mut self, pending: Pending) -> bool {
+        if !self.is_over {
+            self.backlog_bytes += pending.message.size();
             self.backlog.push_back(pending);
         }
+        !self.is_over
+    }
+
+    /// Keeps a message that was another's before, ahead of all that wait; false when the group is
+    /// over.
+    pub(crate) fn take_back(&mut self, pending: Pending) -> bool {
+        if !self.is_over {
+            self.backlog_bytes += pending.message.size();
+            self.backlog.push_front(pending);
+        }
+        !self.is_over
+    }
+
+    /// Drops the oldest messages while too many wait; how many it were.
+    pub(crate) fn trim(&mut self, messages_max: usize, bytes_max: usize) -> u64 {
         let mut dropped = 0;
         while self.backlog.len() > 1
             && (self.backlog.len() > messages_max || self.backlog_bytes > bytes_max)

@@ -279,3 +279,17 @@ fn messages_wait_for_a_group_of_which_nobody_is_connected() {
     let client = rig.connect(&v5("c").lasting());
     assert_eq!(client.payloads(), ["1", "2", "3"]);
 }
+
+/// What nobody has to wait for does not count against `limits.queue_messages`.
+#[test]
+fn what_a_member_leaves_behind_goes_to_others_whatever_may_wait() {
+    let rig = Rig::with(|limits| limits.queue_messages = 1);
+    let leaver = rig.subscriber(Version::V5, "leaver", "$share/g/t", 1);
+    let publisher = rig.client("p");
+    for n in 1..=3 {
+        publisher.send(&publish("t", &n.to_string()).qos1(n));
+    }
+    let heir = rig.subscriber(Version::V5, "heir", "$share/g/t", 1);
+    leaver.reset();
+    assert_eq!(heir.payloads(), ["1", "2", "3"]);
+}

@@ -219,7 +219,9 @@ impl Shard {
             identifiers: Identifiers::None,
             group: None,
         };
-        self.keep_in_backlog(group, &mut turns, pending, false);
+        let lost = u64::from(!turns.keep(pending));
+        self.stats.dropped(Drop::Backlog, lost);
+        self.trim_backlog(group, &mut turns);
     }
 
     pub(super) fn deliver_to_member(
@@ -240,22 +242,28 @@ impl Shard {
             group: Some(group),
         };
         self.deliver(seat.session, terms, outgoing, now);
+        self.show_room(seat.session);
     }
 
-    /// Keeps a message for whoever of the group takes it first.
-    pub(super) fn keep_in_backlog(
-        &self,
-        group: &Group,
-        turns: &mut Turns,
-        pending: Pending,
-        front: bool,
-    ) {
-        let limits = &self.limits;
-        let dropped = turns.keep(pending, front, limits.queue_messages, limits.queue_bytes);
+    /// Keeps the limits of what waits in a group.
+    pub(super) fn trim_backlog(&self, group: &Group, turns: &mut Turns) {
+        let dropped = turns.trim(self.limits.queue_messages, self.limits.queue_bytes);
         self.stats.dropped(Drop::Backlog, dropped);
         if dropped > 0 && !std::mem::replace(&mut turns.dropping, true) {
             let cause = "nobody takes them in time (limits.queue_messages, queue_bytes)";
             warn!(group = ?group.filter, cause, "a shared subscription loses its oldest messages");
+        }
+    }
+
+    /// Tells other shards whether the member of groups takes more.
+    pub(super) fn show_room(&self, session: SessionId) {
+        if self.shards == 1 {
+            return;
+        }
+        if let Some(rare) = self.sessions.get(session).and_then(|session| session.rare.as_ref()) {
+            let takes_any = self.is_able(session, QoS::AtMostOnce);
+            rare.presence.set_stalled(!takes_any);
+            rare.presence.set_full(takes_any && !self.is_able(session, QoS::ExactlyOnce));
         }
     }
 
@@ -274,9 +282,16 @@ impl Shard {
         seat
     }
 
-    /// Hands out what waits in the group while members have room.
-    pub(super) fn drain_group(&mut self, group: &Arc<Group>, now: Now) {
-        loop {
+    /// Hands out up to `most` messages that wait in the group: to this member alone, which alone
+    /// knows that it has room again, or to whoever has.
+    pub(super) fn drain_group(
+        &mut self,
+        group: &Arc<Group>,
+        to: Option<SessionId>,
+        mut most: usize,
+        now: Now,
+    ) {
+        while most > 0 {
             let mut turns = group.lock();
             let Some(oldest) = turns.oldest() else {
                 turns.dropping = false;
@@ -288,7 +303,14 @@ impl Shard {
                 self.stats.dropped(Drop::Expired, 1);
                 continue;
             }
-            let Some(seat) = self.choose(&mut turns, qos) else { return };
+            let seat = match to {
+                None => self.choose(&mut turns, qos),
+                Some(member) => turns
+                    .seat_of(member)
+                    .filter(|seat| self.is_able(seat.session, qos.min(seat.qos))),
+            };
+            let Some(seat) = seat else { return };
+            most -= 1;
             let Some(pending) = turns.take() else { return };
             drop(turns);
             self.forms.clear();
@@ -327,15 +349,17 @@ impl Shard {
         if session.connection.is_none() {
             return;
         }
-        let has_room = session.outbound.has_room();
-        rare.presence.set_stalled(false);
-        rare.presence.set_full(!has_room);
+        let (has_room, in_groups) = (session.outbound.has_room(), !rare.groups.is_empty());
+        if in_groups {
+            // Before it looks for what waits: what comes later is sent to it.
+            self.show_room(session_id);
+        }
         if !has_room {
             return;
         }
         let mut at = 0;
         while let Some(group) = self.group_at(session_id, at) {
-            self.drain_group(&group, now);
+            self.drain_group(&group, Some(session_id), usize::MAX, now);
             at += 1;
         }
         self.queue_reader(session_id);

@@ -61,13 +61,8 @@ impl Shard {
         if is_member && self.is_able(seat.session, qos) {
             return self.deliver_to_member(group, &seat, outgoing, now);
         }
-        if let Some(rare) = session.and_then(|session| session.rare.as_ref()) {
-            // Until `pump` finds otherwise.
-            match self.is_able(seat.session, QoS::AtMostOnce) {
-                true => rare.presence.set_full(true),
-                false => rare.presence.set_stalled(true),
-            }
-        }
+        // Until `pump` finds otherwise. One that has left this group may take those of others.
+        self.show_room(seat.session);
         self.deliver_to_group(group, outgoing, now);
     }
 
@@ -153,7 +148,7 @@ impl Shard {
         let id = self.connections.insert(connection);
         self.stats.connections.set(self.connections.len());
         self.schedule(id, now);
-        self.receive(id, &moved.bytes, now);
+        self.take(id, &moved.bytes, now);
         id
     }
 

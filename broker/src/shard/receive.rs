@@ -11,7 +11,6 @@ impl Shard {
     pub(super) fn receive_packets(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.received = now.mono;
-        self.stats.received_bytes_total.add(bytes.len() as u64);
         if connection.resting {
             return self.take_along(id, bytes);
         }

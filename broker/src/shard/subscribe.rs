@@ -257,17 +257,23 @@ impl Shard {
         let before = session.outbound.bytes();
         let taken = session.outbound.take_shared(of);
         self.queued_bytes -= before - session.outbound.bytes();
-        let mut groups: Vec<Arc<Group>> = Vec::new();
+        let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
             let Some(group) = pending.group.take() else { continue };
             pending.qos = pending.message.qos;
-            self.keep_in_backlog(&group, &mut group.lock(), pending, true);
-            if !groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
-                groups.push(group);
+            if !group.lock().take_back(pending) {
+                self.stats.dropped(Drop::Backlog, 1);
+                continue;
+            }
+            match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &group)) {
+                Some((_, count)) => *count += 1,
+                None => groups.push((group, 1)),
             }
         }
-        for group in groups {
-            self.drain_group(&group, now);
+        for (group, count) in groups {
+            // Only what nobody takes has to wait, and may be too much.
+            self.drain_group(&group, None, count, now);
+            self.trim_backlog(&group, &mut group.lock());
         }
     }
 
