@@ -75,7 +75,9 @@ impl Speaker<'_> {
     /// A client is in groups of one name whose filters are apart. Or else it might get a message
     /// from two groups, and when it goes away nobody could tell which copy is whose.
     fn shared_filter(&mut self) -> String {
-        let odd = self.client.client_id.bytes().last().unwrap_or(0) % 2 == 1;
+        // What the broker calls a client is not known from the start.
+        let own = self.client.client_id.strip_prefix('c').and_then(|own| own.bytes().last());
+        let odd = own.is_some_and(|digit| digit % 2 == 1);
         let name = if odd && self.setup.groups > 1 { "h" } else { "g" };
         format!("$share/{name}/{}", self.choices.pick(&["a", "a/+", "a/+/+", "$s/#"]))
     }
@@ -255,25 +257,32 @@ impl Speaker<'_> {
     }
 
     pub(crate) fn subscribe(&mut self) -> Vec<u8> {
+        let count = 1 + self.choices.weighted(&[70, 20, 10]);
+        let names: Vec<String> = (0..count).map(|_| self.filter()).collect();
+        // A group's message with RETAIN is told from a retained one by its identifier.
+        let marked = count == 1 && names[0].starts_with("$share/") && self.choices.percent(50);
         let mut filters = Vec::new();
-        for _ in 0..1 + self.choices.weighted(&[70, 20, 10]) {
-            let filter = self.filter();
+        for filter in &names {
             let shared = filter.starts_with("$share/");
             let rude = self.choices.percent(self.setup.rude_percent);
             let options = SubscribeOptions {
                 qos: *self.choices.pick(&QOS),
                 no_local: self.is_v5() && (!shared || rude) && self.choices.percent(20),
-                retain_as_published: self.is_v5() && self.choices.percent(30),
+                retain_as_published: self.is_v5()
+                    && (!shared || marked)
+                    && self.choices.percent(30),
                 retain_handling: match self.choices.below(3) {
                     1 if self.is_v5() => RetainHandling::SendIfNew,
                     2 if self.is_v5() => RetainHandling::DoNotSend,
                     _ => RetainHandling::Send,
                 },
             };
-            Subscriptions::append(&filter, options, &mut filters);
+            Subscriptions::append(filter, options, &mut filters);
         }
         let mut block = Vec::new();
-        if self.is_v5() && self.choices.percent(40) {
+        if self.is_v5() && marked {
+            Property::SubscriptionIdentifier(3).append(&mut block);
+        } else if self.is_v5() && self.choices.percent(40) {
             let identifier = *self.choices.pick(&[1, 2, 200, 20_000]);
             Property::SubscriptionIdentifier(identifier).append(&mut block);
         }

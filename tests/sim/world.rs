@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) serial: u64,
     shard: Shards,
     totals: Totals,
+    /// Bytes that the broker was given.
+    received: u64,
     by_broker: BTreeMap<ConnectionId, LineId>,
     next_line: LineId,
     /// Lines with news to be written.
@@ -66,6 +68,7 @@ impl World {
             serial: 0,
             totals: Totals::of(&configs),
             shard: Shards::new(configs),
+            received: 0,
             by_broker: BTreeMap::new(),
             next_line: 0,
             unwritten: Vec::new(),
@@ -118,6 +121,8 @@ impl World {
         self.trace.note(format_args!("line {line}: {} bytes reach the broker", bytes.len()));
         self.oracle.receive(line, bytes);
         let broker_now = self.shard.receive(broker, bytes, self.now);
+        self.received += bytes.len() as u64;
+        assert_eq!(self.stats().received_bytes_total.get(), self.received, "each byte counts once");
         if broker_now != broker {
             self.by_broker.remove(&broker);
             self.by_broker.insert(broker_now, line);
@@ -277,9 +282,14 @@ impl World {
     }
 
     /// The machine slept: the broker looks at its deadlines late. Only one connection may end by
-    /// that at once, since which of several comes first, nobody says.
+    /// that at once, and with several shards one session: which comes first, nobody says.
     pub(crate) fn oversleep(&mut self, micros: u64) {
-        if self.oracle.connections_due(Mono(self.now.mono.0 + micros)) > 1 {
+        let end = Mono(self.now.mono.0 + micros);
+        let mut due = self.oracle.connections_due(end);
+        if self.setup.shards > 1 {
+            due += self.oracle.sessions_due(end);
+        }
+        if due > 1 {
             return;
         }
         self.trace.note(format_args!("{micros} us pass in one jump"));

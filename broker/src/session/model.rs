@@ -5,13 +5,13 @@
 //! the fuzz target `session_ops` runs bytes.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use longshore_codec::{PacketId, QoS};
 
 use super::{Outbound, Pending, Settled, Step};
 use crate::message::{Identifiers, Message, Parts};
-use crate::share::{Group, GroupId};
-use crate::slots::Slots;
+use crate::share::Group;
 
 /// Messages that may be under way at once, so that a run is quick.
 const UNDER_WAY_MAX: usize = 3_000;
@@ -68,7 +68,7 @@ enum Fate {
 #[derive(Debug)]
 struct Known {
     qos: QoS,
-    group: Option<GroupId>,
+    group: Option<Arc<Group>>,
     size: usize,
     fate: Fate,
 }
@@ -95,7 +95,7 @@ enum Sent {
 
 struct Twins {
     outbound: Outbound,
-    groups: [GroupId; 2],
+    groups: [Arc<Group>; 2],
     /// All messages there ever were, by number.
     messages: Vec<Known>,
     /// In the order they were first sent.
@@ -112,10 +112,9 @@ struct Twins {
 
 impl Twins {
     fn new() -> Self {
-        let mut slots = Slots::new();
         Self {
             outbound: Outbound::default(),
-            groups: ["a", "b"].map(|filter| slots.insert(Group::new(filter))),
+            groups: ["a", "b"].map(|filter| Arc::new(Group::new(filter))),
             messages: Vec::new(),
             flying: Vec::new(),
             queue: Vec::new(),
@@ -160,12 +159,17 @@ impl Twins {
     fn make(&mut self, choices: &mut Choices<'_>) -> Pending {
         let kind = choices.below(18);
         let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][kind % 2];
-        let group = self.groups.get(kind / 2 % 3).copied();
+        let group = self.groups.get(kind / 2 % 3).cloned();
         let payload = format!("{:0width$}", self.messages.len(), width = kind / 6 * 10);
         let (topic, properties) = (&b"t"[..], &b""[..]);
         let parts = Parts { topic, properties, payload: payload.as_bytes(), shared: None };
         let message = Message::new(parts, QoS::ExactlyOnce, false, None);
-        self.messages.push(Known { qos, group, size: message.size(), fate: Fate::UnderWay });
+        self.messages.push(Known {
+            qos,
+            group: group.clone(),
+            size: message.size(),
+            fate: Fate::UnderWay,
+        });
         let identifiers = Identifiers::None;
         Pending { message: message.into(), qos, retain: false, identifiers, group }
     }
@@ -333,16 +337,18 @@ impl Twins {
 
     /// Messages of some groups go elsewhere; `of` has a bit for each group.
     fn take_shared(&mut self, of: usize) {
-        let groups = self.groups;
-        let of = |group| groups.iter().enumerate().any(|(at, it)| *it == group && of >> at & 1 > 0);
+        let groups = self.groups.clone();
+        let of = |group: &Arc<Group>| {
+            groups.iter().enumerate().any(|(at, it)| Arc::ptr_eq(it, group) && of >> at & 1 > 0)
+        };
         let taken = self.outbound.take_shared(of);
         let taken: Vec<usize> = taken.iter().map(|it| number_of(it, &self.messages)).collect();
         let mut want = Vec::new();
         let messages = &mut self.messages;
         let mut is_taken = |number: usize, from_queue: bool| {
             let message = &mut messages[number];
-            let takes =
-                message.group.is_some_and(of) && (from_queue || message.qos == QoS::AtLeastOnce);
+            let takes = message.group.as_ref().is_some_and(of)
+                && (from_queue || message.qos == QoS::AtLeastOnce);
             if takes {
                 assert_eq!(std::mem::replace(&mut message.fate, Fate::Taken), Fate::UnderWay);
                 want.push(number);
@@ -485,8 +491,9 @@ impl Twins {
 fn number_of(pending: &Pending, messages: &[Known]) -> usize {
     let payload = std::str::from_utf8(pending.message.parts().payload).ok();
     let number = payload.and_then(|it| it.parse().ok()).expect("a payload is a number");
-    let Known { qos, group, .. } = messages[number];
-    assert_eq!((pending.qos, pending.group), (qos, group), "message {number}");
+    let Known { qos, group, .. } = &messages[number];
+    let of = |group: &Option<Arc<Group>>| group.as_ref().map(Arc::as_ptr);
+    assert_eq!((pending.qos, of(&pending.group)), (*qos, of(group)), "message {number}");
     number
 }
 

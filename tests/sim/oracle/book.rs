@@ -26,6 +26,7 @@ pub(crate) struct Message {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) expiry: Option<Expiry>,
+    pub(crate) is_will: bool,
 }
 
 /// The life of a message.
@@ -69,7 +70,7 @@ impl Message {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, payload, qos, retain, expiry, properties } = self;
+        let Self { topic, payload, qos, retain, expiry, properties, .. } = self;
         let (serial, properties, qos) = (serial(payload), properties.len(), *qos as u8);
         write!(f, "{serial} to {topic} at {qos}, retain {retain}, {properties} B properties")?;
         if let Some(expiry) = expiry { write!(f, ", until {}", expiry.ends.0) } else { Ok(()) }
@@ -217,10 +218,12 @@ impl Session {
         (most - optional, most)
     }
 
-    /// A message of `size` bytes is about to wait, too.
+    /// A message is about to wait, too; with it `size` bytes.
     pub(crate) fn note_overflow(&mut self, limits: &Limits, size: usize, step: u64) {
         let (least, most) = self.waiting();
-        let bytes = self.bytes() + size;
+        // For a client that is there, what it begins with may be on its way.
+        let retained = self.retained.iter().map(|debt| debt.message.size()).sum::<usize>();
+        let bytes = self.bytes() + size + if self.line.is_some() { retained } else { 0 };
         let is_full = |waiting: usize| waiting > 0 && waiting >= limits.queue_messages;
         // What was sent in this step is not known yet.
         let is_away = self.line.is_none() && self.left_in < step;
@@ -239,6 +242,27 @@ impl Session {
     pub(crate) fn give_up_for(&mut self, connection: &Connection, now: Now) {
         for debt in self.debts.iter_mut().chain(&mut self.retained) {
             debt.is_optional |= debt.message.is_expired(now) || !connection.takes(debt);
+        }
+    }
+
+    /// What was to be sent again on this line, and is too large for it, may be gone for good.
+    pub(crate) fn give_up_flights_for(
+        &mut self,
+        line: LineId,
+        connection: &Connection,
+        groups: &mut BTreeMap<String, Group>,
+    ) {
+        for flight in self.flights.values_mut() {
+            let is_due = flight.line != line && !flight.is_released;
+            if !is_due || connection.takes(&flight.debt) {
+                continue;
+            }
+            flight.is_floating = true;
+            if let Source::Group(name, number) = &flight.debt.source
+                && let Some(group) = groups.get_mut(name)
+            {
+                group.make_optional(*number);
+            }
         }
     }
 
@@ -277,7 +301,7 @@ pub(crate) struct Member {
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifier: Option<u32>,
-    /// The number of the first debt after it joined.
+    /// The number of the first debt after it joined, or changed its terms.
     pub(crate) since: u64,
 }
 
@@ -421,6 +445,11 @@ impl Connection {
 
     pub(crate) fn is_v5(&self) -> bool {
         self.version == Version::V5
+    }
+
+    /// Whether it had a session in this step.
+    pub(crate) fn was_there(&self, step: u64) -> bool {
+        matches!(self.stage, Stage::Online(_)) || self.closed_in == Some(step)
     }
 
     /// Whether the client can take this message at all [MQTT-3.1.2-24].

@@ -219,8 +219,11 @@ impl Oracle {
     pub(crate) fn detach(&mut self, number: SessionNumber) {
         let (now, step) = (self.now, self.step);
         let session = self.sessions.get_mut(&number).expect("it is connected");
-        if let Some(connection) = session.line.and_then(|line| self.connections.get(&line)) {
+        if let Some(line) = session.line
+            && let Some(connection) = self.connections.get(&line)
+        {
             session.give_up_for(connection, now);
+            session.give_up_flights_for(line, connection, &mut self.groups);
         }
         session.line = None;
         session.left_in = step;
@@ -309,6 +312,7 @@ impl Oracle {
                 qos: *qos,
                 retain: *retain,
                 expiry,
+                is_will: true,
             });
             self.trace.note(format_args!("  the will to {topic} is published"));
             if message.retain {
@@ -337,6 +341,7 @@ fn stored_will(will: &longshore_codec::Will<'_>, client_id: &str) -> Will {
             qos: will.qos,
             retain: will.retain,
             expiry: None,
+            is_will: true,
         }),
         delay_secs: will.properties.will_delay_interval().unwrap_or(0),
         expiry_secs: will.properties.message_expiry_interval(),

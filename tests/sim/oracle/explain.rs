@@ -75,7 +75,7 @@ impl Oracle {
         }
         let Answer::Pubrel(id, _) = *answer else { return false };
         let number = connection.session;
-        let Some(session) = self.sessions.get_mut(&number) else { return false };
+        let Some(session) = self.find_session(number) else { return false };
         // [MQTT-4.4.0-1]: once for each connection.
         match session.flights.get_mut(&id) {
             Some(flight) if flight.is_released && flight.release_line != Some(line) => {
@@ -166,9 +166,11 @@ impl Oracle {
         assert!(same, "{id} is sent again as another message: {heard:?} for {debt:?}");
         assert_eq!(debt.retain, heard.retain, "RETAIN of {id}, which is sent again");
         flight.line = line;
-        flight.is_floating = false;
+        // When the connection is lost again, what has just been said of the flight holds.
+        flight.is_floating &= view.is_closing;
         let order = flight.order;
-        if let Source::Group(name, number) = &flight.debt.source
+        if !view.is_closing
+            && let Source::Group(name, number) = &flight.debt.source
             && let Some(group) = self.groups.get_mut(name)
             && let Some(debt) = group.debts.iter_mut().find(|debt| debt.number == *number)
         {
@@ -275,14 +277,23 @@ fn take_fleeting(
 ) -> bool {
     let found = session.fleeting.iter().position(|debt| is_debt(debt, heard, view));
     let Some(place) = found else { return false };
-    for passed in session.fleeting.drain(..=place).take(place) {
-        // The order is judged here, whether it was to be sent at all elsewhere.
-        assert!(
-            connection.is_slow || may_pass(&passed, connection, view.now),
-            "[MQTT-4.6.0-6] {heard:?} overtakes {passed:?}"
-        );
-    }
+    let mut later = session.fleeting.split_off(place);
+    let found = later.pop_front().expect("it was found");
+    // The order is judged here, whether it was to be sent at all elsewhere.
+    session.fleeting.retain(|passed| {
+        let dropped = connection.is_slow || may_pass(passed, connection, view.now);
+        let overtaken = may_overtake(&found, passed);
+        assert!(dropped || overtaken, "[MQTT-4.6.0-6] {heard:?} overtakes {passed:?}");
+        overtaken
+    });
+    session.fleeting.append(&mut later);
     true
+}
+
+/// Wills of one step are published in no order but that of a client.
+fn may_overtake(debt: &Debt, passed: &Debt) -> bool {
+    let (message, passed) = (&debt.message, &passed.message);
+    (message.is_will || passed.is_will) && message.topic != passed.topic
 }
 
 /// The first of the messages that wait, or one that those before it let pass. What is too late
@@ -297,11 +308,16 @@ fn take_own(
         |debt: &Debt| debt.message.expiry.is_none_or(|expiry| view.now.wall <= expiry.ends);
     let fits = |debt: &Debt| is_debt(debt, heard, view) && in_time(debt);
     let place = session.debts.iter().position(fits)?;
-    if session.debts.range(..place).any(|debt| !may_pass(debt, connection, view.now)) {
+    let waits = |debt: &Debt| !may_pass(debt, connection, view.now);
+    let found = &session.debts[place];
+    if session.debts.range(..place).any(|debt| waits(debt) && !may_overtake(found, debt)) {
         return None;
     }
-    session.debts.drain(..place);
-    session.debts.pop_front()
+    let mut later = session.debts.split_off(place);
+    session.debts.retain(waits);
+    let found = later.pop_front();
+    session.debts.append(&mut later);
+    found
 }
 
 fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Option<Debt> {

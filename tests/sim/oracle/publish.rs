@@ -1,5 +1,6 @@
 //! PUBLISH to the broker: who is to get the message, and what the publisher is to be told.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use longshore_codec::{Carrier, Properties, Property, Publish, QoS, ReasonCode, filter, topic};
@@ -8,7 +9,7 @@ use crate::sim::network::LineId;
 
 use super::Oracle;
 use super::answer::Answer;
-use super::book::{Debt, Expiry, GroupDebt, Holder, Message, SessionNumber, Source};
+use super::book::{Debt, Expiry, Group, GroupDebt, Holder, Message, SessionNumber, Source};
 use super::connect::forwarded;
 use super::receive::Fault;
 
@@ -46,6 +47,7 @@ impl Oracle {
             qos: publish.qos,
             retain: publish.retain,
             expiry: expiry_secs.map(|secs| Expiry::begin(secs, now)),
+            is_will: false,
         });
         if message.retain && !self.retain(&message) {
             if publish.qos == QoS::AtMostOnce || !self.connection(line).is_v5() {
@@ -168,7 +170,11 @@ impl Oracle {
                 }
                 continue;
             }
-            session.note_overflow(&limits, message.size(), step);
+            let shared = match session.line {
+                Some(_) => shared_bytes(&self.groups, session.number),
+                None => 0,
+            };
+            session.note_overflow(&limits, shared + message.size(), step);
             session.debts.push_back(debt);
         }
         reached + self.route_to_groups(message)
@@ -209,6 +215,13 @@ impl Oracle {
             _ => {}
         }
     }
+}
+
+/// Bytes of messages that the session may just have got through its groups.
+fn shared_bytes(groups: &BTreeMap<String, Group>, session: SessionNumber) -> usize {
+    let joined = groups.values().filter(|group| group.members.contains_key(&session));
+    let debts = joined.flat_map(|group| &group.debts).filter(|it| it.holder == Holder::Nobody);
+    debts.map(|debt| debt.message.size()).sum()
 }
 
 /// What a publisher's properties mean to the broker: expiry and alias.

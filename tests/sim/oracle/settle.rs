@@ -100,6 +100,7 @@ impl Oracle {
     fn settle_overflows(&mut self, facts: &Facts) -> bool {
         let most = self.limits.queue_messages.max(1);
         let mut ended = false;
+        let mut doubtful = None;
         let numbers: Vec<SessionNumber> = self.sessions.keys().copied().collect();
         for number in numbers {
             let Some(session) = self.sessions.get_mut(&number) else { continue };
@@ -107,28 +108,35 @@ impl Oracle {
             if session.overflow == Overflow::Perhaps && waiting > most {
                 session.overflow = Overflow::Yes;
             }
-            match (session.overflow, session.line) {
+            let overflows = match (session.overflow, session.line) {
                 (Overflow::No, _) => {
                     assert!(waiting <= most, "{waiting} messages wait for session {number}");
-                    continue;
+                    false
                 }
                 (Overflow::Perhaps, Some(line)) => {
-                    let closes = facts.lines.get(&line).is_some_and(|told| told.is_closing);
-                    if !closes {
-                        continue;
-                    }
+                    facts.lines.get(&line).is_some_and(|told| told.is_closing)
                 }
                 (Overflow::Perhaps, None) => {
-                    if facts.sessions >= self.sessions.len() as u64 {
-                        continue;
-                    }
+                    doubtful = doubtful.or(Some(number));
+                    false
                 }
-                (Overflow::Yes, _) => {}
+                (Overflow::Yes, _) => true,
+            };
+            if overflows {
+                ended = true;
+                self.overflow(number);
             }
-            ended = true;
+        }
+        // When all is done that is certain, the count of sessions tells of the others.
+        if let Some(number) = doubtful.filter(|_| !ended && self.has_too_many(facts)) {
             self.overflow(number);
+            return true;
         }
         ended
+    }
+
+    fn has_too_many(&self, facts: &Facts) -> bool {
+        facts.sessions < self.sessions.len() as u64
     }
 
     fn overflow(&mut self, number: SessionNumber) {
@@ -181,10 +189,16 @@ impl Oracle {
                     Some((*member, *end, connections.get(&sessions.get(number)?.line?)?))
                 });
                 debt.optional |= message.is_expired(now);
-                debt.optional |=
-                    there.clone().any(|(member, _, it)| !takes_from_group(it, member, message));
+                // Also by one that was there only until it got the message.
+                debt.optional |= connections.values().filter(|it| it.was_there(step)).any(|it| {
+                    let mut terms = all.iter().filter(|(number, ..)| *number == it.session);
+                    terms.any(|(_, member, _)| !takes_from_group(it, member, message))
+                });
+                let wants = |member: &Member| at(member) != QoS::AtMostOnce;
                 if debt.holder != Holder::Nobody || debt.made_in != step {
-                    // What a member has given back waits for any other.
+                    // What a member has given back waits for any other, but nothing waits for those
+                    // who asked for QoS 0.
+                    debt.optional |= !members.values().any(wants);
                     return true;
                 }
                 let was_member =
@@ -193,11 +207,10 @@ impl Oracle {
                     was_member(member, end) && at(member) == QoS::AtMostOnce && !it.is_slow
                 });
                 assert!(!missed || debt.optional, "nobody of {name} got {message:?}");
-                let wants = |(_, member, _): &(_, &Member, _)| at(member) != QoS::AtMostOnce;
                 // Who has joined or changed its terms in this step may have come too late.
                 let before = |(_, member, end): &&(_, &Member, u64)| was_member(member, *end);
-                debt.optional |= !all.iter().filter(before).any(wants);
-                all.iter().any(wants)
+                debt.optional |= !all.iter().filter(before).any(|(_, member, _)| wants(member));
+                all.iter().any(|(_, member, _)| wants(member))
             });
         }
     }

@@ -95,7 +95,7 @@ impl Oracle {
         })
     }
 
-    fn find_session(&mut self, number: SessionNumber) -> Option<&mut Session> {
+    pub(crate) fn find_session(&mut self, number: SessionNumber) -> Option<&mut Session> {
         let gone = self.gone.iter_mut().find(|session| session.number == number);
         self.sessions.get_mut(&number).or(gone)
     }

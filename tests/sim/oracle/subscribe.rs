@@ -62,12 +62,9 @@ impl Oracle {
         let Subscription { options, identifier } = subscription;
         let SubscribeOptions { qos, retain_as_published, .. } = options;
         let next_debt = self.next_debt + 1;
-        let mut member = Member { qos, retain_as_published, identifier, since: next_debt };
+        let member = Member { qos, retain_as_published, identifier, since: next_debt };
         let group = self.groups.entry(name.to_owned()).or_default();
         group.filter = inner.to_owned();
-        if let Some(old) = group.members.get(&number) {
-            member.since = old.since;
-        }
         if let Some(old) = group.members.insert(number, member) {
             group.former.push((number, old, next_debt));
         }

@@ -6,7 +6,7 @@ use longshore_codec::ReasonCode;
 use crate::sim::network::LineId;
 
 use super::Oracle;
-use super::book::{Connection, SessionNumber, Stage};
+use super::book::{Connection, Session, SessionNumber, Stage};
 
 /// Seconds a connection that is to close may take to read its last packets.
 const LINGER_SECS: u64 = 5;
@@ -36,6 +36,10 @@ impl Oracle {
             self.publish_wills();
         }
         self.retained.retain(|_, message| !message.is_expired(now));
+        // However the clock is set later, they may be gone by now.
+        for debt in self.sessions.values_mut().flat_map(|session| &mut session.retained) {
+            debt.is_optional |= debt.message.is_expired(now);
+        }
     }
 
     /// When the connection ends if nothing happens, and why.
@@ -101,6 +105,13 @@ impl Oracle {
     pub(crate) fn connections_due(&self, at: Mono) -> usize {
         let due = |connection| self.connection_due(connection).is_some_and(|(due, _)| due <= at);
         self.connections.values().filter(|connection| due(connection)).count()
+    }
+
+    /// Sessions that end, or whose wills are published, by themselves until `at`.
+    pub(crate) fn sessions_due(&self, at: Mono) -> usize {
+        let is_due = |due: Option<Mono>| due.is_some_and(|due| due <= at);
+        let due = |session: &&Session| is_due(session.ends) || is_due(session.will_due);
+        self.sessions.values().filter(due).count()
     }
 
     /// Whether the broker may give the rest of a closing connection's output up.
