@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use longshore_acl::{Authenticate, Principal};
 use longshore_codec::{Error, Packet, ReasonCode, Version};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cache::RouteCache;
 use crate::clock::{Mono, Now};
@@ -412,7 +412,7 @@ impl Shard {
         self.ended(id, &"the client closed without DISCONNECT", now);
     }
 
-    /// The transport is gone by a fault of its own.
+    /// The transport is gone by a fault of the network or of one of its layers.
     pub fn failed(&mut self, id: ConnectionId, cause: &dyn std::fmt::Display, now: Now) {
         self.ended(id, cause, now);
     }
@@ -421,7 +421,11 @@ impl Shard {
         if let Some(connection) = self.connections.get(id) {
             match connection.stage {
                 Stage::Online(session) => self.log_end(connection.peer, session, cause),
-                Stage::Connecting | Stage::Moving(_) => self.stats.refused_total.add(1),
+                Stage::Connecting | Stage::Moving(_) => {
+                    self.stats.refused_total.add(1);
+                    debug!(peer = %connection.peer.address, transport = connection.peer.transport,
+                        %cause, "refused");
+                }
                 Stage::Closing => {}
             }
             self.close(id, false, now);
@@ -451,10 +455,10 @@ impl Shard {
         }
     }
 
-    /// Whether a connection has news.
+    /// Whether a connection has news, or another shard mail.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.outbox.is_empty()
     }
 
     /// What waits to be written to a connection that is still open.

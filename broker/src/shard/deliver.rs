@@ -19,6 +19,9 @@ use crate::stats::Drop;
 /// Bytes of output that every client may have, however much the others have.
 const OUTPUT_MIN: usize = 64 << 10;
 
+/// Bytes of a payload that cost one step of work for each receiver.
+const BYTES_PER_WORK: usize = 256;
+
 /// A message on its way to everybody who gets it.
 #[derive(Debug)]
 pub(super) struct Outgoing<'a> {
@@ -69,7 +72,8 @@ impl Shard {
         now: Now,
     ) -> usize {
         self.forms.clear();
-        self.work += route.len();
+        // What is written is copied, by us or by the system.
+        self.work += route.len() * (1 + outgoing.source.parts.payload.len() / BYTES_PER_WORK);
         let mut reached = 0;
         for target in &route.targets {
             reached += usize::from(self.deliver_to_target(target, outgoing, now));
