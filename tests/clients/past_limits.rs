@@ -414,10 +414,11 @@ fn topics() -> Vec<Row> {
 
 fn subscriptions() -> Vec<Row> {
     const ONE: &[(&str, &str)] = &[("subscriptions", "1")];
-    const BYTES: &[(&str, &str)] = &[("subscription_bytes", "30")];
-    const LONG: &[&str] = &["a", "0123456789/0123456789/0123456789"];
+    const BYTES: &[(&str, &str)] = &[("subscription_bytes", "2000")];
     const SHARED: &[(&str, &str)] = &[("shared_subscriptions", "1")];
     const GROUPS: &[&str] = &["$share/a/t", "$share/b/t"];
+    let long = "x".repeat(3_000);
+    let long = ["a", &long];
     let why = "(limits.subscriptions)";
     let two = |version| [subscribe(version, 1, &["a"]), subscribe(version, 2, &["b"])];
     vec![
@@ -432,7 +433,7 @@ fn subscriptions() -> Vec<Row> {
     .into_iter()
     .chain([(V5, QUOTA_EXCEEDED), (V3, UNSPECIFIED)].into_iter().flat_map(|(version, code)| {
         [
-            ("subscription_bytes", BYTES, LONG, "(limits.subscription_bytes)"),
+            ("subscription_bytes", BYTES, &long[..], "(limits.subscription_bytes)"),
             ("shared_subscriptions", SHARED, GROUPS, "(limits.shared_subscriptions)"),
         ]
         .map(|(name, settings, filters, why)| {
