@@ -1,6 +1,6 @@
 //! The protocol again, with a broker of several shards: clients that meet in a test live on
-//! different ones, so that messages, groups, retained messages and connections have to cross over. Its turns
-//! are as short as can be.
+//! different ones, so that messages, groups, retained messages and connections have to cross over.
+//! Its turns are as short as can be.
 
 #[path = "shards/mod.rs"]
 mod shards;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use longshore_acl::{Authenticate, Principal};
 use longshore_codec::{Error, Packet, ReasonCode, Version};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::cache::RouteCache;
 use crate::clock::{Mono, Now};
@@ -204,6 +204,8 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause {
     Packet(Error),
+    /// A fault that a limit makes, and its name.
+    Limit(Error, &'static str),
     Said(&'static str),
 }
 
@@ -211,6 +213,7 @@ impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Packet(error) => error.fmt(f),
+            Self::Limit(error, limit) => write!(f, "{error} ({limit})"),
             Self::Said(cause) => f.write_str(cause),
         }
     }
@@ -219,6 +222,16 @@ impl std::fmt::Display for Cause {
 impl Fault {
     pub(crate) const fn new(reason: ReasonCode, cause: &'static str) -> Self {
         Self { reason, cause: Cause::Said(cause) }
+    }
+
+    /// A packet that cannot be framed, before or after CONNECT.
+    fn unframed(error: Error, is_first: bool) -> Self {
+        let limit = if is_first { "limits.connect_bytes" } else { "limits.packet_bytes" };
+        let cause = match error {
+            Error::PacketTooLarge { .. } => Cause::Limit(error, limit),
+            _ => Cause::Packet(error),
+        };
+        Self { reason: error.reason(), cause }
     }
 }
 
@@ -414,18 +427,25 @@ impl Shard {
 
     /// The transport is gone by a fault of the network or of one of its layers.
     pub fn failed(&mut self, id: ConnectionId, cause: &dyn std::fmt::Display, now: Now) {
+        if let Some(connection) = self.connections.get(id)
+            && self.is_connecting(id)
+        {
+            let Peer { address, transport } = connection.peer;
+            warn!(peer = %address, transport, cause = %cause, "refused");
+        }
         self.ended(id, cause, now);
+    }
+
+    fn is_connecting(&self, id: ConnectionId) -> bool {
+        let stage = self.connections.get(id).map(|connection| connection.stage);
+        matches!(stage, Some(Stage::Connecting | Stage::Moving(_)))
     }
 
     fn ended(&mut self, id: ConnectionId, cause: &dyn std::fmt::Display, now: Now) {
         if let Some(connection) = self.connections.get(id) {
             match connection.stage {
                 Stage::Online(session) => self.log_end(connection.peer, session, cause),
-                Stage::Connecting | Stage::Moving(_) => {
-                    self.stats.refused_total.add(1);
-                    debug!(peer = %connection.peer.address, transport = connection.peer.transport,
-                        %cause, "refused");
-                }
+                Stage::Connecting | Stage::Moving(_) => self.stats.refused_total.add(1),
                 Stage::Closing => {}
             }
             self.close(id, false, now);

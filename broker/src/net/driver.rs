@@ -232,7 +232,7 @@ impl Driver {
     }
 
     fn unload(&self, cargo: Cargo, peer: Peer) -> Option<Transport> {
-        let transport = cargo.unload(peer);
+        let transport = cargo.unload();
         if let Err(error) = &transport {
             self.stats.refused_total.add(1);
             warn!(peer = %peer.address, transport = peer.transport, cause = %error, "refused");

@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 use super::layered::Layered;
 use super::pipe::Pipe;
 use super::websocket::WebSocket;
-use crate::connection::Peer;
 use crate::output::Output;
 
 /// Slices of one vectored write. The kernel takes up to 1,024; a few cover what a turn leaves.
@@ -65,7 +64,7 @@ pub(crate) enum Cargo {
 
 impl Cargo {
     /// The transport, on the event queue of the thread that calls.
-    pub(super) fn unload(self, _: Peer) -> io::Result<Transport> {
+    pub(super) fn unload(self) -> io::Result<Transport> {
         let (socket, tls, websocket, early) = match self {
             Self::Socket { socket, tls, websocket, early } => (socket, tls, websocket, early),
             Self::Link(pipe) => return Ok(Transport::Link(pipe)),

@@ -215,27 +215,10 @@ impl Shard {
                     return Ok(());
                 }
             };
-        let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
-        // [MQTT-3.1.3-9]: its delay has not passed, so the old will is never published.
-        self.take_will(session_id);
-        let Some(session) = self.sessions.get_mut(session_id) else { return Ok(()) };
-        session.principal = principal;
-        session.connection = Some(id);
-        session.expiry_secs = granted;
-        session.ends = None;
-        session.outbound.connect(quota.min(self.limits.inflight).max(1));
-        session.receive_anew();
-        if let Some(rare) = &session.rare {
-            rare.presence.set_online(true);
+        self.attach(session_id, id, connect, granted);
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.principal = principal;
         }
-        if let Some(will) = &connect.will {
-            let will = stored_will(will);
-            self.will_bytes += will.message.size();
-            session.rare().will = Some(will);
-        }
-        session.shrink();
-        self.session_timers.set(session_id, &mut session.deadline, None);
-
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.stage = Stage::Online(session_id);
         connection.class = principal.class;
@@ -257,6 +240,36 @@ impl Shard {
         self.schedule(id, now);
         self.pump(session_id, now);
         Ok(())
+    }
+
+    /// The session's client is there: on this connection, with this will, and with an expiry of so
+    /// many seconds.
+    fn attach(
+        &mut self,
+        session_id: SessionId,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        expiry_secs: u32,
+    ) {
+        let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
+        // [MQTT-3.1.3-9]: its delay has not passed, so the old will is never published.
+        self.take_will(session_id);
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        session.connection = Some(id);
+        session.expiry_secs = expiry_secs;
+        session.ends = None;
+        session.outbound.connect(quota.min(self.limits.inflight).max(1));
+        session.receive_anew();
+        if let Some(rare) = &session.rare {
+            rare.presence.set_online(true);
+        }
+        if let Some(will) = &connect.will {
+            let will = stored_will(will);
+            self.will_bytes += will.message.size();
+            session.rare().will = Some(will);
+        }
+        session.shrink();
+        self.session_timers.set(session_id, &mut session.deadline, None);
     }
 
     /// The client's session, if it lives on another shard.

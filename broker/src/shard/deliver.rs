@@ -415,7 +415,7 @@ impl Shard {
             Ok(()) => self.stats.sent(delivery.qos),
             Err(_) => {
                 self.stats.dropped(Drop::TooLarge, 1);
-                debug!(peer = %connection.peer.address, "a message is larger than the client takes");
+                debug!(peer = %connection.peer.address, "a message is too large for its client");
             }
         }
         if !connection.listed {

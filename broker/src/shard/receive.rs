@@ -96,7 +96,7 @@ impl Shard {
             if let (Err(error), Stage::Connecting) = (framed, stage) {
                 self.answer_unframed(id, bytes, error);
             }
-            match framed? {
+            match framed.map_err(|error| Fault::unframed(error, stage == Stage::Connecting))? {
                 Some(whole) if whole.total() <= bytes.len() => {
                     let (packet, rest) = bytes.split_at(whole.total());
                     bytes = rest;
@@ -167,7 +167,8 @@ impl Shard {
         partial.extend_from_slice(missing);
         let (len, added) = (partial.len(), partial.len() - before);
         self.count_input(stage, before, added)?;
-        if whole?.is_none() || len < total {
+        let whole = whole.map_err(|error| Fault::unframed(error, stage == Stage::Connecting))?;
+        if whole.is_none() || len < total {
             return Ok(None);
         }
         *self.input_of(stage) -= len;

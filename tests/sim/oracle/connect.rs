@@ -52,7 +52,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What is said to a CONNECT that is too large, as far as what has come of it tells its version.
+    /// What is said to a CONNECT that is too large, as far as what has come tells its version.
     pub(crate) fn refuse_unframed(&mut self, line: LineId, error: Error) {
         let packet = self.connection(line).partial.clone();
         let length = packet.iter().skip(1).position(|byte| byte & 0x80 == 0);
