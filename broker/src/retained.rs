@@ -327,6 +327,7 @@ mod tests {
             slices += 1;
             assert!(slices < 10_000, "a read of {filter} ends");
         }
+        found.sort();
         found
     }
 
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
-        let retained = Retained::new(PARTS);
+        let retained = Retained::new(1);
         for branch in 0..50 {
             for leaf in 0..200 {
                 let topic = format!("a/{branch}/{leaf}");
