@@ -1,0 +1,232 @@
+//! What can go wrong, by operation.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::LockError;
+use crate::format::Unsound;
+use crate::position::Position;
+
+/// The command of the binary that [`repair`](crate::repair)s.
+const REPAIR: &str = "longshore data repair";
+
+/// A place where a directory is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// Name of the file in the directory.
+    pub file: String,
+    /// Bytes from its start.
+    pub offset: u32,
+    /// What is wrong there.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// It is not there, though segments before and after it are.
+    Missing,
+    /// It does not begin as a segment does, or as another segment does.
+    Header,
+    /// A part of the log that was durable cannot be read.
+    Record(Unsound),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset, flaw } = self;
+        match flaw {
+            Flaw::Missing => write!(f, "{file} is missing"),
+            Flaw::Header => write!(f, "{file} does not begin as this segment must"),
+            Flaw::Record(unsound) => write!(f, "{file} is damaged at byte {offset}: {unsound}"),
+        }
+    }
+}
+
+/// Why a log could not be opened, verified or repaired.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory is in use, or cannot be locked.
+    Lock(LockError),
+    /// An option is out of its bounds; says which.
+    Options(&'static str),
+    /// A file was written by a later version of the program.
+    Version {
+        /// Its name.
+        file: String,
+        /// The version of its format.
+        version: u32,
+    },
+    /// What was durable cannot be read.
+    Damaged(Damage),
+    /// The system refused an operation.
+    Io {
+        /// What was to be done.
+        doing: &'static str,
+        /// With which file; empty for the directory.
+        file: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(doing: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_owned();
+        move |error| Self::Io { doing, file, error }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lock(error) => error.fmt(f),
+            Self::Options(which) => write!(f, "{which} is out of its bounds"),
+            Self::Version { file, version } => write!(
+                f,
+                "{file} has format {version}: it was written by a later version of Longshore"
+            ),
+            Self::Damaged(damage) => {
+                write!(f, "{damage}; `{REPAIR}` keeps all that is sound")
+            }
+            Self::Io { doing, file, error } => write!(f, "cannot {doing} {file}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Lock(error) => Some(error),
+            Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A write or a sync that went wrong. Nothing is known of what was to be durable then, so nothing
+/// after it is ever called durable: the log is to be opened again.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What was to be done.
+    pub doing: &'static str,
+    /// With which file; empty for the directory.
+    pub file: String,
+    /// What the system said.
+    pub error: Arc<io::Error>,
+}
+
+impl Failure {
+    pub(crate) fn new(doing: &'static str, file: &str, error: io::Error) -> Self {
+        Self { doing, file: file.to_owned(), error: Arc::new(error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.doing, self.file, self.error)
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.error)
+    }
+}
+
+/// Why a batch was not appended. Nothing of it was.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Refused {
+    /// No further segment can be allocated: the disk is full. It will be taken again once there is
+    /// room on the disk, or a segment has been retired.
+    Full,
+    /// [`Options::pending_bytes_max`](crate::Options::pending_bytes_max) wait, or segments are
+    /// being allocated for it. It will be taken after a commit.
+    Busy,
+    /// A record is larger than
+    /// [`Options::record_bytes_max`](crate::Options::record_bytes_max).
+    TooLarge {
+        /// Bytes of its body.
+        bytes: usize,
+    },
+    /// The log has failed before.
+    Failed(Failure),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the disk is full"),
+            Self::Busy => f.write_str("too much waits to be written"),
+            Self::TooLarge { bytes } => write!(f, "a record of {bytes} bytes is too large"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Why a segment was not retired.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum NotRetired {
+    /// It is not there, or still written to.
+    NotFull,
+    /// The disk is full even for that; it can be tried again.
+    DiskFull,
+    /// The log has failed, now or before.
+    Failed(Failure),
+}
+
+impl fmt::Display for NotRetired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFull => f.write_str("no such segment, or not a full one"),
+            Self::DiskFull => f.write_str("the disk is full"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NotRetired {}
+
+/// Why a record could not be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Its segment is not there, or retired.
+    Gone(Position),
+    /// There is no sound record at this position.
+    Damaged(Damage),
+    /// The system refused to read.
+    Io {
+        /// The file.
+        file: String,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(position) => write!(f, "there is no segment of position {position}"),
+            Self::Damaged(damage) => damage.fmt(f),
+            Self::Io { file, error } => write!(f, "cannot read {file}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
