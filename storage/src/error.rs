@@ -142,9 +142,9 @@ impl std::error::Error for Failure {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Refused {
-    /// No further segment can be allocated: the disk is full. It will be taken again once there is
-    /// room on the disk, or a segment has been retired.
-    Full,
+    /// No further segment can be allocated, for this reason; mostly that the disk is full. It will
+    /// be taken again once one can, or a segment has been retired.
+    Full(Arc<io::Error>),
     /// [`Options::pending_bytes_max`](crate::Options::pending_bytes_max) wait, or segments are
     /// being allocated for it. It will be taken after a commit.
     Busy,
@@ -161,7 +161,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("the disk is full"),
+            Self::Full(error) => write!(f, "no segment can be allocated: {error}"),
             Self::Busy => f.write_str("too much waits to be written"),
             Self::TooLarge { bytes } => write!(f, "a record of {bytes} bytes is too large"),
             Self::Failed(failure) => failure.fmt(f),
@@ -177,8 +177,8 @@ impl std::error::Error for Refused {}
 pub enum NotRetired {
     /// It is not there, or still written to.
     NotFull,
-    /// The disk is full even for that; it can be tried again.
-    DiskFull,
+    /// Nothing has happened, and it can be tried again: mostly the disk is full even for that.
+    NotYet(Arc<io::Error>),
     /// The log has failed, now or before.
     Failed(Failure),
 }
@@ -187,7 +187,7 @@ impl fmt::Display for NotRetired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFull => f.write_str("no such segment, or not a full one"),
-            Self::DiskFull => f.write_str("the disk is full"),
+            Self::NotYet(error) => write!(f, "the segment cannot be retired yet: {error}"),
             Self::Failed(failure) => failure.fmt(f),
         }
     }

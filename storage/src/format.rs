@@ -334,11 +334,9 @@ mod tests {
         fragment.extend(b"body");
         assert!(is_sound(STAMP, 512, &fragment));
         assert!(!is_sound(STAMP, 513, &fragment));
-        for other in [
-            Stamp { number: 4, ..STAMP },
-            Stamp { salt: 0, ..STAMP },
-            Stamp { epoch: 1, ..STAMP },
-        ] {
+        for other in
+            [Stamp { number: 4, ..STAMP }, Stamp { salt: 0, ..STAMP }, Stamp { epoch: 1, ..STAMP }]
+        {
             assert!(!is_sound(other, 512, &fragment), "{other:?}");
         }
     }

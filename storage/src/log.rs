@@ -151,10 +151,10 @@ impl Log {
             match self.writer.allocate() {
                 Ok(header) => {
                     self.tail.add_following(header);
-                    self.tail.is_full = false;
+                    self.tail.shortage = None;
                 }
-                Err(NotAllocated::Yet(_)) => {
-                    self.tail.is_full = true;
+                Err(NotAllocated::Yet(error)) => {
+                    self.tail.shortage = Some(Arc::new(error));
                     return Ok(());
                 }
                 Err(NotAllocated::Failed(failure)) => {
@@ -211,9 +211,9 @@ impl Log {
         self.tail.pending().bytes.len()
     }
 
-    /// Whether a segment could not be allocated, so that nothing new is taken.
+    /// Why nothing new is taken, if a segment could not be allocated.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.tail.is_full
+    pub fn shortage(&self) -> Option<&std::io::Error> {
+        self.tail.shortage.as_deref()
     }
 }

@@ -58,8 +58,7 @@ impl Disk for SystemDisk {
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
         // For people and for the next process only; the lock itself is the kernel's.
-        let written =
-            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(LockError::Io)?;
         Ok(DirectoryLock::new(file))
     }
@@ -79,8 +78,7 @@ impl Disk for SystemDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path.join(name);
         let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         match allocate(&file, bytes) {
             Ok(()) => Ok(Arc::new(SystemFile { file })),
             Err(error) => {

@@ -5,9 +5,7 @@ use super::table::{Segment, Table};
 use super::tail::Image;
 use crate::disk::read_up_to;
 use crate::error::{Damage, Flaw, ReadError};
-use crate::format::{
-    BARRIER, FRAGMENT_HEADER, FragmentHeader, Part, SEGMENT_START, Unsound,
-};
+use crate::format::{BARRIER, FRAGMENT_HEADER, FragmentHeader, Part, SEGMENT_START, Unsound};
 use crate::position::Position;
 
 /// Bytes that are read at first: most records in one call.

@@ -67,6 +67,8 @@ pub(super) fn recover(
     segments.into_iter().for_each(|segment| table.insert(segment));
 
     // Up to here nothing was changed: whoever has to repair finds it as it was.
+    // A process that was killed may have left names that are not on the medium yet.
+    disk.sync().map_err(OpenError::io("sync", "the directory"))?;
     let mut writer = Writer::new(disk, table, options, lock);
     writer.remove(&listing.leftovers).map_err(open_error)?;
     writer.resume(listing.largest, listing.retired);
@@ -85,10 +87,7 @@ fn open_error(failure: Failure) -> OpenError {
 }
 
 /// The segments of the directory, each begun as it must.
-pub(crate) fn open_segments(
-    disk: &dyn Disk,
-    listing: &Listing,
-) -> Result<Vec<Segment>, OpenError> {
+pub(crate) fn open_segments(disk: &dyn Disk, listing: &Listing) -> Result<Vec<Segment>, OpenError> {
     if let Some(number) = listing.missing().next() {
         let file = names::segment(number);
         return Err(OpenError::Damaged(Damage { file, offset: 0, flaw: Flaw::Missing }));
@@ -103,9 +102,7 @@ pub(crate) fn open_segment(disk: &dyn Disk, number: u32) -> Result<Segment, Open
     let mut sector = [0; SECTOR as usize];
     read_up_to(&*file, &mut sector, 0).map_err(OpenError::io("read", &name))?;
     match SegmentHeader::decode(&sector) {
-        Ok(header) if header.number == number => {
-            Ok(Segment { header, file, restarts: Vec::new() })
-        }
+        Ok(header) if header.number == number => Ok(Segment { header, file, restarts: Vec::new() }),
         Err(HeaderFault::Version(version)) => Err(OpenError::Version { file: name, version }),
         _ => Err(OpenError::Damaged(Damage { file: name, offset: 0, flaw: Flaw::Header })),
     }
@@ -211,9 +208,7 @@ fn begin(writer: &mut Writer, options: &Options) -> Result<Tail, OpenError> {
     Ok(tail)
 }
 
-fn allocate(
-    writer: &mut Writer,
-) -> Result<Result<SegmentHeader, std::io::Error>, OpenError> {
+fn allocate(writer: &mut Writer) -> Result<Result<SegmentHeader, std::io::Error>, OpenError> {
     match writer.allocate() {
         Ok(header) => Ok(Ok(header)),
         Err(NotAllocated::Yet(error)) => Ok(Err(error)),
@@ -226,7 +221,7 @@ fn allocate_ahead(writer: &mut Writer, tail: &mut Tail) -> Result<(), OpenError>
     if tail.needs_segment() {
         match allocate(writer)? {
             Ok(header) => tail.add_following(header),
-            Err(_) => tail.is_full = true,
+            Err(error) => tail.shortage = Some(Arc::new(error)),
         }
     }
     Ok(())
@@ -236,6 +231,14 @@ fn allocate_ahead(writer: &mut Writer, tail: &mut Tail) -> Result<(), OpenError>
 /// of another epoch sees to it that it is never taken for part of what comes.
 fn go_on(writer: &mut Writer, options: &Options, end: &End) -> Result<Tail, OpenError> {
     let table = Arc::clone(&writer.table);
+    // A process that was killed may have left the last segment, or the one it had just filled,
+    // unsynced; no barrier may say otherwise.
+    for number in end.at.segment.saturating_sub(1)..=end.at.segment {
+        if let Some(segment) = table.get(number) {
+            let name = names::segment(number);
+            segment.file.sync().map_err(OpenError::io("sync", &name))?;
+        }
+    }
     let mut after: Vec<_> = table.list().into_iter().map(|it| it.number).collect();
     after.retain(|number| *number > end.at.segment);
     let mut segment = table.get(end.at.segment).expect("the log ends in a segment");

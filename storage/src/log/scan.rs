@@ -87,8 +87,8 @@ impl<'a> Scan<'a> {
                 self.stamp = stamp;
                 let length = (FRAGMENT_HEADER + header.length) as usize;
                 let offset = self.offset;
-                let body = self.start + FRAGMENT_HEADER as usize
-                    ..(self.start + length).min(self.end);
+                let body =
+                    self.start + FRAGMENT_HEADER as usize..(self.start + length).min(self.end);
                 self.skip_to(offset + length as u32);
                 Ok(Found::Fragment(Fragment {
                     part: header.part,

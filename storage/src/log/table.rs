@@ -68,10 +68,8 @@ impl Table {
     }
 
     pub(crate) fn list(&self) -> Vec<SegmentInfo> {
-        let info = |it: &Arc<Segment>| SegmentInfo {
-            number: it.header.number,
-            bytes: it.header.bytes,
-        };
+        let info =
+            |it: &Arc<Segment>| SegmentInfo { number: it.header.number, bytes: it.header.bytes };
         self.read().values().map(info).collect()
     }
 }

@@ -4,12 +4,12 @@
 //! known at once, and writing is copying.
 
 use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
 
 use crate::batch::{Batch, KEEP_CAPACITY};
 use crate::error::{Failure, Refused};
-use crate::format::{
-    BARRIER, FRAGMENT_HEADER, Part, SECTOR, SEGMENT_START, SegmentHeader, Stamp,
-};
+use crate::format::{BARRIER, FRAGMENT_HEADER, Part, SECTOR, SEGMENT_START, SegmentHeader, Stamp};
 use crate::options::{Level, Options};
 use crate::position::{Position, Span, Ticket};
 
@@ -86,10 +86,12 @@ pub(crate) struct Tail {
     /// The one that the next segment begins with.
     segment_barrier: Part,
     pending: Image,
+    /// A batch was refused because of what is pending.
+    is_crowded: bool,
     /// Bytes for which a batch was refused.
     wanted: u64,
-    /// Allocation has failed.
-    pub(crate) is_full: bool,
+    /// Why no segment could be allocated when one was needed.
+    pub(crate) shortage: Option<Arc<io::Error>>,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -108,8 +110,9 @@ impl Tail {
             barrier: None,
             segment_barrier: Part::Barrier,
             pending: Image::default(),
+            is_crowded: false,
             wanted: 0,
-            is_full: false,
+            shortage: None,
             failure: None,
         }
     }
@@ -174,17 +177,20 @@ impl Tail {
         }
         let is_crowded = self.pending.bytes.len() + batch.bytes.len() > self.pending_bytes_max;
         if is_crowded && !self.pending.is_empty() {
+            self.is_crowded = true;
             return Err(Refused::Busy);
         }
-        if self.is_full && self.following.is_empty() && !batch.relieves() {
-            return Err(Refused::Full);
+        let full = || self.shortage.clone().map(Refused::Full);
+        if self.following.is_empty() && !batch.relieves() {
+            full().map_or(Ok(()), Err)?;
         }
         let entered = self.following.len() as u64 + 1;
         let needed = batch.bytes.len() as u64 + COMMIT_OVERHEAD + entered * SEGMENT_OVERHEAD;
         if needed > self.room() {
             // What is allocated for it brings a little overhead of its own.
+            let refused = full().unwrap_or(Refused::Busy);
             self.wanted = needed + needed / 64;
-            return Err(if self.is_full { Refused::Full } else { Refused::Busy });
+            return Err(refused);
         }
         self.wanted = 0;
         Ok(())
@@ -299,6 +305,7 @@ impl Tail {
             self.skip(if is_small { (gap + SECTOR).min(left) } else { gap });
             self.barrier = Some(Part::Barrier);
         }
+        self.is_crowded = false;
         self.pending.end = Some(self.at);
         std::mem::replace(&mut self.pending, empty)
     }
@@ -316,7 +323,7 @@ impl Tail {
     /// Whether records wait that should be written now.
     pub(crate) fn is_due(&self) -> bool {
         match self.level {
-            Level::None => self.pending.bytes.len() >= LAZY_BYTES.min(self.pending_bytes_max / 2),
+            Level::None if !self.is_crowded => self.pending.bytes.len() >= LAZY_BYTES,
             _ => !self.pending.is_empty(),
         }
     }

@@ -151,7 +151,7 @@ impl Writer {
             return Err(NotRetired::NotFull);
         }
         self.retire_full(number).map_err(|error| match error {
-            NotAllocated::Yet(_) => NotRetired::DiskFull,
+            NotAllocated::Yet(error) => NotRetired::NotYet(Arc::new(error)),
             NotAllocated::Failed(failure) => NotRetired::Failed(failure),
         })
     }
