@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod committer;
 mod disk;
 mod error;
 mod format;
@@ -11,6 +12,7 @@ mod options;
 mod position;
 
 pub use batch::Batch;
+pub use committer::{Committer, Event};
 pub use disk::{
     DirectoryLock, Disk, DiskFile, Fault, LOCK_FILE, LockError, Operation, SimulatedDisk,
     SystemDisk,

@@ -262,7 +262,6 @@ fn go_on(writer: &mut Writer, options: &Options, end: &End) -> Result<Tail, Open
         let stamp = segment.header.stamp(epoch);
         let mut tail = Tail::new(options, at, segment.header.bytes, stamp);
         tail.begin_with_barrier();
-        tail.restart_in_next_segment();
         tail
     } else {
         epoch = epoch.checked_add(1).ok_or(OpenError::Options("the number of restarts"))?;

@@ -81,10 +81,8 @@ pub(crate) struct Tail {
     following: VecDeque<SegmentHeader>,
     /// Bytes that records can have in those.
     following_bytes: u64,
-    /// The barrier that the next commit begins with, if any.
-    barrier: Option<Part>,
-    /// The one that the next segment begins with.
-    segment_barrier: Part,
+    /// Whether the next commit begins with a barrier.
+    has_barrier: bool,
     pending: Image,
     /// A batch was refused because of what is pending.
     is_crowded: bool,
@@ -107,8 +105,7 @@ impl Tail {
             stamp,
             following: VecDeque::new(),
             following_bytes: 0,
-            barrier: None,
-            segment_barrier: Part::Barrier,
+            has_barrier: false,
             pending: Image::default(),
             is_crowded: false,
             wanted: 0,
@@ -119,13 +116,7 @@ impl Tail {
 
     /// Makes the next commit begin with a barrier: all before it is durable.
     pub(crate) fn begin_with_barrier(&mut self) {
-        self.barrier = Some(Part::Barrier);
-    }
-
-    /// Makes the next segment begin with a restart instead of a barrier: what is unfinished before
-    /// it is void.
-    pub(crate) fn restart_in_next_segment(&mut self) {
-        self.segment_barrier = Part::Restart;
+        self.has_barrier = true;
     }
 
     pub(crate) fn at(&self) -> Position {
@@ -203,12 +194,12 @@ impl Tail {
         }
         self.pending.pieces.clear();
         self.pending.pieces.push(Piece { at: self.at, start: 0 });
-        if let Some(part) = self.barrier.take() {
+        if std::mem::take(&mut self.has_barrier) {
             if self.segment_bytes - self.at.offset < BARRIER {
                 self.skip(self.segment_bytes - self.at.offset);
                 self.enter_next_segment();
             } else {
-                self.push(&self.stamp.barrier(self.at.offset, part));
+                self.push(&self.stamp.barrier(self.at.offset, Part::Barrier));
             }
         }
     }
@@ -286,8 +277,7 @@ impl Tail {
         self.segment_bytes = header.bytes;
         self.stamp = header.stamp(0);
         self.pending.pieces.push(Piece { at: self.at, start: self.pending.bytes.len() });
-        let part = std::mem::replace(&mut self.segment_barrier, Part::Barrier);
-        self.push(&self.stamp.barrier(SEGMENT_START, part));
+        self.push(&self.stamp.barrier(SEGMENT_START, Part::Barrier));
     }
 
     /// Ends the commit and hands it out, leaving `empty` in its place. The next commit is to be
@@ -303,7 +293,7 @@ impl Tail {
             let is_small = gap > 0 && gap < FRAGMENT_HEADER;
             let left = self.segment_bytes - self.at.offset;
             self.skip(if is_small { (gap + SECTOR).min(left) } else { gap });
-            self.barrier = Some(Part::Barrier);
+            self.has_barrier = true;
         }
         self.is_crowded = false;
         self.pending.end = Some(self.at);
@@ -314,7 +304,7 @@ impl Tail {
     /// is no room for it.
     pub(crate) fn last_barrier(&mut self) -> Image {
         if self.segment_bytes - self.at.offset >= 2 * SECTOR {
-            self.barrier = Some(Part::Barrier);
+            self.has_barrier = true;
             self.begin();
         }
         self.close(Image::default(), true)
