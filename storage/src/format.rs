@@ -93,14 +93,6 @@ impl SegmentHeader {
         }
         Ok(Self { number, bytes, salt })
     }
-
-    /// Whether both copies are sound.
-    pub(crate) fn is_whole(sector: &[u8; SECTOR as usize]) -> bool {
-        SEGMENT_HEADERS_AT.iter().all(|&at| {
-            let header = sector[at..at + SEGMENT_HEADER].try_into().expect("the length is right");
-            Self::decode_copy(header).is_ok()
-        })
-    }
 }
 
 /// Whether a segment may have this size: within the bounds, and whole sectors.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod check;
 mod committer;
 mod disk;
 mod error;
@@ -12,6 +13,7 @@ mod options;
 mod position;
 
 pub use batch::Batch;
+pub use check::{Loss, Repaired, Report, repair, verify};
 pub use committer::{Committer, Event};
 pub use disk::{
     DirectoryLock, Disk, DiskFile, Fault, LOCK_FILE, LockError, Operation, SimulatedDisk,

@@ -168,7 +168,9 @@ fn a_clean_stop_and_a_drop_write_everything() {
         for is_dropped in [false, true] {
             let (disk, committer, _told) = simulated(&at_level(level));
             let kept = records(20, 300);
-            kept.iter().for_each(|it| drop(append(&committer, &mut batch(&[it.clone()])).unwrap()));
+            for record in &kept {
+                append(&committer, &mut batch(std::slice::from_ref(record))).unwrap();
+            }
             if !is_dropped {
                 committer.stop().unwrap();
                 let refused = committer.append(&mut batch(&kept));

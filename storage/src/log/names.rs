@@ -29,9 +29,10 @@ pub(crate) fn retired(number: u32) -> String {
     name(number, RETIRED)
 }
 
-/// A segment as a repair found it.
-pub(crate) fn damaged(number: u32) -> String {
-    name(number, DAMAGED)
+/// A segment as the `attempt`th repair found it, counted from 1.
+pub(crate) fn damaged(number: u32, attempt: u32) -> String {
+    let name = name(number, DAMAGED);
+    if attempt == 1 { name } else { format!("{name}.{attempt}") }
 }
 
 fn name(number: u32, suffix: &str) -> String {

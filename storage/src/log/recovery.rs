@@ -180,7 +180,7 @@ fn damaged(file: &str, offset: u32, unsound: Unsound) -> OpenError {
 }
 
 /// Whether anything was ever written to one of `segments`.
-fn is_written(segments: &[Segment]) -> Result<bool, OpenError> {
+pub(crate) fn is_written(segments: &[Segment]) -> Result<bool, OpenError> {
     for segment in segments {
         let name = names::segment(segment.header.number);
         let mut scan = Scan::new(&*segment.file, segment.header, Vec::new());

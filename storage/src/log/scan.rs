@@ -13,7 +13,7 @@ use crate::position::{Position, Span};
 const READ_BYTES: usize = 256 << 10;
 
 /// A walk through a segment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scan<'a> {
     file: &'a dyn DiskFile,
     bytes: u32,
@@ -55,6 +55,11 @@ impl<'a> Scan<'a> {
     /// The buffer, to be used again.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.buffer
+    }
+
+    /// Size of the segment.
+    pub(crate) fn bytes(&self) -> u32 {
+        self.bytes
     }
 
     /// Where the walk stands.
