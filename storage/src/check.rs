@@ -206,9 +206,8 @@ fn walk(disk: &dyn Disk, progress: &mut dyn FnMut(u32, u32)) -> Result<Walk, Ope
             assembler.interrupt();
         }
         expected = number + 1;
-        let is_sealed = walk.listing.retired.iter().any(|it| *it > number);
         let later = &segments[index + 1..];
-        if !walk_segment(segment, is_sealed, later, &mut assembler, &mut walk)? {
+        if !walk_segment(segment, later, &mut assembler, &mut walk)? {
             progress(of, of);
             break;
         }
@@ -220,7 +219,6 @@ fn walk(disk: &dyn Disk, progress: &mut dyn FnMut(u32, u32)) -> Result<Walk, Ope
 /// Walks through one segment, and says whether the log goes on after it.
 fn walk_segment(
     segment: &Segment,
-    is_sealed: bool,
     later: &[Segment],
     assembler: &mut Assembler,
     walk: &mut Walk,
@@ -248,7 +246,6 @@ fn walk_segment(
             },
         };
         let is_known = scan.clone().find_barrier().map_err(OpenError::io("read", &name))?.is_some()
-            || is_sealed
             || is_written(later)?;
         if !is_known {
             walk.report.end = Some(Position { segment: number, offset: from });

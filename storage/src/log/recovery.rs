@@ -63,7 +63,7 @@ pub(super) fn recover(
     let listing = Listing::read(&*disk).map_err(OpenError::io("list", "the directory"))?;
     let table = Arc::new(Table::default());
     let mut segments = open_segments(&*disk, &listing)?;
-    let (end, recovered) = walk(&mut segments, &listing, options, replay)?;
+    let (end, recovered) = walk(&mut segments, options, replay)?;
     segments.into_iter().for_each(|segment| table.insert(segment));
 
     // Up to here nothing was changed: whoever has to repair finds it as it was.
@@ -111,7 +111,6 @@ pub(crate) fn open_segment(disk: &dyn Disk, number: u32) -> Result<Segment, Open
 /// Replays all records, and says where they end; `None` when there is no segment.
 fn walk(
     segments: &mut [Segment],
-    listing: &Listing,
     options: &Options,
     replay: &mut dyn Replay,
 ) -> Result<(Option<End>, Recovered), OpenError> {
@@ -159,7 +158,6 @@ fn walk(
         if let Some(unsound) = unsound {
             // The tail was torn, unless something says that it was whole before.
             let is_known = scan.find_barrier().map_err(OpenError::io("read", &name))?.is_some()
-                || listing.retired.iter().any(|it| *it > number)
                 || is_written(later)?;
             if is_known {
                 return Err(damaged(&name, at.offset, unsound));

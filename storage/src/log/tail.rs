@@ -13,9 +13,8 @@ use crate::format::{BARRIER, FRAGMENT_HEADER, Part, SECTOR, SEGMENT_START, Segme
 use crate::options::{Level, Options};
 use crate::position::{Position, Span, Ticket};
 
-/// Bytes that a batch may need beyond its own: a barrier and the pad of a commit, and in each
-/// segment that it enters another barrier, a header, and what is too small for one at the end.
-const COMMIT_OVERHEAD: u64 = (BARRIER + SECTOR + FRAGMENT_HEADER) as u64;
+/// Bytes that a batch may need beyond its own in each segment it lies in: a barrier, a header more
+/// for what is divided, and what is too small for one at the end.
 const SEGMENT_OVERHEAD: u64 = (BARRIER + 2 * FRAGMENT_HEADER) as u64;
 
 /// Bytes that are written at once when nothing is promised.
@@ -176,7 +175,7 @@ impl Tail {
             full().map_or(Ok(()), Err)?;
         }
         let entered = self.following.len() as u64 + 1;
-        let needed = batch.bytes.len() as u64 + COMMIT_OVERHEAD + entered * SEGMENT_OVERHEAD;
+        let needed = batch.bytes.len() as u64 + entered * SEGMENT_OVERHEAD;
         if needed > self.room() {
             // What is allocated for it brings a little overhead of its own.
             let refused = full().unwrap_or(Refused::Busy);
