@@ -8,8 +8,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our sources.
-const FOLDERS: [&str; 8] =
-    ["src", "codec", "acl", "broker", "tests", "benches", "examples", "fuzz/fuzz_targets"];
+const FOLDERS: [&str; 9] = [
+    "src",
+    "codec",
+    "acl",
+    "broker",
+    "storage",
+    "tests",
+    "benches",
+    "examples",
+    "fuzz/fuzz_targets",
+];
 
 const COLUMNS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -42,6 +51,9 @@ const CLOCKS: [&str; 3] = ["Instant::now", "SystemTime", "UNIX_EPOCH"];
 /// Folders and files of the broker that drive the shard, and so may touch the world.
 const DRIVERS: [&str; 4] =
     ["broker/src/net/", "broker/src/broker.rs", "broker/src/link.rs", "broker/src/link/"];
+
+/// Files of the log that drive it, and so may touch the world.
+const LOG_DRIVERS: [&str; 2] = ["storage/src/disk/system.rs", "storage/src/committer.rs"];
 
 /// The only file of the broker that asks for the time.
 const CLOCK: &str = "broker/src/clock.rs";
@@ -158,6 +170,15 @@ fn only_the_driver_of_the_broker_touches_the_world() {
     check("the shard is a machine without I/O: this belongs into broker/src/net", |file| {
         let is_machine = file.is_in(&["broker/src/"]) && !file.is_in(&DRIVERS);
         if is_machine && !file.is_test() { uses(file, &WORLD) } else { vec![] }
+    });
+}
+
+#[test]
+fn the_log_is_a_machine_without_runtime_thread_and_clock() {
+    check("storage has no runtime; its disk touches files, its committer has the thread", |file| {
+        let is_machine = file.is_in(&["storage/src/"]) && !file.is_in(&LOG_DRIVERS);
+        let is_free = !is_machine || file.is_test();
+        if is_free { vec![] } else { uses(file, &[&WORLD[..], &CLOCKS, &["thread"]].concat()) }
     });
 }
 

@@ -15,6 +15,10 @@ use crate::log::scan::{Assembler, Found, Scan};
 use crate::log::table::Segment;
 use crate::position::Position;
 
+/// Times that a repair looks again. Once is the rule: what is given up may lay open something that
+/// was taken for a torn tail, and that is all.
+const ROUNDS_MAX: usize = 8;
+
 /// Bytes that are copied at once.
 const COPY_BYTES: u32 = 1 << 20;
 
@@ -49,7 +53,7 @@ pub struct Loss {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repaired {
-    /// What was found: its losses are lost now, all else is kept where it was.
+    /// What the directory holds now; its losses are what is lost.
     pub report: Report,
     /// The files in which damaged segments are kept as they were.
     pub aside: Vec<String>,
@@ -84,18 +88,31 @@ pub fn repair(
 ) -> Result<Repaired, OpenError> {
     let disk = &**disk;
     let _lock = disk.lock().map_err(OpenError::Lock)?;
-    let Walk { report, wounds, last, listing } = walk(disk, progress)?;
-    if wounds.is_empty() {
-        return Ok(Repaired { report, aside: Vec::new() });
-    }
-    remove(disk, &listing.leftovers)?;
-    let mut aside = Vec::new();
-    let mut done = Vec::new();
-    for wound in &wounds {
-        if done.contains(&wound.number()) {
-            continue;
+    let mut repaired = Repaired::default();
+    for _ in 0..ROUNDS_MAX {
+        let mut walk = walk(disk, progress)?;
+        let mut losses = std::mem::take(&mut repaired.report.losses);
+        losses.append(&mut walk.report.losses);
+        repaired.report = Report { losses, ..walk.report };
+        if walk.wounds.is_empty() {
+            break;
         }
-        done.push(wound.number());
+        heal(disk, &walk.wounds, walk.last, &walk.listing, &mut repaired.aside)?;
+    }
+    Ok(repaired)
+}
+
+/// Sees to all `wounds`, and names the copies it makes in `aside`.
+fn heal(
+    disk: &dyn Disk,
+    wounds: &[Wound],
+    last: u32,
+    listing: &Listing,
+    aside: &mut Vec<String>,
+) -> Result<(), OpenError> {
+    remove(disk, &listing.leftovers)?;
+    let mut done = 0;
+    for wound in wounds {
         match wound {
             Wound::Missing(number) => give_up(disk, *number, last)?,
             Wound::Header(number) => {
@@ -104,17 +121,19 @@ pub fn repair(
                 let name = names::segment(*number);
                 disk.remove(&name).map_err(OpenError::io("remove", &name))?;
             }
-            Wound::Gap { segment, .. } => {
-                aside.push(copy_aside(disk, segment.header.number)?);
-                mend(disk, segment, &wounds)?;
+            // All gaps of a segment stand together, and are seen to together.
+            Wound::Gap { segment, .. } if segment.header.number != done => {
+                done = segment.header.number;
+                aside.push(copy_aside(disk, done)?);
+                mend(disk, segment, wounds)?;
             }
+            Wound::Gap { .. } => {}
         }
         disk.sync().map_err(OpenError::io("sync", "the directory"))?;
     }
     // After a stub a segment is missed; there is none any more.
     let stubs = listing.retired.iter().filter(|number| **number > last);
-    remove(disk, &stubs.map(|number| names::retired(*number)).collect::<Vec<_>>())?;
-    Ok(Repaired { report, aside })
+    remove(disk, &stubs.map(|number| names::retired(*number)).collect::<Vec<_>>())
 }
 
 fn remove(disk: &dyn Disk, files: &[String]) -> Result<(), OpenError> {
@@ -149,15 +168,6 @@ enum Wound {
     Header(u32),
     /// A stretch of it is not sound.
     Gap { segment: Segment, from: u32, until: u32, stamp: Stamp },
-}
-
-impl Wound {
-    fn number(&self) -> u32 {
-        match self {
-            Self::Missing(number) | Self::Header(number) => *number,
-            Self::Gap { segment, .. } => segment.header.number,
-        }
-    }
 }
 
 struct Walk {
@@ -206,8 +216,9 @@ fn walk(disk: &dyn Disk, progress: &mut dyn FnMut(u32, u32)) -> Result<Walk, Ope
             assembler.interrupt();
         }
         expected = number + 1;
+        let is_sealed = walk.listing.retired.iter().any(|it| *it > number);
         let later = &segments[index + 1..];
-        if !walk_segment(segment, later, &mut assembler, &mut walk)? {
+        if !walk_segment(segment, is_sealed, later, &mut assembler, &mut walk)? {
             progress(of, of);
             break;
         }
@@ -219,6 +230,7 @@ fn walk(disk: &dyn Disk, progress: &mut dyn FnMut(u32, u32)) -> Result<Walk, Ope
 /// Walks through one segment, and says whether the log goes on after it.
 fn walk_segment(
     segment: &Segment,
+    is_sealed: bool,
     later: &[Segment],
     assembler: &mut Assembler,
     walk: &mut Walk,
@@ -246,6 +258,7 @@ fn walk_segment(
             },
         };
         let is_known = scan.clone().find_barrier().map_err(OpenError::io("read", &name))?.is_some()
+            || is_sealed
             || is_written(later)?;
         if !is_known {
             walk.report.end = Some(Position { segment: number, offset: from });

@@ -75,9 +75,9 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Makes an error of what the system says; nothing is made before it does.
     pub(crate) fn io(doing: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
-        let file = file.to_owned();
-        move |error| Self::Io { doing, file, error }
+        move |error| Self::Io { doing, file: file.to_owned(), error }
     }
 }
 

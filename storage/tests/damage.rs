@@ -124,7 +124,7 @@ fn the_error_names_the_file_the_offset_and_the_command() {
 fn repaired(disk: &SimulatedDisk, aside: usize) -> Vec<Record> {
     let report = check(disk);
     let done = mend(disk);
-    assert_eq!(done.report, report);
+    assert_eq!((&done.report.losses, done.report.records), (&report.losses, report.records));
     assert_eq!(done.aside.len(), aside);
     let (log, found) = open(disk);
     drop(log);

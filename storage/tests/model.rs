@@ -1,7 +1,5 @@
 //! Random runs of a log, ended at every point at which they can be ended.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
-
 #[path = "model/random.rs"]
 mod random;
 #[path = "model/world.rs"]

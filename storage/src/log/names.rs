@@ -15,6 +15,12 @@ const DAMAGED: &str = ".damaged";
 
 const DIGITS: usize = 10;
 
+/// The largest number that is taken for one of ours: a few exbibytes of log.
+const NUMBER_MAX: u32 = u32::MAX / 2;
+
+/// Missing segments that are named, at most. More are missing only where a number is no number.
+const MISSING_MAX: usize = 10_000;
+
 pub(crate) fn segment(number: u32) -> String {
     name(number, SEGMENT)
 }
@@ -42,7 +48,7 @@ fn name(number: u32, suffix: &str) -> String {
 fn number(name: &str, suffix: &str) -> Option<u32> {
     let digits = name.strip_suffix(suffix)?;
     let is_ours = digits.len() == DIGITS && digits.bytes().all(|it| it.is_ascii_digit());
-    digits.parse().ok().filter(|&number| is_ours && number > 0)
+    digits.parse().ok().filter(|number| is_ours && (1..=NUMBER_MAX).contains(number))
 }
 
 /// The files of a directory. Those of other names are not the log's.
@@ -53,7 +59,7 @@ pub(crate) struct Listing {
     pub(crate) retired: BTreeSet<u32>,
     /// Names of what can go: spares, a draft, and segments that are retired and still there.
     pub(crate) leftovers: Vec<String>,
-    /// The largest number that any file has, 0 when there is none.
+    /// The largest number that a segment has, retired or not; 0 when there is none.
     pub(crate) largest: u32,
 }
 
@@ -67,8 +73,6 @@ impl Listing {
                 listing.retired.insert(number);
             } else if name == DRAFT || number(&name, SPARE).is_some() {
                 listing.leftovers.push(name);
-            } else if let Some(number) = number(&name, DAMAGED) {
-                listing.largest = listing.largest.max(number);
             }
         }
         // The stub is durable before the segment goes: it is retired whichever files are left.
@@ -77,7 +81,7 @@ impl Listing {
             listing.leftovers.push(segment(*number));
         }
         let largest = [&listing.segments, &listing.retired].map(|it| it.last().copied());
-        listing.largest = largest.into_iter().flatten().fold(listing.largest, u32::max);
+        listing.largest = largest.into_iter().flatten().max().unwrap_or(0);
         Ok(listing)
     }
 
@@ -88,7 +92,8 @@ impl Listing {
         let between = pairs.flat_map(|(before, after)| before + 1..*after);
         let last = self.segments.last().copied().unwrap_or(0);
         let after = self.retired.last().filter(|retired| **retired > last);
-        let after = after.map(|retired| retired.saturating_add(1));
-        between.filter(|number| !self.retired.contains(number)).chain(after)
+        let after = after.map(|retired| retired + 1);
+        let missing = between.filter(|number| !self.retired.contains(number)).chain(after);
+        missing.take(MISSING_MAX)
     }
 }

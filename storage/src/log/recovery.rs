@@ -63,7 +63,7 @@ pub(super) fn recover(
     let listing = Listing::read(&*disk).map_err(OpenError::io("list", "the directory"))?;
     let table = Arc::new(Table::default());
     let mut segments = open_segments(&*disk, &listing)?;
-    let (end, recovered) = walk(&mut segments, options, replay)?;
+    let (end, recovered) = walk(&mut segments, &listing, options, replay)?;
     segments.into_iter().for_each(|segment| table.insert(segment));
 
     // Up to here nothing was changed: whoever has to repair finds it as it was.
@@ -111,6 +111,7 @@ pub(crate) fn open_segment(disk: &dyn Disk, number: u32) -> Result<Segment, Open
 /// Replays all records, and says where they end; `None` when there is no segment.
 fn walk(
     segments: &mut [Segment],
+    listing: &Listing,
     options: &Options,
     replay: &mut dyn Replay,
 ) -> Result<(Option<End>, Recovered), OpenError> {
@@ -158,6 +159,7 @@ fn walk(
         if let Some(unsound) = unsound {
             // The tail was torn, unless something says that it was whole before.
             let is_known = scan.find_barrier().map_err(OpenError::io("read", &name))?.is_some()
+                || listing.retired.iter().any(|it| *it > number)
                 || is_written(later)?;
             if is_known {
                 return Err(damaged(&name, at.offset, unsound));
@@ -239,6 +241,10 @@ fn go_on(writer: &mut Writer, options: &Options, end: &End) -> Result<Tail, Open
     }
     let mut after: Vec<_> = table.list().into_iter().map(|it| it.number).collect();
     after.retain(|number| *number > end.at.segment);
+    if end.epoch == u8::MAX && after.is_empty() {
+        let header = allocate(writer)?.map_err(OpenError::io("allocate", "a segment"))?;
+        after.push(header.number);
+    }
     let mut segment = table.get(end.at.segment).expect("the log ends in a segment");
     let mut at = end.at;
     let mut epoch = end.epoch;
@@ -262,8 +268,7 @@ fn go_on(writer: &mut Writer, options: &Options, end: &End) -> Result<Tail, Open
         tail.begin_with_barrier();
         tail
     } else {
-        epoch = epoch.checked_add(1).ok_or(OpenError::Options("the number of restarts"))?;
-        restart(&table, &segment, at, epoch, options)?
+        restart(&table, &segment, at, epoch + 1, options)?
     };
     for number in after {
         tail.add_following(table.get(number).expect("it is listed").header);

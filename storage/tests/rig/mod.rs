@@ -74,7 +74,12 @@ pub(crate) fn append(log: &mut Log, records: &[Record]) -> Result<(Ticket, Vec<S
 pub(crate) fn commit_each(log: &mut Log, records: &[Record]) -> Vec<Span> {
     let mut spans = Vec::new();
     for record in records {
-        let (ticket, span) = append(log, std::slice::from_ref(record)).expect("there is room");
+        let one = std::slice::from_ref(record);
+        let (ticket, span) = append(log, one).unwrap_or_else(|_| {
+            // More than is allocated ahead: that is known at the next commit.
+            log.commit().expect("the disk is sound");
+            append(log, one).expect("there is room")
+        });
         spans.extend(span);
         assert!(log.commit().expect("the disk is sound") >= ticket);
     }
