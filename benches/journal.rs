@@ -10,10 +10,11 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use longshore_storage::{Batch, Disk, Entry, Level, Log, Options, SystemDisk};
+use longshore_storage::{Batch, Committer, Disk, Entry, Level, Log, Options, SystemDisk};
 use tempfile::TempDir;
 
 const SEGMENT_BYTES: usize = 64 << 20;
@@ -200,6 +201,33 @@ fn commit(c: &mut Criterion) {
     }
 }
 
+/// One record, from an appender to the medium and back: what the thread adds.
+fn round_trip(c: &mut Criterion) {
+    let folder = folder();
+    let log = open(folder.path(), Level::Power, &mut |_| {});
+    let mut raw = Raw::new(folder.path());
+    let (tell, told) = channel();
+    let listener = move |event| drop(tell.send(event));
+    let committer = Committer::start(log, listener).expect("a thread can be started");
+    let mut batch = Batch::new();
+    compare(c, "journal/round_trip", 1, |turns| {
+        let commit_log = || {
+            batch.clear();
+            batch.push(1, &BODY);
+            let ticket = committer.append(&mut batch).expect("there is room");
+            while committer.durable() < ticket {
+                told.recv().expect("the disk is sound");
+            }
+            while told.try_recv().is_ok() {}
+        };
+        let commit_raw = || {
+            raw.append(&BODY);
+            raw.commit();
+        };
+        turns.take(commit_raw, commit_log)
+    });
+}
+
 /// From the page cache, opening included.
 fn replay(c: &mut Criterion) {
     let folder = folder();
@@ -243,5 +271,5 @@ fn retire_all(log: &mut Log) {
     }
 }
 
-criterion_group!(benches, append, commit, replay);
+criterion_group!(benches, append, commit, round_trip, replay);
 criterion_main!(benches);

@@ -1,5 +1,7 @@
 //! Records on their way into the log.
 
+use std::fmt;
+
 use crate::format::{FRAGMENT_HEADER, Part, unstamped_header};
 use crate::position::Span;
 
@@ -10,7 +12,7 @@ pub(crate) const KEEP_CAPACITY: usize = 4 << 20;
 ///
 /// Filling it is the costly part, and takes place where nobody waits: appending copies the whole
 /// and stamps a few bytes of each record. Clear and fill it again: it keeps its memory.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Batch {
     /// Each record with an unstamped header before it, as it will stand in the log if it need not
     /// be divided.
@@ -22,6 +24,13 @@ pub struct Batch {
     /// Bytes of the largest body.
     pub(crate) largest: usize,
     relieves: bool,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut batch = f.debug_struct("Batch");
+        batch.field("records", &self.len()).field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
 }
 
 impl Batch {

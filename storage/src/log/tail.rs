@@ -4,6 +4,7 @@
 //! known at once, and writing is copying.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ const SEGMENT_OVERHEAD: u64 = (BARRIER + 2 * FRAGMENT_HEADER) as u64;
 const LAZY_BYTES: usize = 1 << 20;
 
 /// A stretch of the log that is to be written, as it will stand in the files.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Image {
     pub(crate) bytes: Vec<u8>,
     /// One for each segment it lies in.
@@ -63,6 +64,14 @@ impl Image {
         self.bytes.shrink_to(KEEP_CAPACITY);
         self.pieces.clear();
         self.end = None;
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, pieces, end } = self;
+        let mut image = f.debug_struct("Image");
+        image.field("bytes", &bytes.len()).field("pieces", pieces).field("end", end).finish()
     }
 }
 
@@ -222,6 +231,7 @@ impl Tail {
 
     /// Appends records some of which go on in the next segment.
     fn divide(&mut self, batch: &mut Batch) {
+        self.pending.bytes.reserve(batch.bytes.len());
         let mut spans = std::mem::take(&mut batch.spans);
         spans.extend(batch.records().map(|(kind, body)| self.place(kind, body)));
         batch.spans = spans;
