@@ -124,10 +124,12 @@ impl Turns {
     }
 
     fn report(&mut self, name: &str, records: u64) {
+        if self.log.is_empty() {
+            return;
+        }
         let median = |times: &mut Vec<Duration>| {
             times.sort_unstable();
-            let middle = times.get(times.len() / 2).copied().unwrap_or_default();
-            middle.as_secs_f64() * 1e9 / records as f64
+            times[times.len() / 2].as_secs_f64() * 1e9 / records as f64
         };
         let (log, raw) = (median(&mut self.log), median(&mut self.raw));
         println!("{name}: log {log:.1} ns/record, raw {raw:.1} ns/record, {:.2} times", log / raw);

@@ -257,9 +257,10 @@ fn walk_segment(
                 }
             },
         };
-        let is_known = scan.clone().find_barrier().map_err(OpenError::io("read", &name))?.is_some()
-            || is_sealed
-            || is_written(later)?;
+        let is_known =
+            scan.clone().find_barrier(u32::MAX).map_err(OpenError::io("read", &name))?.is_some()
+                || is_sealed
+                || is_written(later)?;
         if !is_known {
             walk.report.end = Some(Position { segment: number, offset: from });
             return Ok(false);

@@ -198,7 +198,10 @@ pub(crate) struct FragmentHeader {
 
 impl FragmentHeader {
     /// Judges the 12 bytes at the start of `bytes`, of a fragment that has `room` bytes at most.
+    #[inline]
     pub(crate) fn decode(bytes: &[u8], room: u32) -> Result<Self, Unsound> {
+        let bytes: &[u8; FRAGMENT_HEADER as usize] =
+            bytes[..FRAGMENT_HEADER as usize].try_into().expect("the length is right");
         let part = Part::decode(bytes[8]).ok_or(Unsound::Part)?;
         if bytes[10..12] != [0, 0] {
             return Err(Unsound::Part);

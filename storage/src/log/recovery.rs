@@ -16,6 +16,10 @@ use crate::format::{
 use crate::options::Options;
 use crate::position::Position;
 
+/// Bytes of a segment in which something must stand if it was written to at all: the first fragment
+/// is a barrier, and should that be damaged, other commits begin soon after.
+const FIRST_BYTES: u32 = 1 << 20;
+
 /// What takes the records of a log that is opened. A closure over entries will do.
 pub trait Replay {
     /// The next record, in the order in which they were appended.
@@ -132,6 +136,11 @@ fn walk(
         expected = number + 1;
         let mut scan = Scan::new(&*segment.file, segment.header, buffer);
         let unsound = loop {
+            while let Some(whole) = assembler.is_between().then(|| scan.next_whole()).flatten() {
+                recovered.records += 1;
+                recovered.bytes += whole.body.len() as u64;
+                replay.record(Entry::whole(number, whole));
+            }
             let found = scan.next().map_err(OpenError::io("read", &name))?;
             let fragment = match found {
                 Found::Full => break None,
@@ -158,9 +167,10 @@ fn walk(
         end = Some(End { at, epoch: scan.stamp().epoch });
         if let Some(unsound) = unsound {
             // The tail was torn, unless something says that it was whole before.
-            let is_known = scan.find_barrier().map_err(OpenError::io("read", &name))?.is_some()
-                || listing.retired.iter().any(|it| *it > number)
-                || is_written(later)?;
+            let is_known =
+                scan.find_barrier(u32::MAX).map_err(OpenError::io("read", &name))?.is_some()
+                    || listing.retired.iter().any(|it| *it > number)
+                    || is_written(later)?;
             if is_known {
                 return Err(damaged(&name, at.offset, unsound));
             }
@@ -188,7 +198,7 @@ pub(crate) fn is_written(segments: &[Segment]) -> Result<bool, OpenError> {
         if matches!(first, Found::Fragment(_)) {
             return Ok(true);
         }
-        if scan.find_barrier().map_err(OpenError::io("read", &name))?.is_some() {
+        if scan.find_barrier(FIRST_BYTES).map_err(OpenError::io("read", &name))?.is_some() {
             return Ok(true);
         }
     }
