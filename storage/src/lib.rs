@@ -82,11 +82,11 @@
 //! | part | is | body |
 //! | --- | --- | --- |
 //! | 1 | a whole record | that of the record |
-//! | 2, 3, 4 | the first, a middle and the last part of a record that lies in several segments | its part |
+//! | 2, 3, 4 | first, middle and last part of a record that lies in several segments | its part |
 //! | 5 | a barrier: all before it was on the medium when it was written | epoch, 4 bytes |
-//! | 6 | a restart: a barrier that an opening wrote; a record without end before it is void | epoch |
+//! | 6 | a restart: the barrier of an opening; a record without end before it is void | epoch |
 //! | 7 | a pad | not looked at, nor checksummed |
-//! | 8 | a stretch that a repair gave up; records that reach into it are void | likewise |
+//! | 8 | a stretch that a repair gave up; records that reach into it are void | the same |
 //!
 //! The checksum is that of 16 bytes: bytes 4 to 11 of the fragment, the checksum of its body (0
 //! for parts 7 and 8), and the salt. It does not start from 0 but goes on from
