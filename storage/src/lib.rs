@@ -106,7 +106,8 @@
 //! Segments are read in the order of their numbers, and fragments from the first on. Where one is
 //! not sound the log ends, if nothing says that it went on: no barrier behind it in its segment,
 //! nothing in a later segment. Then it was torn, and a restart is written over it. Else something
-//! was damaged that had been durable: that is an error ([`OpenError::Damaged`]).
+//! was damaged that had been durable: that is an error ([`OpenError::Damaged`]). Segments after the
+//! one in which the log ends get another salt, so that nothing in them can be taken for part of it.
 //!
 //! # Upgrades
 //!

@@ -281,10 +281,23 @@ fn go_on(writer: &mut Writer, options: &Options, end: &End) -> Result<Tail, Open
         restart(&table, &segment, at, epoch + 1, options)?
     };
     for number in after {
-        tail.add_following(table.get(number).expect("it is listed").header);
+        tail.add_following(renew(writer, number)?);
     }
     allocate_ahead(writer, &mut tail)?;
     Ok(tail)
+}
+
+/// Gives a segment ahead another salt. Nothing was written to it, or else damage has hidden that:
+/// then nothing of it may ever look like a part of the log.
+fn renew(writer: &Writer, number: u32) -> Result<SegmentHeader, OpenError> {
+    let segment = writer.table.get(number).expect("it is listed");
+    let header = SegmentHeader { salt: writer.salt(number), ..segment.header };
+    if header != segment.header {
+        let at = Position { segment: number, offset: 0 };
+        write(&segment, &header.encode(), at)?;
+        writer.table.insert(Segment { header, ..Segment::clone(&segment) });
+    }
+    Ok(header)
 }
 
 /// Writes a restart at `at`, and gives the tail after it.

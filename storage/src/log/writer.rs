@@ -116,8 +116,7 @@ impl Writer {
     pub(crate) fn allocate(&mut self) -> Result<SegmentHeader, NotAllocated> {
         self.check().map_err(NotAllocated::Failed)?;
         let number = self.newest + 1;
-        let header =
-            SegmentHeader { number, bytes: self.segment_bytes, salt: salt(self.seed, number) };
+        let header = SegmentHeader { number, bytes: self.segment_bytes, salt: self.salt(number) };
         let (name, file) = match self.spares.pop_front() {
             Some(spare) => spare,
             None => {
@@ -205,6 +204,14 @@ impl Writer {
         self.disk.sync().map_err(|error| Failure::new("sync", "the directory", error))
     }
 
+    /// The salt of a segment: what a client would have to guess.
+    pub(crate) fn salt(&self, number: u32) -> u32 {
+        let mut mixed = self.seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as u32
+    }
+
     fn sync_names(&mut self) -> Result<(), Failure> {
         let synced = self.disk.sync();
         self.note(synced.map_err(|error| Failure::new("sync", "the directory", error)))
@@ -229,12 +236,4 @@ impl Writer {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
-/// The salt of a segment: what a client would have to guess.
-fn salt(seed: u64, number: u32) -> u32 {
-    let mut mixed = seed ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ (mixed >> 31)) as u32
 }

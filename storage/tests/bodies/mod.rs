@@ -120,6 +120,8 @@ fn segment(source: &mut Source<'_>, number: u32) -> Vec<u8> {
 
     let mut offset = 512;
     let mut epoch = 0;
+    // No restart was ever written behind what is torn: it would stand where the tear is.
+    let mut is_torn = false;
     while offset + 12 <= bytes.len() && !source.is_empty() {
         let room = bytes.len() - offset - 12;
         let part = source.byte() % 10;
@@ -133,8 +135,10 @@ fn segment(source: &mut Source<'_>, number: u32) -> Vec<u8> {
             _ => source.below(40),
         };
         let mut body = vec![source.byte(); length.min(room)];
+        let before = epoch;
         if is_barrier && room >= 4 {
-            epoch = source.byte().max(epoch);
+            let next = source.byte().max(epoch);
+            epoch = if is_torn { epoch } else { next };
             body.copy_from_slice(&u32::from(epoch).to_le_bytes());
         }
         let checked = if part == 7 || part == 8 { 0 } else { crc32c::crc32c(&body) };
@@ -146,8 +150,11 @@ fn segment(source: &mut Source<'_>, number: u32) -> Vec<u8> {
         fragment[12..].copy_from_slice(&salt.to_le_bytes());
         let start = (number << 8 | u32::from(epoch)) ^ offset as u32;
         let mut checksum = crc32c::crc32c_append(start, &fragment);
-        if source.below(16) == 15 {
-            checksum ^= 1;
+        let is_sound = (1..=8).contains(&part) && length <= room && source.below(16) != 15;
+        checksum ^= u32::from(!is_sound);
+        if !is_sound {
+            is_torn = true;
+            epoch = before;
         }
         bytes[offset..offset + 4].copy_from_slice(&checksum.to_le_bytes());
         bytes[offset + 4..offset + 12].copy_from_slice(&fragment[..8]);

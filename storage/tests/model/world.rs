@@ -19,7 +19,6 @@ pub(crate) fn options(level: Level) -> Options {
     options.record_bytes_max = 20_000;
     options.pending_bytes_max = 30_000;
     options.spares_max = 1;
-    options.seed = 9;
     options
 }
 
@@ -79,7 +78,10 @@ impl World {
             found.push(Record { span, kind, body: body.to_vec() });
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let (log, _) = Log::open(disk, &options(self.level), &mut replay)?;
+        // Another seed in each process, as it is by default.
+        let mut options = options(self.level);
+        options.seed = self.random.next();
+        let (log, _) = Log::open(disk, &options, &mut replay)?;
         self.compare(&found);
         self.on_medium = found.len();
         self.durable = found.len();
