@@ -113,7 +113,7 @@ impl Speaker<'_> {
         }
         let will = will.then(|| Will {
             qos: *self.choices.pick(&QOS),
-            retain: self.choices.percent(30),
+            retain: self.choices.percent(30) && self.setup.retained_wills,
             topic: &topic,
             payload: &payload,
             properties: Properties::from_raw(&will_block),

@@ -83,7 +83,10 @@ impl World {
                 let answers = self.clients[client].receive(&bytes, &mut self.choices);
                 self.say(client, &answers);
             }
-            Motion::Write => self.write(id, true),
+            Motion::Write => {
+                self.write(id, true);
+                self.turn();
+            }
             Motion::End => self.closed(id),
         }
     }

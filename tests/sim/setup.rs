@@ -20,6 +20,9 @@ pub(crate) struct Setup {
     pub(crate) shared_percent: u64,
     /// Of a hundred messages, those to be retained.
     pub(crate) retain_percent: u64,
+    /// Whether wills are retained. Where several sessions may end at once, and not all their wills
+    /// find room, nobody says which do.
+    pub(crate) retained_wills: bool,
     /// Of a hundred steps, those that make a client do what the standard forbids.
     pub(crate) rude_percent: u64,
     /// How often bytes move, clients act, and time passes.
@@ -31,7 +34,7 @@ impl Setup {
     pub(crate) fn new(choices: &mut Choices) -> Self {
         let clients = 2 + choices.place(9);
         let ids = clients - *choices.pick(&[0, 1, 1, clients / 2]);
-        Self {
+        let mut setup = Self {
             shards: 1 + clients % 3,
             clients,
             client_ids: (0..ids).map(|n| format!("c{n}")).collect(),
@@ -40,10 +43,17 @@ impl Setup {
             groups: 1 + choices.place(2),
             shared_percent: *choices.pick(&[15, 0, 50]),
             retain_percent: *choices.pick(&[15, 0, 60]),
+            retained_wills: true,
             rude_percent: *choices.pick(&[0, 1, 5]),
             weights: *choices.pick(&[[60, 30, 2], [50, 45, 1], [80, 18, 2], [40, 40, 10]]),
             limits: limits(choices),
-        }
+        };
+        let (limits, usual) = (&setup.limits, Limits::default());
+        setup.retained_wills = limits.queue_messages == usual.queue_messages
+            && limits.queue_bytes == usual.queue_bytes
+            || limits.retained_messages == usual.retained_messages
+                && limits.retained_bytes == usual.retained_bytes;
+        setup
     }
 }
 

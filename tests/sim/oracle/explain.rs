@@ -287,6 +287,10 @@ fn take_fleeting(
         overtaken
     });
     session.fleeting.append(&mut later);
+    for twin in session.retained.iter_mut().filter(|twin| is_debt(twin, heard, view)) {
+        // To a slow client it may have been the twin that was sent.
+        twin.is_optional |= connection.is_slow;
+    }
     true
 }
 
@@ -314,10 +318,10 @@ fn take_own(
         return None;
     }
     let mut later = session.debts.split_off(place);
-    session.debts.retain(waits);
-    let found = later.pop_front();
+    let found = later.pop_front().expect("it was found");
+    session.debts.retain(|debt| waits(debt) || may_overtake(&found, debt));
     session.debts.append(&mut later);
-    found
+    Some(found)
 }
 
 fn take_retained(session: &mut Session, heard: &HeardPublish, view: View) -> Option<Debt> {

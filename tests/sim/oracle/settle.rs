@@ -96,43 +96,34 @@ impl Oracle {
         ended
     }
 
-    /// Sessions with too much waiting end (`limits.queue_messages`); whether there were any.
+    /// One session with too much waiting ends (`limits.queue_messages`), the most certain one first,
+    /// for its will may explain what others are told; whether there was any.
     fn settle_overflows(&mut self, facts: &Facts) -> bool {
         let most = self.limits.queue_messages.max(1);
-        let mut ended = false;
-        let mut doubtful = None;
-        let numbers: Vec<SessionNumber> = self.sessions.keys().copied().collect();
-        for number in numbers {
-            let Some(session) = self.sessions.get_mut(&number) else { continue };
+        let fewer = self.has_too_many(facts);
+        let closes =
+            |line: &LineId| facts.lines.get(line).is_some_and(|told| told.is_closing);
+        let doubts = |session: &Session| {
             let waiting = session.waiting().0;
-            if session.overflow == Overflow::Perhaps && waiting > most {
-                session.overflow = Overflow::Yes;
-            }
-            let overflows = match (session.overflow, session.line) {
+            match (session.overflow, &session.line) {
+                (Overflow::Yes, _) => Some(0),
+                (Overflow::Perhaps, Some(line)) if closes(line) => Some(1),
+                (Overflow::Perhaps, _) if waiting > most => Some(2),
+                // The count of sessions tells.
+                (Overflow::Perhaps, None) if fewer => Some(3),
+                (Overflow::Perhaps, _) => None,
                 (Overflow::No, _) => {
+                    let number = session.number;
                     assert!(waiting <= most, "{waiting} messages wait for session {number}");
-                    false
+                    None
                 }
-                (Overflow::Perhaps, Some(line)) => {
-                    facts.lines.get(&line).is_some_and(|told| told.is_closing)
-                }
-                (Overflow::Perhaps, None) => {
-                    doubtful = doubtful.or(Some(number));
-                    false
-                }
-                (Overflow::Yes, _) => true,
-            };
-            if overflows {
-                ended = true;
-                self.overflow(number);
             }
-        }
-        // When all is done that is certain, the count of sessions tells of the others.
-        if let Some(number) = doubtful.filter(|_| !ended && self.has_too_many(facts)) {
+        };
+        let found = self.sessions.values().filter_map(|it| Some((doubts(it)?, it.number))).min();
+        if let Some((_, number)) = found {
             self.overflow(number);
-            return true;
         }
-        ended
+        found.is_some()
     }
 
     fn has_too_many(&self, facts: &Facts) -> bool {
