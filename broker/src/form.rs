@@ -77,7 +77,7 @@ impl Forms {
         self.scratch.clear();
     }
 
-    /// Appends the message to the connection's output.
+    /// Appends the message to the connection's output; the bytes of the packet.
     #[inline]
     pub(crate) fn append(
         &mut self,
@@ -86,7 +86,7 @@ impl Forms {
         connection: &mut Connection,
         spare: &mut Spare,
         wall: Wall,
-    ) -> Result<(), TooLarge> {
+    ) -> Result<usize, TooLarge> {
         let v5 = connection.version == Version::V5;
         if v5 && (!delivery.identifiers.is_empty() || connection.aliases_out.is_some()) {
             return append_single(source, delivery, connection, spare, wall);
@@ -123,7 +123,7 @@ impl Forms {
         if let Some(payload) = source.parts.shared {
             connection.output.share(payload.clone());
         }
-        Ok(())
+        Ok(total)
     }
 
     fn encode(&mut self, source: &Source<'_>, v5: bool, with_id: bool, wall: Wall) -> Form {
@@ -138,14 +138,14 @@ impl Forms {
     }
 }
 
-/// Appends a delivery that no other receiver shares: with identifiers or an alias.
+/// Appends a delivery that no other receiver shares: with identifiers or an alias; its bytes.
 fn append_single(
     source: &Source<'_>,
     delivery: &Delivery<'_>,
     connection: &mut Connection,
     spare: &mut Spare,
     wall: Wall,
-) -> Result<(), TooLarge> {
+) -> Result<usize, TooLarge> {
     let topic = source.parts.topic;
     let mut naming = connection.aliases_out.as_ref().map_or(Naming::Plain, |out| out.name(topic));
     let identifiers = delivery.identifiers.as_slice();
@@ -168,7 +168,7 @@ fn append_single(
         Some(payload) => connection.output.share(payload.clone()),
         None => out.extend_from_slice(source.parts.payload),
     }
-    Ok(())
+    Ok(layout.total())
 }
 
 /// The sizes of one PUBLISH.

@@ -134,6 +134,10 @@ pub struct Stats {
     pub received_total: [Counter; 3],
     /// Messages sent, by QoS; sent again counts again.
     pub sent_total: [Counter; 3],
+    /// Bytes of the PUBLISH packets received, by QoS.
+    pub received_message_bytes_total: [Counter; 3],
+    /// Bytes of the PUBLISH packets sent, by QoS.
+    pub sent_message_bytes_total: [Counter; 3],
     /// Bytes received, of MQTT.
     pub received_bytes_total: Counter,
     /// Bytes written, of MQTT.
@@ -167,6 +171,8 @@ impl Stats {
         .into_iter()
         .chain(&self.received_total)
         .chain(&self.sent_total)
+        .chain(&self.received_message_bytes_total)
+        .chain(&self.sent_message_bytes_total)
         .chain(&self.dropped_total)
     }
 
@@ -174,12 +180,14 @@ impl Stats {
         self.dropped_total[cause as usize].add(count);
     }
 
-    pub(crate) fn received(&self, qos: QoS) {
+    pub(crate) fn received(&self, qos: QoS, bytes: usize) {
         self.received_total[qos as usize].add(1);
+        self.received_message_bytes_total[qos as usize].add(bytes as u64);
     }
 
-    pub(crate) fn sent(&self, qos: QoS) {
+    pub(crate) fn sent(&self, qos: QoS, bytes: usize) {
         self.sent_total[qos as usize].add(1);
+        self.sent_message_bytes_total[qos as usize].add(bytes as u64);
     }
 }
 

@@ -68,6 +68,12 @@ fn messages(text: &mut Text, stats: &Stats) {
     text.by_label("longshore_received_total", "Messages received.", "qos", received);
     let sent = by_qos(&stats.sent_total);
     text.by_label("longshore_sent_total", "Messages sent, repeated ones again.", "qos", sent);
+    let bytes = by_qos(&stats.received_message_bytes_total);
+    let about = "Bytes of the messages received, as PUBLISH packets.";
+    text.by_label("longshore_received_message_bytes_total", about, "qos", bytes);
+    let bytes = by_qos(&stats.sent_message_bytes_total);
+    let about = "Bytes of the messages sent, as PUBLISH packets.";
+    text.by_label("longshore_sent_message_bytes_total", about, "qos", bytes);
     let bytes = [
         ("longshore_received_bytes_total", "Bytes of MQTT received.", &stats.received_bytes_total),
         ("longshore_sent_bytes_total", "Bytes of MQTT written.", &stats.sent_bytes_total),
@@ -146,7 +152,7 @@ mod tests {
         for micros in [0, 1, 3, 3, 1 << 40] {
             stats.turn.record(micros);
         }
-        stats.received_total[1].add(7);
+        (0..7).for_each(|_| stats.received(longshore_codec::QoS::AtLeastOnce, 100));
         counts.failed_total[Handshake::Tls as usize].add(2);
         let text = render(&stats, &counts);
         for line in [
@@ -158,6 +164,7 @@ mod tests {
             "longshore_turn_seconds_sum 1099511.627783",
             "longshore_turn_seconds_count 5",
             "longshore_received_total{qos=\"1\"} 7",
+            "longshore_received_message_bytes_total{qos=\"1\"} 700",
             "longshore_handshakes_failed_total{cause=\"tls\"} 2",
             "longshore_dropped_total{cause=\"slow_reader\"} 0",
         ] {

@@ -412,7 +412,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return true };
         let done = self.forms.append(source, delivery, connection, &mut self.spare, wall);
         match done {
-            Ok(()) => self.stats.sent(delivery.qos),
+            Ok(bytes) => self.stats.sent(delivery.qos, bytes),
             Err(_) => {
                 self.stats.dropped(Drop::TooLarge, 1);
                 debug!(peer = %connection.peer.address, "a message is too large for its client");

@@ -51,7 +51,6 @@ impl Shard {
     ) -> Result<(), Fault> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let (v5, class) = (connection.version == Version::V5, connection.class);
-        self.stats.received(publish.qos);
         let said = if publish.properties.is_empty() {
             Said::default()
         } else {

@@ -240,6 +240,7 @@ impl Shard {
         }
         if whole.packet_type() == PacketType::Publish {
             let publish = longshore_codec::decode_publish(version, whole.first, body)?;
+            self.stats.received(publish.qos, packet.len());
             // A length written too long is not passed on.
             let packet = whole.is_minimal().then_some(packet);
             let input = publish::Input { packet, header_len: whole.header, owned };

@@ -101,8 +101,7 @@ impl Oracle {
     fn settle_overflows(&mut self, facts: &Facts) -> bool {
         let most = self.limits.queue_messages.max(1);
         let fewer = self.has_too_many(facts);
-        let closes =
-            |line: &LineId| facts.lines.get(line).is_some_and(|told| told.is_closing);
+        let closes = |line: &LineId| facts.lines.get(line).is_some_and(|told| told.is_closing);
         let doubts = |session: &Session| {
             let waiting = session.waiting().0;
             match (session.overflow, &session.line) {
