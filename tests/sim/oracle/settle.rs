@@ -96,8 +96,8 @@ impl Oracle {
         ended
     }
 
-    /// One session with too much waiting ends (`limits.queue_messages`), the most certain one first,
-    /// for its will may explain what others are told; whether there was any.
+    /// One session with too much waiting ends (`limits.queue_messages`), the most certain one
+    /// first, for its will may explain what others are told; whether there was any.
     fn settle_overflows(&mut self, facts: &Facts) -> bool {
         let most = self.limits.queue_messages.max(1);
         let fewer = self.has_too_many(facts);
