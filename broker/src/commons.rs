@@ -5,7 +5,7 @@
 //! a topic that is set, and the turns of a shared group. All else is used at the rate of CONNECT
 //! and SUBSCRIBE.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -34,7 +34,17 @@ pub(crate) struct Commons {
     epoch: AtomicU64,
     groups: DashMap<Box<str>, Arc<Group>>,
     connections: AtomicUsize,
+    /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
+}
+
+/// What an address is counted as: of IPv6 its network, for every machine has a network of 64 bits
+/// to choose its addresses from.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip => ip,
+    }
 }
 
 impl Commons {
@@ -58,6 +68,7 @@ impl Commons {
 
     /// Counts a new connection, unless a limit forbids it.
     pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Result<(), Refused> {
+        let address = network(address);
         let mut of_address = self.addresses.entry(address).or_insert(0);
         let open = self.connections.fetch_add(1, Ordering::Relaxed);
         let refused = if open >= limits.connections {
@@ -77,7 +88,7 @@ impl Commons {
     /// Counts a connection out.
     pub(crate) fn leave(&self, address: IpAddr) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut count) = self.addresses.entry(address) {
+        if let Entry::Occupied(mut count) = self.addresses.entry(network(address)) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -137,5 +148,27 @@ impl Commons {
             self.change(|index| index.remove_group(inner, &group));
         }
         lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let limits = Limits { connections_per_address: 1, ..Limits::default() };
+        let commons = Commons::new(1);
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert_eq!(commons.enter(ip("2001:db8::1"), &limits), Ok(()));
+        let refused = Err(Refused::ConnectionsPerAddress);
+        assert_eq!(commons.enter(ip("2001:db8::ffff:2"), &limits), refused);
+        assert_eq!(commons.enter(ip("2001:db8:0:1::1"), &limits), Ok(()));
+        assert_eq!(commons.enter(ip("192.0.2.1"), &limits), Ok(()));
+        assert_eq!(commons.enter(ip("::ffff:192.0.2.1"), &limits), refused);
+        assert_eq!(commons.enter(ip("192.0.2.2"), &limits), Ok(()));
+        commons.leave(ip("2001:db8::2"));
+        assert_eq!(commons.enter(ip("2001:db8::3"), &limits), Ok(()));
+        assert_eq!(commons.connections(), 4);
     }
 }

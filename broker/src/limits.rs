@@ -10,8 +10,8 @@ pub struct Limits {
     /// Connections open at once, those that have not sent CONNECT yet included. Past it a new
     /// connection is closed unanswered. Default 1,000,000.
     pub connections: usize,
-    /// Connections open at once from one IP address. Past it a new connection is closed
-    /// unanswered. Default 65,536.
+    /// Connections open at once from one IP address or IPv6 network of 64 bits. Past it a new
+    /// connection is closed unanswered. Default 65,536.
     pub connections_per_address: usize,
     /// TLS and WebSocket handshakes in progress at once, at most an eighth of them (but one) of one
     /// IP address or IPv6 network of 64 bits; further ones wait their turn unread. Default 1,024.

@@ -1,7 +1,7 @@
 //! Taking connections from a listener.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -45,13 +45,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// limits, rules and logs know each by one name.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// What an address is counted as: of IPv6 its network, for every machine has a network of 64 bits
-/// to choose its addresses from.
-pub(super) fn counted(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        ip => ip,
-    }
 }

@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use super::accept::{accept, counted};
+use super::accept::accept;
 use super::counts::{Counts, Handshake};
 use super::http::Http;
 use super::listen::{Listen, Scheme};
@@ -37,6 +37,7 @@ use super::tls::Tls;
 use super::transport::Cargo;
 use super::websocket::WebSocket;
 use crate::clock::{Clock, Mono};
+use crate::commons::network;
 use crate::connection::Peer;
 use crate::limits::Limits;
 use crate::shard::Refused;
@@ -104,7 +105,7 @@ struct Acceptor {
     waiting: Cell<usize>,
     /// The shard that the next client goes to.
     next: Cell<usize>,
-    /// By [`counted`].
+    /// By [`network`].
     addresses: RefCell<HashMap<IpAddr, Rc<Address>>>,
 }
 
@@ -328,7 +329,7 @@ impl Place {
 
     /// Now it is known who it is.
     fn settle(&mut self, ip: IpAddr) -> Result<(), Refusal> {
-        let ip = counted(ip);
+        let ip = network(ip);
         let limits = &self.acceptor.entrance.limits;
         let mut addresses = self.acceptor.addresses.borrow_mut();
         let address = addresses.entry(ip).or_insert_with(|| {
