@@ -25,7 +25,8 @@ use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
 use crate::shard::Config;
-use crate::stats::{Stats, Totals};
+use crate::stats::Stats;
+use crate::totals::Totals;
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;

@@ -13,14 +13,10 @@ use dashmap::{DashMap, Entry};
 use longshore_codec::{Filter, filter};
 
 use crate::index::{Index, Matches, Subscriber};
-use crate::limits::Limits;
+use crate::limits::{Limits, Refused};
 use crate::retained::Retained;
-use crate::session::SessionId;
-use crate::shard::Refused;
+use crate::session::{Owner, SessionId};
 use crate::share::{Group, Member};
-
-/// Account and client identifier: whose a session is.
-pub(crate) type Owner = (u64, Arc<str>);
 
 /// See the module.
 #[derive(Debug)]

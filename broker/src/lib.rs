@@ -7,7 +7,7 @@
 //! | [`link`] | the client inside this process |
 //! | [`limits`] | every bound, with unit and default |
 //! | [`clock`] | the two clocks a shard is told |
-//! | [`stats`] | what a shard counts |
+//! | [`stats`], [`totals`] | what a shard counts, and all of them |
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,7 @@ mod share;
 mod slots;
 pub mod stats;
 mod timers;
+pub mod totals;
 
 pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};

@@ -138,3 +138,24 @@ impl Default for Limits {
         }
     }
 }
+
+/// Why a connection was not accepted. The transport is to be closed unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// [`Limits::connections`] are open.
+    Connections,
+    /// [`Limits::connections_per_address`] are open from this address.
+    ConnectionsPerAddress,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "too many connections (limits.connections)",
+            Self::ConnectionsPerAddress => {
+                "too many connections of this address (limits.connections_per_address)"
+            }
+        })
+    }
+}

@@ -8,7 +8,6 @@ use longshore_acl::Principal;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::{Mono, Wall};
-use crate::commons::Owner;
 use crate::connection::ConnectionId;
 use crate::message::{Expiry, Message};
 use crate::retained::Cursor;
@@ -23,6 +22,9 @@ pub(crate) use outbound::{Outbound, Pending, Settled, Step};
 
 /// Names a session for as long as it lives.
 pub(crate) type SessionId = Key<Session>;
+
+/// Account and client identifier: whose a session is.
+pub(crate) type Owner = (u64, Arc<str>);
 
 /// A session that outlives its connection for ever.
 pub(crate) const NEVER: u32 = u32::MAX;

@@ -22,15 +22,16 @@ use tracing::{info, warn};
 
 use crate::cache::RouteCache;
 use crate::clock::{Mono, Now};
-use crate::commons::{Commons, Owner};
+use crate::commons::Commons;
 use crate::connection::{Connection, ConnectionId, Peer, Stage};
 use crate::form::Forms;
 use crate::index::Matches;
 use crate::limits::Limits;
+pub use crate::limits::Refused;
 use crate::mail::Mail;
 use crate::message::Message;
 use crate::output::{Output, Spare};
-use crate::session::{Session, SessionId};
+use crate::session::{Owner, Session, SessionId};
 use crate::slots::{SHARDS_MAX, Slots};
 use crate::stats::Stats;
 use crate::timers::Timers;
@@ -108,27 +109,6 @@ impl Config {
 
     /// Shards that one broker may have.
     pub const SHARDS_MAX: usize = SHARDS_MAX;
-}
-
-/// Why a connection was not accepted. The transport is to be closed unanswered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refused {
-    /// [`Limits::connections`] are open.
-    Connections,
-    /// [`Limits::connections_per_address`] are open from this address.
-    ConnectionsPerAddress,
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Connections => "too many connections (limits.connections)",
-            Self::ConnectionsPerAddress => {
-                "too many connections of this address (limits.connections_per_address)"
-            }
-        })
-    }
 }
 
 /// The broker without its I/O. See the module.

@@ -1,12 +1,8 @@
 //! What a shard counts: written by the shard alone, read by anybody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use longshore_codec::QoS;
-
-use crate::commons::Commons;
-use crate::shard::Config;
 
 /// A number with one writer, so that adding needs no locked instruction.
 #[derive(Debug, Default)]
@@ -96,7 +92,8 @@ impl Histogram {
         self.sum_micros.add(micros);
     }
 
-    fn add(&self, other: &Self) {
+    /// Adds the durations of another one.
+    pub(crate) fn merge(&self, other: &Self) {
         for (bucket, count) in self.buckets.iter().zip(other.counts()) {
             bucket.add(count);
         }
@@ -157,7 +154,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn counters(&self) -> impl IntoIterator<Item = &Counter> {
+    pub(crate) fn counters(&self) -> impl IntoIterator<Item = &Counter> {
         [
             &self.accepted_total,
             &self.connections,
@@ -188,41 +185,5 @@ impl Stats {
     pub(crate) fn sent(&self, qos: QoS, bytes: usize) {
         self.sent_total[qos as usize].add(1);
         self.sent_message_bytes_total[qos as usize].add(bytes as u64);
-    }
-}
-
-/// The numbers of all shards of one broker.
-#[derive(Clone, Debug)]
-pub struct Totals {
-    shards: Arc<[Arc<Stats>]>,
-    commons: Arc<Commons>,
-}
-
-impl Totals {
-    /// Those of the shards that these configurations are for.
-    #[must_use]
-    pub fn of(configs: &[Config]) -> Self {
-        let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
-        Self { shards: configs.iter().map(|config| Arc::clone(&config.stats)).collect(), commons }
-    }
-
-    /// Their sums now.
-    #[must_use]
-    pub fn sum(&self) -> Stats {
-        let sum = Stats::default();
-        for shard in &*self.shards {
-            let counters = sum.counters().into_iter().zip(shard.counters());
-            counters.for_each(|(sum, of_shard)| sum.add(of_shard.get()));
-            sum.turn.add(&shard.turn);
-            sum.delivery.add(&shard.delivery);
-        }
-        sum.retained.set(self.commons.retained.len());
-        sum.retained_bytes.set(self.commons.retained.bytes());
-        sum
-    }
-
-    /// Connections open, those that have not sent CONNECT yet included.
-    pub(crate) fn connections(&self) -> usize {
-        self.commons.connections()
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use longshore_acl::Anonymous;
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
-use longshore_broker::stats::{Stats, Totals};
+use longshore_broker::stats::Stats;
+use longshore_broker::totals::Totals;
 use longshore_broker::{ConnectionId, Output, Peer};
 
 use super::choices::Choices;

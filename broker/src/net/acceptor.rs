@@ -41,7 +41,7 @@ use crate::commons::network;
 use crate::connection::Peer;
 use crate::limits::Limits;
 use crate::shard::Refused;
-use crate::stats::Totals;
+use crate::totals::Totals;
 
 /// What the entrance is made with.
 #[derive(Clone)]

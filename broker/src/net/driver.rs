@@ -31,7 +31,8 @@ use crate::connection::{ConnectionId, Peer};
 use crate::limits::Limits;
 use crate::mail::Mail;
 use crate::shard::{Config, Refused, Shard};
-use crate::stats::{Stats, Totals};
+use crate::stats::Stats;
+use crate::totals::Totals;
 
 /// Bytes one connection may read before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;

@@ -22,7 +22,7 @@ use tracing::warn;
 use super::counts::Counts;
 use super::metrics;
 use crate::connection::Peer;
-use crate::stats::Totals;
+use crate::totals::Totals;
 
 /// How long the answer to a request may take to be read, so that no connection is held for ever.
 const ANSWER_TIME: Duration = Duration::from_secs(60);

@@ -8,9 +8,8 @@ use tracing::info;
 
 use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
-use crate::commons::Owner;
 use crate::message::Message;
-use crate::session::{NEVER, SessionId, Will};
+use crate::session::{NEVER, Owner, SessionId, Will};
 use crate::stats::Drop;
 
 /// The part of all queues that is freed at once when they are full, for looking for the largest

@@ -14,13 +14,12 @@ use super::deliver::Outgoing;
 use super::{Fault, Shard};
 use crate::cache::Route;
 use crate::clock::{Now, Wall};
-use crate::commons::Owner;
 use crate::connection::ConnectionId;
 use crate::form::{self, Source};
 use crate::message::{Expiry, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
 use crate::retained::Full;
-use crate::session::SessionId;
+use crate::session::{Owner, SessionId};
 
 /// The packet a PUBLISH came in.
 #[derive(Clone, Copy, Debug)]
