@@ -55,8 +55,25 @@ fn one_seed_holds_if_it_is_named() {
 }
 
 #[test]
+fn seeds_hold_where_mail_is_delayed() {
+    if number("LONGSHORE_SEED").is_none() {
+        for seed in 0..number("LONGSHORE_SEEDS").unwrap_or(200) {
+            sim::run_delayed(seed);
+        }
+    }
+}
+
+#[test]
+fn one_delayed_seed_holds_if_it_is_named() {
+    if let Some(seed) = number("LONGSHORE_SEED") {
+        sim::run_delayed(seed);
+    }
+}
+
+#[test]
 fn a_seed_replays_exactly() {
     for seed in 1_000..1_005 {
         assert_eq!(sim::run_seed(seed), sim::run_seed(seed), "seed {seed}");
+        assert_eq!(sim::run_delayed(seed), sim::run_delayed(seed), "delayed seed {seed}");
     }
 }

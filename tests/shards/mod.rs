@@ -1,9 +1,12 @@
 //! The shards of one broker behind the calls of one: what the driver does with threads, done in
-//! place. Mail arrives before the next call.
+//! place. Mail arrives before the next call, unless it is delayed.
+
+use std::collections::VecDeque;
 
 use longshore_broker::clock::{Mono, Now};
 use longshore_broker::shard::{Config, Refused};
-use longshore_broker::{ConnectionId, Output, Peer, Shard};
+use longshore_broker::stats::Totals;
+use longshore_broker::{ConnectionId, Mail, Moved, Output, Peer, Shard};
 
 /// See the module. A connection's id says which shard has it.
 #[derive(Debug)]
@@ -11,11 +14,46 @@ pub(crate) struct Shards {
     shards: Vec<Shard>,
     /// Takes the next connection.
     next: usize,
+    delay: Option<Delay>,
+}
+
+/// What is on its way from shard to shard.
+#[derive(Debug)]
+struct Delay {
+    /// Mail by sender and receiver, each in order.
+    mail: Vec<VecDeque<Mail>>,
+    /// Connections by the names that they had, and where they go.
+    moved: VecDeque<(ConnectionId, usize, Moved)>,
+    /// Pieces of mail beyond which a shard is full.
+    most: usize,
+    /// Shards that are, a bit each.
+    full: u64,
+}
+
+/// Something that may arrive next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Mail { from: usize, to: usize },
+    Connection(usize),
 }
 
 impl Shards {
     pub(crate) fn new(configs: Vec<Config>) -> Self {
-        Self { shards: configs.into_iter().map(Shard::new).collect(), next: 0 }
+        let totals = Totals::of(&configs);
+        let shards = configs.into_iter().map(Shard::new).collect();
+        Self { shards, totals, next: 0, delay: None }
+    }
+
+    /// From now on nothing arrives before [`Shards::carry`]; a shard for which more than `most`
+    /// pieces of mail are on their way is full.
+    pub(crate) fn delay(&mut self, most: usize) {
+        let ways = self.shards.len() * self.shards.len();
+        let mail = (0..ways).map(|_| VecDeque::new()).collect();
+        self.delay = Some(Delay { mail, moved: VecDeque::new(), most, full: 0 });
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     fn of(&mut self, id: ConnectionId) -> &mut Shard {
@@ -30,13 +68,23 @@ impl Shards {
     }
 
     /// Gives bytes to the broker; what the connection is called from now on.
-    pub(crate) fn receive(&mut self, mut id: ConnectionId, bytes: &[u8], now: Now) -> ConnectionId {
+    pub(crate) fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> ConnectionId {
         self.of(id).receive(id, bytes, now);
+        let id = self.move_on(id, now);
+        self.exchange(now);
+        id
+    }
+
+    /// Carries a connection to its session, or puts it on its way.
+    fn move_on(&mut self, mut id: ConnectionId, now: Now) -> ConnectionId {
         while let Some(to) = self.of(id).moving(id) {
             let moved = self.of(id).take_moved(id).expect("it is on its way");
+            if let Some(delay) = &mut self.delay {
+                delay.moved.push_back((id, to, moved));
+                return id;
+            }
             id = self.shards[to].accept_moved(moved, now);
         }
-        self.exchange(now);
         id
     }
 
@@ -60,19 +108,94 @@ impl Shards {
         }
     }
 
-    /// Carries mail until there is none; whether there was any.
+    pub(crate) fn shut_down(&mut self, now: Now) {
+        self.shards.iter_mut().for_each(|shard| shard.shut_down(now));
+        self.exchange(now);
+    }
+
+    /// Carries mail until there is none, or puts it on its way; whether any was carried.
     fn exchange(&mut self, now: Now) -> bool {
         let mut any = false;
         loop {
-            let mail: Vec<_> = self.shards.iter_mut().flat_map(Shard::take_mail).collect();
-            if mail.is_empty() {
+            let count = self.shards.len();
+            let mut taken = Vec::new();
+            for (from, shard) in self.shards.iter_mut().enumerate() {
+                taken.extend(shard.take_mail().map(|(to, mail)| (from, to, mail)));
+            }
+            if let Some(delay) = &mut self.delay {
+                for (from, to, mail) in taken {
+                    delay.mail[from * count + to].push_back(mail);
+                }
+                self.tell_full(now);
+                return false;
+            }
+            if taken.is_empty() {
                 return any;
             }
             any = true;
-            for (to, mail) in mail {
+            for (_, to, mail) in taken {
                 self.shards[to].mail(mail, now);
             }
         }
+    }
+
+    /// Tells the shards which of them have too much mail, when that has changed.
+    fn tell_full(&mut self, now: Now) {
+        let count = self.shards.len();
+        let Some(delay) = &mut self.delay else { return };
+        let is_full = |to: &usize| {
+            let mail = (0..count).map(|from| delay.mail[from * count + to].len());
+            mail.sum::<usize>() > delay.most
+        };
+        let full = (0..count).filter(is_full).fold(0, |full, to| full | 1 << to);
+        if full != delay.full {
+            delay.full = full;
+            self.shards.iter_mut().for_each(|shard| shard.set_full(full, now));
+        }
+    }
+
+    /// What may arrive next.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        let (count, Some(delay)) = (self.shards.len(), &self.delay) else { return Vec::new() };
+        let of_place = |place| Way::Mail { from: place / count, to: place % count };
+        let some = (0..delay.mail.len()).filter(|place| !delay.mail[*place].is_empty());
+        some.map(of_place).chain((0..delay.moved.len()).map(Way::Connection)).collect()
+    }
+
+    /// Lets one thing arrive; a connection's name before and after.
+    pub(crate) fn carry(&mut self, way: Way, now: Now) -> Option<(ConnectionId, ConnectionId)> {
+        let (count, delay) = (self.shards.len(), self.delay.as_mut()?);
+        let names = match way {
+            Way::Mail { from, to } => {
+                let mail = delay.mail[from * count + to].pop_front()?;
+                self.shards[to].mail(mail, now);
+                None
+            }
+            Way::Connection(place) => {
+                let (old, to, moved) = delay.moved.remove(place)?;
+                let new = self.shards[to].accept_moved(moved, now);
+                Some((old, self.move_on(new, now)))
+            }
+        };
+        self.exchange(now);
+        names
+    }
+
+    /// Whether the connection is on its way to another shard.
+    pub(crate) fn is_moving(&self, id: ConnectionId) -> bool {
+        self.delay.as_ref().is_some_and(|delay| delay.moved.iter().any(|(old, ..)| *old == id))
+    }
+
+    /// Shards that have too much mail, a bit each.
+    pub(crate) fn full(&self) -> u64 {
+        self.delay.as_ref().map_or(0, |delay| delay.full)
+    }
+
+    /// Mail on its way to these shards.
+    pub(crate) fn mail_to(&self, shards: u64) -> usize {
+        let (count, Some(delay)) = (self.shards.len(), &self.delay) else { return 0 };
+        let wanted = |place: &usize| shards >> (place % count) & 1 == 1;
+        (0..delay.mail.len()).filter(wanted).map(|place| delay.mail[place].len()).sum()
     }
 
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
