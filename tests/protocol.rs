@@ -5,6 +5,7 @@
 //! Rules that hold for every packet are kept in `watch`, which looks on in all of them.
 
 #[path = "shards/mod.rs"]
+#[expect(dead_code, reason = "the simulator asks for more")]
 mod shards;
 
 /// Shards of the broker under test. `tests/protocol_shards.rs` has several.

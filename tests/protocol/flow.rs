@@ -410,3 +410,31 @@ fn a_will_too_large_is_dropped() {
     small.expect_alive();
     assert_eq!(rig.subscriber(Version::V5, "other", "t", 0).payloads(), [""; 0]);
 }
+
+// ---- what the broker takes from itself
+
+/// Whoever publishes to a shard with too much mail is not read, but kept alive, until it has less.
+#[test]
+fn a_publisher_waits_for_the_shard_it_publishes_to() {
+    let rig = Rig::new();
+    let reader = reader(&rig, &v5("reader"));
+    let publisher = rig.connect(&v5("p").keep_alive(10));
+    let other = rig.client("other");
+    rig.delay_mail(2);
+    for n in 1..=6 {
+        publisher.send(&publish("t", &n.to_string()).qos1(n));
+    }
+    assert_eq!(publisher.is_read(), crate::SHARDS == 1);
+    other.send(&publish("elsewhere", "x"));
+    assert!(other.is_read());
+    if crate::SHARDS > 1 {
+        rig.advance(60);
+    }
+    rig.carry_mail();
+    assert!(publisher.is_read());
+    assert_eq!(reader.payloads(), ["1", "2", "3", "4", "5", "6"]);
+    for n in 1..=6 {
+        assert_eq!(publisher.puback().packet_id, n);
+    }
+    publisher.expect_alive();
+}

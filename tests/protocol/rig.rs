@@ -156,6 +156,26 @@ impl Rig {
         }
     }
 
+    /// From now on what shards send one another waits for [`Rig::carry_mail`], and beyond `most`
+    /// pieces a shard is full.
+    pub(crate) fn delay_mail(&self, most: usize) {
+        self.0.borrow_mut().shard.delay(most);
+    }
+
+    /// All mail arrives, and what follows from it.
+    pub(crate) fn carry_mail(&self) {
+        let mut world = self.0.borrow_mut();
+        while let Some(way) = world.shard.ways().first().copied() {
+            let now = world.now;
+            if let Some((old, new)) = world.shard.carry(way, now)
+                && let Some(line) = world.lines.iter_mut().find(|line| line.id == old)
+            {
+                line.id = new;
+            }
+            world.tick();
+        }
+    }
+
     /// Lets time pass while the broker is too busy to notice.
     pub(crate) fn skip(&self, secs: u64) {
         let mut world = self.0.borrow_mut();

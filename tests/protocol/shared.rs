@@ -293,3 +293,37 @@ fn what_a_member_leaves_behind_goes_to_others_whatever_may_wait() {
     leaver.reset();
     assert_eq!(heir.payloads(), ["1", "2", "3"]);
 }
+
+/// A message on its way to a member that has left is no reason to pass it over in other groups.
+#[test]
+fn a_member_that_leaves_one_group_takes_its_turn_in_another() {
+    let rig = Rig::new();
+    let member = rig.subscriber(Version::V5, "member", "$share/g/t", 1);
+    assert_eq!(member.subscribe(&subscribe(2, "$share/h/u").qos(1)), [1]);
+    let publisher = rig.client("p");
+    rig.delay_mail(10);
+    publisher.send(&publish("t", "x").qos1(1));
+    member.send(&unsubscribe(3, "$share/g/t"));
+    rig.carry_mail();
+    while member.next().is_some() {}
+    publisher.send(&publish("u", "y").qos1(2));
+    rig.carry_mail();
+    assert_eq!(member.payloads(), ["y"]);
+}
+
+/// A message that its member cannot take any more goes to another one.
+#[test]
+fn a_message_on_its_way_to_a_member_that_is_gone_goes_to_another() {
+    let rig = Rig::new();
+    let members = members(&rig, 2, 1);
+    let publisher = rig.client("p");
+    rig.delay_mail(10);
+    for n in 0..4 {
+        publisher.send(&publish("t", &n.to_string()).qos1(n + 1));
+    }
+    members[0].reset();
+    rig.carry_mail();
+    let mut got = members[1].payloads();
+    got.sort();
+    assert_eq!(got, ["0", "1", "2", "3"]);
+}

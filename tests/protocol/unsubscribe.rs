@@ -1,6 +1,7 @@
 //! UNSUBSCRIBE and UNSUBACK: MQTT 5, 3.10 and 3.11.
 
 use super::packets::{connect, puback, pubcomp, publish, pubrec, subscribe, unsubscribe};
+use super::received::Received;
 use super::rig::Rig;
 use super::wire::{Version, code};
 
@@ -133,4 +134,24 @@ fn a_subscription_deleted_stays_deleted_in_the_stored_session() {
         rig.client("p").send(&publish("t", "x").qos1(1));
         rig.connect(&connect(version, "c").lasting()).expect_alive();
     }
+}
+
+/// Also where it was published before, and is on its way still. [MQTT-3.10.4-2]
+#[test]
+fn nothing_new_comes_behind_unsuback_however_late() {
+    let rig = Rig::new();
+    let client = rig.subscriber(Version::V5, "c", "t", 1);
+    assert_eq!(client.subscribe(&subscribe(2, "u").qos(1)), [1]);
+    let publisher = rig.client("p");
+    rig.delay_mail(10);
+    publisher.send(&publish("t", "x").qos1(1));
+    publisher.send(&publish("u", "y").qos1(2));
+    client.send(&unsubscribe(3, "t"));
+    let mut before = 0;
+    while let Some(received) = client.next() {
+        before += usize::from(matches!(received, Received::Publish(_)));
+    }
+    rig.carry_mail();
+    let after = client.payloads();
+    assert!(before == 2 && after.is_empty() || before == 0 && after == ["y"], "{before} {after:?}");
 }
