@@ -8,6 +8,9 @@
 #[expect(dead_code, reason = "the test runs seeds, a fuzz target runs bytes")]
 mod sim;
 
+#[path = "sim/races.rs"]
+mod races;
+
 /// Tests that share the seeds, so that they run side by side.
 const PARTS: u64 = 4;
 
