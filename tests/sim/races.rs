@@ -16,7 +16,7 @@ use longshore_codec::{
     SubscribeOptions, Subscriptions, Version, decode, encode, frame,
 };
 
-const ROUNDS: usize = 4_000;
+const ROUNDS: usize = 20_000;
 const NOW: Now = Now { mono: Mono(77_000_000), wall: Wall(1_700_000_000_000_000) };
 
 /// What one shard sends another.
@@ -72,7 +72,7 @@ impl Side<'_> {
     /// A short while, another one each time, so that the two sides meet everywhere.
     fn dawdle(&mut self) {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        for _ in 0..self.random >> 53 {
+        for _ in 0..self.random >> 58 {
             std::hint::spin_loop();
         }
     }
