@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 
 use longshore_broker::clock::{Mono, Now};
 use longshore_broker::shard::{Config, Refused};
-use longshore_broker::stats::Totals;
+use longshore_broker::totals::Totals;
 use longshore_broker::{ConnectionId, Mail, Moved, Output, Peer, Shard};
 
 /// See the module. A connection's id says which shard has it.
 #[derive(Debug)]
 pub(crate) struct Shards {
     shards: Vec<Shard>,
+    totals: Totals,
     /// Takes the next connection.
     next: usize,
     delay: Option<Delay>,

@@ -13,7 +13,6 @@ use longshore_acl::Anonymous;
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
 use longshore_broker::stats::Stats;
-use longshore_broker::totals::Totals;
 use longshore_broker::{ConnectionId, Output, Peer};
 
 use super::choices::Choices;
@@ -42,7 +41,6 @@ pub(crate) struct World {
     /// Numbers the messages of the run.
     pub(crate) serial: u64,
     shard: Shards,
-    totals: Totals,
     /// Bytes that the broker was given.
     received: u64,
     by_broker: BTreeMap<ConnectionId, LineId>,
@@ -67,7 +65,6 @@ impl World {
             lines: BTreeMap::new(),
             now: START,
             serial: 0,
-            totals: Totals::of(&configs),
             shard: Shards::new(configs),
             received: 0,
             by_broker: BTreeMap::new(),
@@ -78,7 +75,7 @@ impl World {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.totals.sum()
+        self.shard.totals().sum()
     }
 
     /// No two calls are made at the same instant. A deadline that this reaches is looked at first:
