@@ -13,7 +13,7 @@ use longshore_broker::shard::Config;
 use longshore_broker::{ConnectionId, Limits, Mail, Moved, Peer, Shard};
 use longshore_codec::{
     Ack, Connect, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe,
-    SubscribeOptions, Subscriptions, Version, decode, encode, frame,
+    SubscribeOptions, Subscriptions, TopicFilters, Unsubscribe, Version, decode, encode, frame,
 };
 
 const ROUNDS: usize = 20_000;
@@ -130,6 +130,17 @@ impl Side<'_> {
                 filters: Subscriptions::decode(Version::V5, &filters).expect("it is legal"),
             }),
         );
+    }
+
+    fn unsubscribe(&mut self, id: ConnectionId, filter: &str) {
+        let mut filters = Vec::new();
+        TopicFilters::append(filter, &mut filters);
+        let unsubscribe = Unsubscribe {
+            packet_id: PacketId::MIN,
+            properties: Properties::none(),
+            filters: TopicFilters::decode(&filters).expect("it is legal"),
+        };
+        self.say(id, &Packet::Unsubscribe(unsubscribe));
     }
 
     fn post(&mut self, id: ConnectionId) {
@@ -250,6 +261,7 @@ fn who_subscribes_while_a_message_is_retained_gets_it() {
                 assert!(!heard.is_empty(), "round {round}: neither live nor retained");
                 side.rest(subscriber);
                 assert_eq!(side.heard(subscriber).len(), 1, "round {round}: later");
+                side.unsubscribe(subscriber, &topic);
             }
         },
     );

@@ -15,6 +15,7 @@ pub(crate) struct Groups {
 
 #[derive(Debug, Default)]
 struct Group {
+    filter: &'static str,
     members: BTreeSet<u64>,
     /// Also those that have left.
     ever: BTreeSet<u64>,
@@ -48,7 +49,7 @@ impl Groups {
     pub(crate) fn join(&mut self, filter: &'static str, session: u64) {
         let all = &mut self.all;
         let number = *self.current.entry(filter).or_insert_with(|| {
-            all.push(Group::default());
+            all.push(Group { filter, ..Group::default() });
             all.len() - 1
         });
         self.all[number].members.insert(session);
@@ -96,7 +97,8 @@ impl Groups {
         }
     }
 
-    pub(crate) fn hear(&mut self, serial: u64, session: u64, dup: bool, qos: QoS) {
+    /// A member is told a message; of which group it is.
+    pub(crate) fn hear(&mut self, serial: u64, session: u64, dup: bool, qos: QoS) -> &'static str {
         let debts = self.debts.get_mut(&serial).into_iter().flatten();
         let mut own = debts.filter(|debt| self.all[debt.group].ever.contains(&session));
         let debt = own.next().unwrap_or_else(|| panic!("#{serial} is nothing for {session}"));
@@ -109,6 +111,7 @@ impl Groups {
         };
         let count = debt.fresh.max(debt.seen.len());
         assert!(count <= most, "[MQTT-4.8.2-4] #{serial} goes to several members: {debt:?}");
+        self.all[debt.group].filter
     }
 
     pub(crate) fn check_end(&self) {

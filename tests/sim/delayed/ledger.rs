@@ -39,6 +39,8 @@ struct Session {
     /// All that is there for it is sent at once.
     is_wide: bool,
     subscriptions: BTreeMap<&'static str, (QoS, bool)>,
+    /// Groups it has left, by what UNSUBSCRIBE, and the line on which that was answered.
+    left: BTreeMap<&'static str, (u16, Option<usize>)>,
     owed: BTreeMap<u64, Owed>,
     retained: Vec<Read>,
     flights: BTreeMap<u16, Flight>,
@@ -151,6 +153,7 @@ impl Ledger {
             }
             Meaning::Subscribe { filter, qos, no_local } => {
                 session.subscriptions.insert(filter, (qos, no_local));
+                session.left.remove(filter);
                 let number = session.number;
                 match filter.starts_with('$') {
                     true => self.groups.join(filter, number),
@@ -279,6 +282,9 @@ impl Ledger {
                 owed.unsubscribed = Some((id, None));
             }
         }
+        if filter.starts_with('$') {
+            session.left.insert(filter, (id, None));
+        }
         self.groups.leave(filter, session.number);
     }
 
@@ -294,7 +300,8 @@ impl Ledger {
 
     pub(crate) fn hear_unsuback(&mut self, client: usize, line: usize, id: u16) {
         let Some(session) = self.session_of(client, line) else { return };
-        for (of, told) in session.owed.values_mut().filter_map(|owed| owed.unsubscribed.as_mut()) {
+        let owed = session.owed.values_mut().filter_map(|owed| owed.unsubscribed.as_mut());
+        for (of, told) in owed.chain(session.left.values_mut()) {
             if *of == id {
                 *told = Some(line);
             }
@@ -323,8 +330,12 @@ impl Ledger {
             }
         }
         let number = session.number;
+        let is_prompt = session.is_wide || qos == QoS::AtMostOnce;
         if is_group {
-            self.groups.hear(serial, number, dup, qos);
+            let group = self.groups.hear(serial, number, dup, qos);
+            let session = self.sessions[client].as_ref().expect("it was found");
+            let left = session.left.get(group).is_some_and(|(_, told)| *told == Some(line));
+            assert!(!(left && is_prompt), "[MQTT-3.10.4-2] #{serial} is new after UNSUBACK");
         } else if publish.retain {
             self.hear_retained(client, serial, dup, qos);
         } else if serial > 0 {
@@ -409,6 +420,7 @@ impl Session {
             lasting: false,
             is_wide: false,
             subscriptions: BTreeMap::new(),
+            left: BTreeMap::new(),
             owed: BTreeMap::new(),
             retained: Vec::new(),
             flights: BTreeMap::new(),
