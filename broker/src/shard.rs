@@ -541,7 +541,7 @@ impl Shard {
         if !self.readers.is_empty() || !self.resting.is_empty() {
             return Some(now.mono);
         }
-        let retained = self.commons.retained.next_end(self.number).map(|end| {
+        let retained = self.commons.retained.next_end().map(|end| {
             // The wall clock may jump: look again within a minute.
             Mono(now.mono.0 + end.0.saturating_sub(now.wall.0).clamp(1_000, 60_000_000))
         });

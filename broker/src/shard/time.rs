@@ -23,7 +23,7 @@ impl Shard {
             self.settle(now);
         }
         self.resume_resting(now);
-        let more = self.commons.retained.expire(self.number, now.wall, EXPIRE_COUNT);
+        let more = self.commons.retained.expire(now.wall, EXPIRE_COUNT);
         self.read_turn(now);
         self.settle(now);
         self.stats.queued_bytes.set(self.queued_bytes);
