@@ -372,7 +372,7 @@ pub(crate) struct Connection {
     pub(crate) packet_max: usize,
     pub(crate) alias_max: u16,
     /// Messages of QoS 2 the client may not yet count as acknowledged for good.
-    pub(crate) unreleased: usize,
+    pub(crate) unreleased: BTreeSet<u16>,
     pub(crate) aliases_in: BTreeMap<u16, String>,
     pub(crate) aliases_out: BTreeMap<u16, String>,
     /// Answers the broker owes, in order.
@@ -419,7 +419,7 @@ impl Connection {
             receive_maximum: u16::MAX,
             packet_max: usize::MAX,
             alias_max: 0,
-            unreleased: 0,
+            unreleased: BTreeSet::new(),
             aliases_in: BTreeMap::new(),
             aliases_out: BTreeMap::new(),
             answers: VecDeque::new(),

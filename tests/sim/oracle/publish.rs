@@ -33,10 +33,10 @@ impl Oracle {
                 return Ok(());
             }
             let connection = self.connection(line);
-            if is_v5 && connection.unreleased >= most {
+            if is_v5 && connection.unreleased.len() >= most {
                 return Err(ReasonCode::ReceiveMaximumExceeded);
             }
-            connection.unreleased += 1;
+            connection.unreleased.insert(id);
         }
         let topic = topic::validate(&name).map_err(|error| error.reason())?.to_owned();
         let now = self.now;
@@ -54,8 +54,7 @@ impl Oracle {
                 return Err(ReasonCode::QuotaExceeded);
             }
             // What is refused is acknowledged for good (MQTT 5.0, 4.9).
-            let is_counted = publish.qos == QoS::ExactlyOnce;
-            self.connection(line).unreleased -= usize::from(is_counted);
+            self.connection(line).unreleased.remove(&id);
             self.answer_publish(line, publish.qos, id, ReasonCode::QuotaExceeded);
             return Ok(());
         }

@@ -153,9 +153,8 @@ impl Oracle {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
-        // Whatever it says (MQTT 5.0, 4.9).
-        let connection = self.connection(line);
-        connection.unreleased = connection.unreleased.saturating_sub(1);
+        // [MQTT-3.3.4-9]: what came on an earlier connection, or never, takes no place.
+        self.connection(line).unreleased.remove(&id);
         self.owe_answer(line, Answer::Pubcomp(id, reason));
     }
 
