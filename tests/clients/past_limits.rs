@@ -486,7 +486,8 @@ fn windows() -> Vec<Row> {
         ),
         Row::new(
             "output_stall_secs",
-            &[("output_stall_secs", "1"), ("output_bytes", "100000")],
+            // All is read: what is left unread may cost the client the last word.
+            &[("output_stall_secs", "1"), ("output_bytes", "100000000")],
             deaf,
             "(limits.output_stall_secs)",
         )
