@@ -64,19 +64,19 @@ impl Commons {
 
     /// Counts a new connection, unless a limit forbids it.
     pub(crate) fn enter(&self, address: IpAddr, limits: &Limits) -> Result<(), Refused> {
-        let address = network(address);
-        let mut of_address = self.addresses.entry(address).or_insert(0);
-        let open = self.connections.fetch_add(1, Ordering::Relaxed);
-        let refused = if open >= limits.connections {
+        let open = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let of_address = {
+            let mut count = self.addresses.entry(network(address)).or_insert(0);
+            *count += 1;
+            *count
+        };
+        let refused = if open > limits.connections {
             Refused::Connections
-        } else if *of_address >= limits.connections_per_address {
+        } else if of_address > limits.connections_per_address {
             Refused::ConnectionsPerAddress
         } else {
-            *of_address += 1;
             return Ok(());
         };
-        *of_address += 1;
-        drop(of_address);
         self.leave(address);
         Err(refused)
     }

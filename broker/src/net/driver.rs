@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -246,7 +246,9 @@ impl Driver {
         let mailbox = &self.mailboxes[self.number];
         let mut post = Post::default();
         loop {
-            mailbox.take(&mut post).await;
+            if mailbox.take(&mut post).await {
+                self.mailboxes.iter().for_each(Mailbox::wake);
+            }
             for mail in post.mail.drain(..) {
                 self.shard.borrow_mut().mail(mail, self.now());
             }
@@ -260,9 +262,6 @@ impl Driver {
                 }
             }
             post.reset();
-            if mailbox.relieve() {
-                self.mailboxes.iter().for_each(Mailbox::wake);
-            }
             self.wake_writer();
         }
     }
@@ -534,14 +533,12 @@ pub(crate) struct Writer {
     driver: Rc<Driver>,
     sleep: Pin<Box<Sleep>>,
     sleeps_until: Option<Mono>,
-    /// Work is left that may go on at once.
-    again: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Writer {
     pub(crate) fn new(driver: Rc<Driver>) -> Self {
         let sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { driver, sleep, sleeps_until: None, again: None }
+        Self { driver, sleep, sleeps_until: None }
     }
 }
 
@@ -568,8 +565,7 @@ impl Future for Writer {
             Some(at) if at <= now.mono => {
                 // Not before the event queue was asked for others: waking would have this task
                 // polled dozens of times in a row.
-                let again: Pin<Box<dyn Future<Output = ()>>> = Box::pin(yield_now());
-                let _ = self.again.insert(again).as_mut().poll(cx);
+                let _ = pin!(yield_now()).poll(cx);
             }
             Some(at) if self.sleeps_until.is_none_or(|until| at < until || until <= now.mono) => {
                 self.sleeps_until = Some(at);

@@ -69,14 +69,13 @@ impl Mailbox {
         self.wake();
     }
 
-    /// Waits until something is there, and takes it, in exchange for the empty `post`.
-    pub(super) async fn take(&self, post: &mut Post) {
+    /// Waits until something is there, and takes it, in exchange for the empty `post`. Whether the
+    /// mailbox was full, so that others may wait for it.
+    pub(super) async fn take(&self, post: &mut Post) -> bool {
         self.arrived.notified().await;
-        std::mem::swap(&mut *self.lock(), post);
-    }
-
-    /// Counts the mailbox as empty; whether it was full.
-    pub(super) fn relieve(&self) -> bool {
+        let mut waiting = self.lock();
+        std::mem::swap(&mut *waiting, post);
+        // Under the lock, as where it is set: nobody puts anything in between.
         self.is_full.swap(false, Ordering::Relaxed)
     }
 
