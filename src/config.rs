@@ -10,7 +10,7 @@ mod value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use longshore::{InvalidListen, Limits, Listen};
+use longshore::{Durability, InvalidListen, Limits, Listen};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -36,8 +36,21 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// Threads that serve clients; 0 leaves the number to the broker.
     pub(crate) shards: usize,
+    /// What is remembered, and how well.
+    pub(crate) storage: StorageSettings,
     /// What is logged, and in which form.
     pub(crate) log: LogSettings,
+}
+
+/// The `[storage]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StorageSettings {
+    /// What an acknowledgement promises.
+    pub(crate) durability: Durability,
+    /// Bytes of a file of the journal.
+    pub(crate) segment_bytes: u32,
+    /// Seconds that wills wait at least after a start.
+    pub(crate) will_restart_grace_secs: u64,
 }
 
 /// A listener and where it is named.
@@ -115,6 +128,11 @@ impl Default for Config {
             anonymous: false,
             limits: Limits::default(),
             shards: 0,
+            storage: StorageSettings {
+                durability: Durability::Power,
+                segment_bytes: 64 << 20,
+                will_restart_grace_secs: 30,
+            },
             log: LogSettings { format: LogFormat::Compact, level: "info".to_owned() },
         }
     }

@@ -10,6 +10,8 @@ use longshore::acl::MasterToken;
 use crate::config::{MASTER_TOKEN_ENV, Place, Problem, Source};
 
 const TOKEN_FILE: &str = "master-token";
+/// The folder of what the broker remembers.
+const JOURNAL: &str = "journal";
 
 /// The folder of everything the broker keeps.
 #[derive(Debug)]
@@ -32,6 +34,11 @@ impl DataDir {
     /// The directory at `path`, which need not be there.
     pub(crate) fn at(path: &Path) -> Self {
         Self { path: path.to_owned() }
+    }
+
+    /// The folder of the journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
     }
 
     /// The master token: from `environment` if it is set there, else the one kept here, else a new

@@ -95,7 +95,9 @@ fn run(
     let master = data.master(std::env::var(MASTER_TOKEN_ENV).ok().as_deref()).map_err(one)?;
     let tls = start::load_tls(&config.tls).map_err(one)?;
 
-    let broker = Arc::new(start::start(config, tls, gate(config, &master)).map_err(one)?);
+    let gate = gate(config, &master);
+    let broker = start::start(config, tls, gate, data.journal()).map_err(one)?;
+    let broker = Arc::new(broker);
     let addresses = broker.addresses();
     // A start that fails on a listener leaves nothing behind.
     data.keep(&master).map_err(one)?;

@@ -3,11 +3,11 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore::acl::Authenticate;
-use longshore::{Broker, Listen, Scheme, StartError, Tls};
+use longshore::{Broker, Listen, Scheme, StartError, Storage, Tls};
 
 use crate::config::{Config, Listener, Place, Problem, Source, TlsFiles};
 
@@ -47,9 +47,14 @@ pub(crate) fn start(
     config: &Config,
     tls: Option<Tls>,
     gate: Arc<dyn Authenticate>,
+    journal: PathBuf,
 ) -> Result<Running, Problem> {
-    let mut builder =
-        Broker::builder().limits(config.limits.clone()).shards(config.shards).auth(gate);
+    let mut storage = Storage::at(journal);
+    storage.level = config.storage.durability;
+    storage.segment_bytes = config.storage.segment_bytes;
+    storage.will_restart_grace_secs = config.storage.will_restart_grace_secs;
+    let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
+    let mut builder = builder.auth(gate).storage(storage);
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

@@ -14,5 +14,8 @@ const SHARDS: usize = 1;
 /// What one of its turns may cost; none for the default.
 const TURN_WORK: Option<usize> = None;
 
+/// Whether it remembers anything.
+const JOURNAL: bool = false;
+
 #[path = "protocol/mod.rs"]
 mod protocol;

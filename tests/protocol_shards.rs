@@ -12,5 +12,8 @@ const SHARDS: usize = 3;
 /// What one of its turns may cost: packets that come together are handled one a turn.
 const TURN_WORK: Option<usize> = Some(1);
 
+/// Whether it remembers anything.
+const JOURNAL: bool = false;
+
 #[path = "protocol/mod.rs"]
 mod protocol;

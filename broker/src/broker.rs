@@ -14,6 +14,7 @@ use longshore_acl::{Authenticate, MasterOnly, MasterToken};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
+use tracing::error;
 
 use crate::clock::Clock;
 use crate::limits::Limits;
@@ -26,6 +27,7 @@ use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
 use crate::shard::Config;
 use crate::stats::Stats;
+use crate::store::{Storage, Store, StoreError};
 use crate::totals::Totals;
 
 /// Connections the kernel keeps ready for us while we are busy.
@@ -44,6 +46,7 @@ pub struct Builder {
     tls: Option<Tls>,
     listen: Vec<Result<Listen, InvalidListen>>,
     shards: usize,
+    storage: Option<Storage>,
 }
 
 /// A running broker. Dropping it stops it.
@@ -56,6 +59,7 @@ pub struct Broker {
     tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    store: Option<Arc<Store>>,
 }
 
 /// Why a broker did not start.
@@ -73,6 +77,8 @@ pub enum StartError {
     },
     /// A listener speaks TLS, and there are no certificates.
     NoTls(Listen),
+    /// The storage cannot be opened.
+    Storage(StoreError),
     /// The system gave no thread, no event queue or no randomness.
     System(io::Error),
 }
@@ -83,6 +89,7 @@ impl fmt::Display for StartError {
             Self::Listen(error) => error.fmt(f),
             Self::Bind { listen, error } => write!(f, "{listen} cannot be listened on: {error}"),
             Self::NoTls(listen) => write!(f, "{listen} needs certificate and key"),
+            Self::Storage(error) => error.fmt(f),
             Self::System(error) => write!(f, "the system gave too little to start: {error}"),
         }
     }
@@ -138,6 +145,14 @@ impl Builder {
         self
     }
 
+    /// Remembers there what is to outlive this process: sessions that do not end with their
+    /// connection, with what waits for them, and retained messages. Without it, nothing does.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
     /// Adds a listener, for example `mqtt://127.0.0.1:1883`; port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, url: impl AsRef<str>) -> Self {
@@ -165,13 +180,19 @@ impl Builder {
                 Arc::new(MasterOnly::new(token.map_err(StartError::System)?))
             }
         };
-        let configs = Config::of(shards(self.shards), self.limits, auth, seed());
+        let mut configs = Config::of(shards(self.shards), self.limits, auth, seed());
         let around = Around {
             mailboxes: configs.iter().map(|_| Mailbox::default()).collect(),
             totals: Totals::of(&configs),
             counts: Arc::default(),
             clock: Clock::start(),
         };
+        let open = |storage: &Storage| {
+            let now = around.clock.now();
+            let opened = Store::open(storage, &mut configs, &around.mailboxes, now);
+            opened.map_err(StartError::Storage)
+        };
+        let store = self.storage.as_ref().map(open).transpose()?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -185,6 +206,7 @@ impl Builder {
             tls: Arc::new(ArcSwapOption::from_pointee(self.tls)),
             stop,
             threads: Mutex::default(),
+            store: store.clone(),
         };
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
@@ -197,9 +219,15 @@ impl Builder {
             clock: around.clock,
             arrivals: arrivals.into(),
         };
+        let (restored, all_restored) = std::sync::mpsc::channel();
+        let mut begin = Vec::new();
         let ways = arriving.into_iter().zip(pipes);
         for (number, (config, (arriving, pipes))) in configs.into_iter().zip(ways).enumerate() {
+            let (go, gone) = std::sync::mpsc::channel();
+            begin.push(go);
             let inside = Inside {
+                store: store.clone(),
+                begin: (restored.clone(), gone),
                 config,
                 number,
                 around: around.clone(),
@@ -212,6 +240,16 @@ impl Builder {
             let until = stopped.clone();
             let name = format!("longshore-{number}");
             broker.spawn(&name, move |runtime| inside.run(runtime, until))?;
+        }
+        // A client that comes to one shard may have its session on another.
+        drop(restored);
+        for _ in &begin {
+            let failed = |_| StartError::System(io::Error::other("a shard has failed"));
+            all_restored.recv().map_err(failed)?;
+        }
+        // A shard that is gone has stopped all.
+        for go in begin {
+            let _ = go.send(());
         }
         if !others.is_empty() {
             broker.spawn("longshore-net", move |runtime| {
@@ -251,7 +289,8 @@ impl Broker {
     /// A broker without listeners, to be told how to be.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { limits: Limits::default(), auth: None, tls: None, listen: Vec::new(), shards: 0 }
+        let limits = Limits::default();
+        Builder { limits, auth: None, tls: None, listen: Vec::new(), shards: 0, storage: None }
     }
 
     /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once
@@ -305,6 +344,11 @@ impl Broker {
                 outcome = Err(Failed);
             }
         }
+        if let Some(store) = &self.store
+            && let Err(failure) = store.stop()
+        {
+            error!(cause = %failure, "not everything was written");
+        }
         outcome
     }
 
@@ -347,6 +391,9 @@ impl Drop for Broker {
 
 /// What a shard's thread is made with.
 struct Inside {
+    store: Option<Arc<Store>>,
+    /// Where to say that everything is restored, and where to hear that it is everywhere.
+    begin: (std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>),
     config: Config,
     number: usize,
     around: Around,
@@ -359,7 +406,13 @@ struct Inside {
 impl Inside {
     fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) {
         let limits = Arc::clone(&self.config.limits);
-        let driver = Driver::new(self.config, self.number, &self.around);
+        let driver = Driver::new(self.config, self.number, self.store, &self.around);
+        driver.restore();
+        let (restored, begin) = self.begin;
+        // Whoever starts the broker may have given up.
+        if restored.send(()).is_err() || begin.recv().is_err() {
+            return;
+        }
         LocalSet::new().block_on(runtime, async {
             let mut accepting = vec![
                 spawn_local(Rc::clone(&driver).welcome(self.arriving)),

@@ -27,6 +27,8 @@ pub(crate) struct Route {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) session: SessionId,
+    /// The session's number in the journal, or 0.
+    pub(crate) holder: u64,
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifiers: Identifiers,
@@ -107,6 +109,7 @@ impl Target {
         let first = overlapping.clone().next()?;
         Some(Self {
             session: first.session,
+            holder: first.holder,
             qos: overlapping.clone().map(|subscriber| subscriber.qos).max()?,
             retain_as_published: overlapping.clone().any(|s| s.retain_as_published),
             identifiers: overlapping.clone().filter_map(|it| it.identifier).collect(),

@@ -18,6 +18,12 @@ impl Mono {
         Self(self.0.saturating_add(secs.saturating_mul(1_000_000)))
     }
 
+    /// This instant and `micros` microseconds.
+    #[must_use]
+    pub const fn plus_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
     /// Time from `earlier` to this instant, zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

@@ -14,8 +14,9 @@ use longshore_codec::{Filter, filter};
 
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
+use crate::record::GROUP_BIT;
 use crate::retained::Retained;
-use crate::session::{Owner, SessionId};
+use crate::session::{Owner, Pending, SessionId};
 use crate::share::{Group, Member};
 
 /// See the module.
@@ -29,6 +30,8 @@ pub(crate) struct Commons {
     index: RwLock<Index>,
     epoch: AtomicU64,
     groups: DashMap<Box<str>, Arc<Group>>,
+    /// The last number given to a session or group of the journal.
+    holders: AtomicU64,
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
@@ -52,9 +55,51 @@ impl Commons {
             index: RwLock::default(),
             epoch: AtomicU64::new(0),
             groups: DashMap::new(),
+            holders: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
+    }
+
+    /// A number for a session that the journal is to know.
+    pub(crate) fn next_holder(&self) -> u64 {
+        self.holders.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The last number given to a session or group.
+    pub(crate) fn last_holder(&self) -> u64 {
+        self.holders.load(Ordering::Relaxed)
+    }
+
+    /// Numbers up to `last` were given away before this process began.
+    pub(crate) fn restore_holders(&self, last: u64) {
+        self.holders.fetch_max(last, Ordering::Relaxed);
+    }
+
+    /// Takes back a group with what waits in it; its members are to follow.
+    pub(crate) fn restore_group(
+        &self,
+        name: &str,
+        holder: u64,
+        waiting: impl Iterator<Item = Pending>,
+    ) {
+        let Ok(Filter { inner, .. }) = filter::parse(name) else { return };
+        let group = Arc::new(Group::new(name, holder));
+        for pending in waiting {
+            group.lock().keep(pending);
+        }
+        self.change(|index| index.add_group(inner, Arc::clone(&group)));
+        self.groups.insert(name.into(), group);
+    }
+
+    /// The group of this name, if it has members.
+    pub(crate) fn group(&self, name: &str) -> Option<Arc<Group>> {
+        self.groups.get(name).map(|group| Arc::clone(&group))
+    }
+
+    /// All groups there are.
+    pub(crate) fn all_groups(&self) -> Vec<Arc<Group>> {
+        self.groups.iter().map(|group| Arc::clone(&group)).collect()
     }
 
     /// Connections open, those that have not sent CONNECT yet included.
@@ -126,7 +171,7 @@ impl Commons {
     /// Makes the session a member of the group `name`, which begins with its first member.
     pub(crate) fn join(&self, name: &str, inner: &str, member: Member) -> Arc<Group> {
         let entry = self.groups.entry(name.into()).or_insert_with(|| {
-            let group = Arc::new(Group::new(name));
+            let group = Arc::new(Group::new(name, self.next_holder() | GROUP_BIT));
             self.change(|index| index.add_group(inner, Arc::clone(&group)));
             group
         });

@@ -9,6 +9,7 @@ use longshore_acl::Principal;
 use longshore_codec::Version;
 
 use crate::clock::Mono;
+use crate::gate::Gate;
 use crate::output::Output;
 use crate::session::SessionId;
 use crate::slots::Key;
@@ -74,6 +75,8 @@ pub struct Connection {
     /// Since when the transport has taken none of the output that waits.
     pub(crate) stalled: Option<Mono>,
     pub(crate) output: Output,
+    /// Output that waits for the journal, once there was any.
+    pub(crate) gate: Option<Box<Gate>>,
     /// Bytes that its last write left.
     pub(crate) unwritten: usize,
     /// The deadline that the timers hold.
@@ -153,6 +156,7 @@ impl Connection {
             received: now,
             stalled: None,
             output: Output::default(),
+            gate: None,
             unwritten: 0,
             deadline: None,
             aliases: Vec::new(),
@@ -164,6 +168,18 @@ impl Connection {
     /// Whether it is not read, though bytes may be there.
     pub(crate) fn is_unread(&self) -> bool {
         self.paused || self.held || self.resting || matches!(self.stage, Stage::Moving(_))
+    }
+
+    /// Bytes on their way to the client.
+    #[inline]
+    pub(crate) fn output_len(&self) -> usize {
+        self.output.len() + self.gate.as_ref().map_or(0, |gate| gate.len())
+    }
+
+    /// Whether nothing may be written yet.
+    #[inline]
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_held())
     }
 
     /// Microseconds after which silence ends the connection: one and a half times its keep alive.

@@ -14,6 +14,8 @@ use crate::share::Group;
 pub(crate) struct Subscriber {
     /// The session that gets the messages.
     pub(crate) session: SessionId,
+    /// Its number in the journal, or 0.
+    pub(crate) holder: u64,
     /// The highest QoS it gets them at.
     pub(crate) qos: QoS,
     /// Whether it is spared what it published itself.
@@ -387,6 +389,7 @@ mod tests {
     fn subscriber(session: SessionId) -> Subscriber {
         Subscriber {
             session,
+            holder: 0,
             qos: QoS::AtMostOnce,
             no_local: false,
             retain_as_published: false,

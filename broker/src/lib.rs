@@ -5,6 +5,7 @@
 //! | [`broker`] | the broker to start and stop |
 //! | [`shard`] | the broker as a machine without I/O: bytes and time in, bytes out |
 //! | [`link`] | the client inside this process |
+//! | [`journal`], [`recovery`] | what a shard writes down, and how it comes back |
 //! | [`limits`] | every bound, with unit and default |
 //! | [`clock`] | the two clocks a shard is told |
 //! | [`stats`], [`totals`] | what a shard counts, and all of them |
@@ -17,21 +18,29 @@ pub mod clock;
 mod commons;
 pub mod connection;
 mod form;
+mod gate;
 mod index;
+pub mod journal;
 pub mod limits;
 pub mod link;
 mod mail;
 mod message;
 mod net;
 mod output;
+mod record;
+pub mod recovery;
 mod retained;
 mod session;
 pub mod shard;
 mod share;
 mod slots;
 pub mod stats;
+mod store;
 mod timers;
 pub mod totals;
+
+/// What an acknowledgement promises.
+pub use longshore_storage::Level as Durability;
 
 pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};
@@ -42,6 +51,7 @@ pub use net::listen::{InvalidListen, Listen, Network, Scheme};
 pub use net::tls::{InvalidTls, Tls};
 pub use output::Output;
 pub use shard::Shard;
+pub use store::{Storage, StoreError};
 
 /// What the fuzz target `session_ops` runs.
 #[cfg(fuzzing)]

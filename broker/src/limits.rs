@@ -73,10 +73,12 @@ pub struct Limits {
     /// session that would exceed it ends, with 0x97 when connected; a group drops its oldest.
     /// Default 1,000,000.
     pub queue_messages: usize,
-    /// Bytes of topic, properties and payload of those messages; likewise. Default 256 MiB.
+    /// Bytes of topic, properties and payload of those messages, in memory or on the disk;
+    /// likewise. Default 1 GiB.
     pub queue_bytes: usize,
-    /// Bytes of all queued messages of one shard, counted once for each session they wait in; when
-    /// it is exceeded the sessions with most of them end, with 0x97 when connected. Default 2 GiB.
+    /// Bytes of memory for all queued messages of one shard, counted once for each session they
+    /// wait in: those of the message, or 128 where it is only on the disk. When it is exceeded the
+    /// sessions with most of them end, with 0x97 when connected. Default 2 GiB.
     pub queue_bytes_total: usize,
     /// Sessions, connected or not; further ones get 0x97. Default 1,000,000.
     pub sessions: usize,
@@ -126,7 +128,7 @@ impl Default for Limits {
             receive_maximum: 1_024,
             inflight: 1_024,
             queue_messages: 1_000_000,
-            queue_bytes: 256 << 20,
+            queue_bytes: 1 << 30,
             queue_bytes_total: 2 << 30,
             sessions: 1_000_000,
             will_bytes: 256 << 20,

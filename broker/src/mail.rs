@@ -29,7 +29,8 @@ pub(crate) enum To {
         epoch: u64,
     },
     /// One member of a shared group, whose turn it was.
-    Member { group: Arc<Group>, seat: Seat },
+    /// `holder` is the number under which the journal has the message, or 0.
+    Member { group: Arc<Group>, seat: Seat, holder: u64 },
 }
 
 impl Mail {

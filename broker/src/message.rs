@@ -1,13 +1,17 @@
 //! A message that has to outlive the bytes it came in.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use longshore_codec::{Properties, Property, PropertyIter, QoS};
+use longshore_storage::Position;
 
 use crate::clock::Wall;
 use crate::output::COPY_MAX;
+use crate::record::Head;
+use crate::slots::SHARDS_MAX;
 
 /// One published message, immutable, shared by all sessions that wait for it.
 #[derive(Debug)]
@@ -21,6 +25,107 @@ pub(crate) struct Message {
     /// RETAIN as it was published.
     pub(crate) retain: bool,
     pub(crate) expiry: Option<Expiry>,
+    /// Where it is written down, once somebody who outlives the process waits for it.
+    entry: OnceLock<Arc<Entry>>,
+}
+
+/// What memory holds of a message that is written down.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Names the message in the journal.
+    pub(crate) number: u64,
+    /// Where its record begins; 0 until that is known.
+    place: AtomicU64,
+    /// When it ends, in microseconds of the wall clock; the largest number for never.
+    ends: u64,
+    /// Bytes it is accounted with.
+    size: u32,
+    qos: QoS,
+}
+
+impl Entry {
+    pub(crate) fn new(number: u64, size: usize, qos: QoS, expiry: Option<Expiry>) -> Self {
+        let ends = expiry.map_or(u64::MAX, |expiry| expiry.ends.0);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        Self { number, place: AtomicU64::new(0), ends, size, qos }
+    }
+
+    /// Its record begins there, from now on.
+    pub(crate) fn place(&self, position: Position) {
+        self.place.store(position.to_u64(), Ordering::Release);
+    }
+
+    /// Where its record begins, if it was appended yet.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let place = self.place.load(Ordering::Acquire);
+        (place != 0).then(|| Position::from_u64(place))
+    }
+}
+
+/// A message that waits, in memory or in the journal alone.
+#[derive(Clone, Debug)]
+pub(crate) enum Kept {
+    Memory(Arc<Message>),
+    Disk(Arc<Entry>),
+}
+
+/// Bytes of memory that a message in the journal is accounted with.
+const ENTRY_BYTES: usize = 128;
+
+impl Kept {
+    /// Bytes the message is accounted with.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Memory(message) => message.size(),
+            Self::Disk(entry) => entry.size as usize,
+        }
+    }
+
+    /// Bytes of memory it is accounted with.
+    pub(crate) fn memory(&self) -> usize {
+        match self {
+            Self::Memory(message) => message.size(),
+            Self::Disk(_) => ENTRY_BYTES,
+        }
+    }
+
+    /// The quality of service it was published with.
+    pub(crate) fn qos(&self) -> QoS {
+        match self {
+            Self::Memory(message) => message.qos,
+            Self::Disk(entry) => entry.qos,
+        }
+    }
+
+    pub(crate) fn is_expired(&self, wall: Wall) -> bool {
+        match self {
+            Self::Memory(message) => message.is_expired(wall),
+            Self::Disk(entry) => entry.ends <= wall.0,
+        }
+    }
+
+    /// Where it is written down, if it is.
+    pub(crate) fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Memory(message) => message.entry(),
+            Self::Disk(entry) => Some(entry),
+        }
+    }
+
+    /// Its number in the journal; 0 for none.
+    pub(crate) fn number(&self) -> u64 {
+        self.entry().map_or(0, |entry| entry.number)
+    }
+
+    /// Leaves the message to the journal, if it is there, or is about to be by this `shard`.
+    pub(crate) fn leave_to_disk(&mut self, shard: usize) {
+        if let Self::Memory(message) = self
+            && let Some(entry) = message.entry()
+            && (entry.position().is_some() || entry.number % SHARDS_MAX as u64 == shard as u64)
+        {
+            *self = Self::Disk(Arc::clone(entry));
+        }
+    }
 }
 
 impl Message {
@@ -29,7 +134,30 @@ impl Message {
         let copied: &[u8] = if shared.is_some() { &[] } else { parts.payload };
         let body = [parts.topic, parts.properties, copied].concat().into_boxed_slice();
         let (topic_len, properties_len) = (parts.topic.len() as u32, parts.properties.len() as u32);
-        Self { body, topic_len, properties_len, shared, qos, retain, expiry }
+        let entry = OnceLock::new();
+        Self { body, topic_len, properties_len, shared, qos, retain, expiry, entry }
+    }
+
+    /// The message of this record.
+    pub(crate) fn restore(head: &Head, parts: Parts<'_>, entry: Option<&Arc<Entry>>) -> Self {
+        let owned = (parts.payload.len() > COPY_MAX).then(|| Bytes::copy_from_slice(parts.payload));
+        let parts = Parts { shared: owned.as_ref(), ..parts };
+        let message = Self::new(parts, head.qos, head.retain, head.expiry);
+        if let Some(entry) = entry {
+            message.enter(Arc::clone(entry));
+        }
+        message
+    }
+
+    /// Where it is written down, if it is.
+    pub(crate) fn entry(&self) -> Option<&Arc<Entry>> {
+        self.entry.get()
+    }
+
+    /// It is written down there.
+    pub(crate) fn enter(&self, entry: Arc<Entry>) {
+        let known = self.entry.set(entry);
+        debug_assert!(known.is_ok(), "a message is written down by its publisher's shard, once");
     }
 
     pub(crate) fn parts(&self) -> Parts<'_> {
@@ -65,7 +193,7 @@ pub(crate) struct Parts<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Expiry {
     /// Seconds it was given.
-    secs: u32,
+    pub(crate) secs: u32,
     pub(crate) ends: Wall,
 }
 

@@ -176,6 +176,28 @@ impl Output {
         assert!(self.start <= self.copied.len(), "more was written than waited");
     }
 
+    /// Moves the first `count` bytes, which are whole packets, to the end of `to`.
+    pub(crate) fn move_to(&mut self, to: &mut Self, mut count: usize, spare: &mut Spare) {
+        while count > 0 {
+            let moved = match self.shared.front() {
+                Some((place, payload)) if *place == self.start => {
+                    let payload = payload.clone();
+                    let moved = payload.len();
+                    to.share(payload);
+                    moved
+                }
+                _ => {
+                    let front = self.front();
+                    let moved = front.len().min(count);
+                    to.tail(spare).extend_from_slice(&front[..moved]);
+                    moved
+                }
+            };
+            self.consume(moved);
+            count -= moved;
+        }
+    }
+
     /// Hands the buffer back when nothing waits.
     pub(crate) fn rest(&mut self, spare: &mut Spare) {
         if !self.is_empty() || self.copied.capacity() == 0 {

@@ -115,7 +115,7 @@ impl Retained {
         message: Arc<Message>,
         messages_max: usize,
         bytes_max: usize,
-    ) -> Result<(), Full> {
+    ) -> Result<u64, Full> {
         let mut part = self.part(self.place(topic));
         let (old, new) = (part.topics.get(topic), message.size());
         if old.is_none() && self.len() >= messages_max {
@@ -137,14 +137,56 @@ impl Retained {
             None => part.topics.insert(topic.into(), entry),
         };
         self.forget(&mut part, old);
-        Ok(())
+        Ok(sequence)
     }
 
-    /// Removes what `topic` retains.
-    pub(crate) fn clear(&self, topic: &str) {
+    /// Removes what `topic` retains; the number of this change.
+    pub(crate) fn clear(&self, topic: &str) -> u64 {
         let mut part = self.part(self.place(topic));
         let old = part.topics.remove(topic);
+        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         self.forget(&mut part, old);
+        sequence
+    }
+
+    /// Takes back what was retained before this process began, in any order.
+    pub(crate) fn restore(&self, topic: &str, message: Arc<Message>, sequence: u64) {
+        let mut part = self.part(self.place(topic));
+        self.messages.fetch_add(1, Ordering::SeqCst);
+        self.bytes.fetch_add(message.size(), Ordering::Relaxed);
+        self.sequence.fetch_max(sequence, Ordering::SeqCst);
+        let entry = Entry { sequence, message };
+        if let Some(expiry) = entry.message.expiry {
+            part.ends.insert((expiry.ends, entry.sequence), topic.into());
+            self.earliest.fetch_min(expiry.ends.0, Ordering::SeqCst);
+        }
+        let old = part.topics.insert(topic.into(), entry);
+        self.forget(&mut part, old);
+    }
+
+    /// Numbers of changes up to this one were given away before this process began.
+    pub(crate) fn restore_sequence(&self, sequence: u64) {
+        self.sequence.fetch_max(sequence, Ordering::SeqCst);
+    }
+
+    /// The number of the last change.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.sequence.load(Ordering::SeqCst)
+    }
+
+    /// Up to `count` retained messages of a part with their numbers, in the order of their topics
+    /// behind `after`; `None` when there is no such part.
+    pub(crate) fn slice(
+        &self,
+        part: usize,
+        after: Option<&str>,
+        count: usize,
+    ) -> Option<Vec<(Arc<Message>, u64)>> {
+        self.parts.get(part)?;
+        let part = self.part(part);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = part.topics.range::<str, _>((from, Bound::Unbounded));
+        Some(range.take(count).map(|(_, it)| (Arc::clone(&it.message), it.sequence)).collect())
     }
 
     fn forget(&self, part: &mut Part, old: Option<Entry>) {

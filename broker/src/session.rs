@@ -18,7 +18,7 @@ use crate::slots::Key;
 pub(crate) mod model;
 mod outbound;
 
-pub(crate) use outbound::{Outbound, Pending, Settled, Step};
+pub(crate) use outbound::{Outbound, Pending, Recorded, Settled, Step};
 
 /// Names a session for as long as it lives.
 pub(crate) type SessionId = Key<Session>;
@@ -34,6 +34,8 @@ pub(crate) const NEVER: u32 = u32::MAX;
 pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
     pub(crate) principal: Principal,
+    /// Its number in the journal; 0 when it is not to outlive this process.
+    pub(crate) holder: u64,
     pub(crate) connection: Option<ConnectionId>,
     /// Seconds the session outlives its connection.
     pub(crate) expiry_secs: u32,
@@ -49,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) rare: Option<Box<Rare>>,
     /// The index's epoch when it last gave up a subscription.
     pub(crate) unsubscribed: u64,
+    /// When its client left, while it has no connection.
+    pub(crate) left: Option<Wall>,
     /// When the session ends, while it has no connection.
     pub(crate) ends: Option<Mono>,
     /// The deadline that the timers hold.
@@ -89,6 +93,8 @@ pub(crate) struct Read {
     pub(crate) identifier: Option<NonZeroU32>,
     /// Of all reads, which it is.
     pub(crate) number: u64,
+    /// The batch of the journal that its SUBACK waits for; 0 for none.
+    pub(crate) follows: u64,
 }
 
 /// The Will Message of a connection.
@@ -109,10 +115,11 @@ pub(crate) fn filter_bytes(filter: &str) -> usize {
 const LEVEL_BYTES: usize = 32;
 
 impl Session {
-    pub(crate) fn new(client_id: Arc<str>, principal: Principal) -> Self {
+    pub(crate) fn new(client_id: Arc<str>, principal: Principal, holder: u64) -> Self {
         Self {
             client_id,
             principal,
+            holder,
             connection: None,
             expiry_secs: 0,
             subscriptions: Vec::new(),
@@ -121,6 +128,7 @@ impl Session {
             inbound: Vec::new(),
             rare: None,
             unsubscribed: 0,
+            left: None,
             ends: None,
             deadline: None,
         }
@@ -161,6 +169,11 @@ impl Session {
 
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = &str> {
         self.subscriptions.iter().map(|(filter, _)| &**filter)
+    }
+
+    /// Topic filters and what is asked of them.
+    pub(crate) fn all_subscriptions(&self) -> impl Iterator<Item = (&str, &Subscription)> {
+        self.subscriptions.iter().map(|(filter, subscription)| (&**filter, subscription))
     }
 
     pub(crate) fn subscription_count(&self) -> usize {
@@ -231,6 +244,11 @@ impl Session {
         if let Err(place) = self.inbound_place(id) {
             self.inbound.insert(place, (id, true));
         }
+    }
+
+    /// Ids of QoS 2 messages that were routed and not released.
+    pub(crate) fn unreleased(&self) -> impl Iterator<Item = PacketId> {
+        self.inbound.iter().map(|(id, _)| *id)
     }
 
     pub(crate) fn has_received(&self, id: PacketId) -> bool {

@@ -14,7 +14,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_acl::{Authenticate, Principal};
 use longshore_codec::{Error, Packet, ReasonCode, Version};
@@ -26,11 +26,13 @@ use crate::commons::Commons;
 use crate::connection::{Connection, ConnectionId, Peer, Stage};
 use crate::form::Forms;
 use crate::index::Matches;
+use crate::journal::{Journal, ReadRecords};
 use crate::limits::Limits;
 pub use crate::limits::Refused;
 use crate::mail::Mail;
 use crate::message::Message;
 use crate::output::{Output, Spare};
+use crate::recovery;
 use crate::session::{Owner, Session, SessionId};
 use crate::slots::{SHARDS_MAX, Slots};
 use crate::stats::Stats;
@@ -39,10 +41,12 @@ use crate::timers::Timers;
 mod ack;
 mod connect;
 mod deliver;
+mod durable;
 mod end;
 mod mail;
 mod publish;
 mod receive;
+mod restore;
 mod subscribe;
 mod time;
 
@@ -67,6 +71,20 @@ pub struct Config {
     /// How many shards there are.
     shards: usize,
     pub(crate) commons: Arc<Commons>,
+    /// The journal, for a broker that is to remember, and what it remembered.
+    pub(crate) storage: Option<Storage>,
+}
+
+/// What a shard that is to remember is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    pub(crate) reader: Arc<dyn ReadRecords>,
+    /// Sessions that were there before.
+    pub(crate) sessions: Arc<Mutex<Vec<recovery::Session>>>,
+    /// The last number of a message.
+    pub(crate) last_message: u64,
+    /// Seconds that their wills wait at least.
+    pub(crate) will_grace_secs: u64,
 }
 
 impl std::fmt::Debug for Config {
@@ -103,6 +121,7 @@ impl Config {
             number,
             shards,
             commons: Arc::clone(&commons),
+            storage: None,
         };
         (0..shards).map(config).collect()
     }
@@ -121,6 +140,14 @@ pub struct Shard {
     number: usize,
     shards: usize,
     commons: Arc<Commons>,
+    journal: Option<Box<Journal>>,
+    /// Sessions from before this process, to be taken back.
+    restored: Option<Vec<recovery::Session>>,
+    will_grace_secs: u64,
+    /// The journal is behind.
+    behind: bool,
+    /// Sessions of the journal that have ended in this step.
+    ended: Vec<u64>,
     assigned: u64,
     connections: Slots<Connection>,
     sessions: Slots<Session>,
@@ -164,7 +191,8 @@ pub struct Shard {
 #[derive(Debug)]
 enum Unsettled {
     /// A will to be published, by a session of this class, account and client id.
-    Will { owner: Owner, message: Arc<Message>, class: u32 },
+    /// `holder` is the number of the session whose will it is, if the journal knows it.
+    Will { owner: Owner, message: Arc<Message>, class: u32, holder: u64 },
     /// A session whose queue is full.
     Overflow(SessionId),
     /// All queues together are full.
@@ -232,7 +260,20 @@ impl Shard {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let number = config.number;
+        let (mut journal, mut restored, mut will_grace_secs) = (None, None, 0);
+        if let Some(storage) = config.storage {
+            let Storage { reader, sessions, last_message, will_grace_secs: grace } = storage;
+            will_grace_secs = grace;
+            journal = Some(Box::new(Journal::new(reader, number, last_message)));
+            let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            restored = Some(std::mem::take(&mut *sessions));
+        }
         Self {
+            journal,
+            restored,
+            will_grace_secs,
+            behind: false,
+            ended: Vec::new(),
             cache: RouteCache::new(number, config.limits.route_cache_bytes),
             limits: config.limits,
             authenticate: config.authenticate,
@@ -379,6 +420,8 @@ impl Shard {
         let partial = std::mem::take(&mut connection.partial).len();
         connection.aliases = Vec::new();
         connection.aliases_out = None;
+        // What it promises is kept, but there is nobody to promise it to.
+        connection.gate = None;
         connection.paused = false;
         connection.held = false;
         connection.resting = false;
@@ -461,9 +504,17 @@ impl Shard {
         !self.dirty.is_empty() || !self.outbox.is_empty()
     }
 
-    /// What waits to be written to a connection that is still open.
+    /// What waits to be written to a connection that is still open; `None` when there is none, or
+    /// while nothing may be written to it yet.
     pub fn output(&mut self, id: ConnectionId) -> Option<&mut Output> {
-        Some(&mut self.connections.get_mut(id)?.output)
+        let connection = self.connections.get_mut(id)?;
+        if connection.is_held_back() { None } else { Some(&mut connection.output) }
+    }
+
+    /// Whether everything is written that a connection is to be told before it is closed.
+    #[must_use]
+    pub fn is_written(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_none_or(|connection| connection.output.is_empty())
     }
 
     /// Some of the output was written, or could not be.
@@ -517,8 +568,8 @@ impl Shard {
     fn settle(&mut self, now: Now) {
         while let Some(work) = self.unsettled.pop_front() {
             match work {
-                Unsettled::Will { owner, message, class } => {
-                    self.publish_will(&owner, &message, class, now);
+                Unsettled::Will { owner, message, class, holder } => {
+                    self.publish_will(&owner, &message, class, holder, now);
                 }
                 Unsettled::Unsendable(id) => {
                     // No DISCONNECT: it could be CONNACK that was too large.
@@ -534,6 +585,7 @@ impl Shard {
                 Unsettled::Relief => self.relieve(now),
             }
         }
+        self.note_ended();
     }
 
     /// The earliest deadline of anything.

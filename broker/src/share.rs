@@ -17,12 +17,14 @@ use crate::session::{Pending, SessionId};
 pub(crate) struct Group {
     /// `$share/name/filter`, as it is subscribed to.
     pub(crate) filter: Box<str>,
+    /// Its number in the journal.
+    pub(crate) holder: u64,
     turns: Mutex<Turns>,
 }
 
 impl Group {
-    pub(crate) fn new(filter: &str) -> Self {
-        Self { filter: filter.into(), turns: Mutex::default() }
+    pub(crate) fn new(filter: &str, holder: u64) -> Self {
+        Self { filter: filter.into(), holder, turns: Mutex::default() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Turns> {
@@ -35,6 +37,8 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     members: Vec<Member>,
+    /// Members that outlive the process.
+    lasting: usize,
     /// The member whose turn is next.
     turn: usize,
     /// Messages that no member could take, oldest first.
@@ -57,6 +61,8 @@ pub(crate) struct Member {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
     pub(crate) session: SessionId,
+    /// The session's number in the journal, or 0.
+    pub(crate) holder: u64,
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifier: Option<NonZeroU32>,
@@ -108,14 +114,23 @@ impl Turns {
         let session = member.seat.session;
         match self.members.iter_mut().find(|known| known.seat.session == session) {
             Some(known) => *known = member,
-            None => self.members.push(member),
+            None => {
+                self.lasting += usize::from(member.seat.holder != 0);
+                self.members.push(member);
+            }
         }
+    }
+
+    /// Whether what waits here is to outlive the process: some member does.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.lasting > 0
     }
 
     /// Removes a member; when it was the last, the number of messages that nobody will get.
     pub(crate) fn leave(&mut self, session: SessionId) -> Option<u64> {
         if let Some(place) = self.members.iter().position(|known| known.seat.session == session) {
-            self.members.remove(place);
+            let member = self.members.remove(place);
+            self.lasting -= usize::from(member.seat.holder != 0);
             if place < self.turn {
                 self.turn -= 1;
             }
@@ -169,16 +184,15 @@ impl Turns {
         !self.is_over
     }
 
-    /// Drops the oldest messages while too many wait; how many it were.
-    pub(crate) fn trim(&mut self, messages_max: usize, bytes_max: usize) -> u64 {
-        let mut dropped = 0;
-        while self.backlog.len() > 1
-            && (self.backlog.len() > messages_max || self.backlog_bytes > bytes_max)
-        {
-            self.take();
-            dropped += 1;
-        }
-        dropped
+    /// Takes the oldest message, if too many wait.
+    pub(crate) fn take_excess(&mut self, messages_max: usize, bytes_max: usize) -> Option<Pending> {
+        let is_over = self.backlog.len() > messages_max || self.backlog_bytes > bytes_max;
+        if is_over && self.backlog.len() > 1 { self.take() } else { None }
+    }
+
+    /// Everything that waits, oldest first.
+    pub(crate) fn backlog(&self) -> impl ExactSizeIterator<Item = &Pending> {
+        self.backlog.iter()
     }
 
     /// The oldest message that waits.

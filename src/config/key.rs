@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use longshore::Durability;
 use tracing_subscriber::filter::Targets;
 
 use super::value::Value;
@@ -113,6 +114,48 @@ static KEYS: &[Key] = &[
     limit!(retained_messages: ANY),
     limit!(retained_bytes: ANY),
     limit!(route_cache_bytes: SOME),
+    Key {
+        section: "storage",
+        name: "durability",
+        set: |config, value, _| {
+            config.storage.durability = match value.text()?.as_str() {
+                "power" => Durability::Power,
+                "process" => Durability::Process,
+                "none" => Durability::None,
+                other => {
+                    return Err(format!("is \"power\", \"process\" or \"none\", not {other:?}"));
+                }
+            };
+            Ok(())
+        },
+        show: |config| match config.storage.durability {
+            Durability::Process => "\"process\"".to_owned(),
+            Durability::None => "\"none\"".to_owned(),
+            _ => "\"power\"".to_owned(),
+        },
+    },
+    Key {
+        section: "storage",
+        name: "segment_bytes",
+        set: |config, value, _| {
+            let bytes = value.number(&(4_096..=1 << 30))?;
+            if bytes % 512 != 0 {
+                return Err(format!("is a multiple of 512, not {bytes}"));
+            }
+            config.storage.segment_bytes = bytes;
+            Ok(())
+        },
+        show: |config| config.storage.segment_bytes.to_string(),
+    },
+    Key {
+        section: "storage",
+        name: "will_restart_grace_secs",
+        set: |config, value, _| {
+            config.storage.will_restart_grace_secs = value.number(&(0..=i64::MAX as u64))?;
+            Ok(())
+        },
+        show: |config| config.storage.will_restart_grace_secs.to_string(),
+    },
     Key {
         section: "threads",
         name: "shards",

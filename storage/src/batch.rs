@@ -117,6 +117,17 @@ impl Batch {
         self.relieves = false;
     }
 
+    /// The kind and body of the record that was pushed as the `number`th, from 0.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    #[must_use]
+    pub fn record(&self, number: usize) -> (u8, &[u8]) {
+        let start = self.starts[number];
+        let end = self.starts.get(number + 1).copied().unwrap_or(self.bytes.len());
+        (self.bytes[start + 9], &self.bytes[start + FRAGMENT_HEADER as usize..end])
+    }
+
     /// The kind and body of each record.
     pub fn records(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let ends = self.starts.iter().skip(1).copied().chain([self.bytes.len()]);

@@ -5,17 +5,19 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
 use longshore_broker::{ConnectionId, Limits, Peer};
+use longshore_storage::SimulatedDisk;
 
 use super::packets::{Connect, Outgoing, Pingreq, Subscribe, connect, subscribe, v5};
 use super::received::{Ack, Codes, Connack, Disconnect, Publish, Received, parse, whole};
 use super::watch::Watch;
 use super::wire::Version;
 use crate::shards::Shards;
-use crate::{SHARDS, TURN_WORK};
+use crate::{JOURNAL, SHARDS, TURN_WORK};
 
 /// Where the wall clock of every rig starts: in 2024, in microseconds.
 const WALL_START: u64 = 1_700_000_000_000_000;
@@ -64,7 +66,11 @@ impl Rig {
             configs.iter_mut().for_each(|config| config.turn_work = work);
         }
         let now = Now { mono: Mono(MONO_START), wall: Wall(WALL_START) };
-        let shard = Shards::new(configs);
+        let disk = JOURNAL.then(|| Arc::new(SimulatedDisk::new(1)));
+        let shard = match &disk {
+            Some(disk) => Shards::open(configs.clone(), disk, now),
+            None => Shards::new(configs),
+        };
         Self(Rc::new(RefCell::new(World { shard, now, lines: Vec::new() })))
     }
 

@@ -2,11 +2,17 @@
 //! place. Mail arrives before the next call, unless it is delayed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use longshore_broker::clock::{Mono, Now};
 use longshore_broker::shard::{Config, Refused};
 use longshore_broker::totals::Totals;
 use longshore_broker::{ConnectionId, Mail, Moved, Output, Peer, Shard};
+use longshore_storage::SimulatedDisk;
+
+pub(crate) mod journal;
+
+use self::journal::Journal;
 
 /// See the module. A connection's id says which shard has it.
 #[derive(Debug)]
@@ -16,6 +22,7 @@ pub(crate) struct Shards {
     /// Takes the next connection.
     next: usize,
     delay: Option<Delay>,
+    journal: Option<Journal>,
 }
 
 /// What is on its way from shard to shard.
@@ -42,7 +49,33 @@ impl Shards {
     pub(crate) fn new(configs: Vec<Config>) -> Self {
         let totals = Totals::of(&configs);
         let shards = configs.into_iter().map(Shard::new).collect();
-        Self { shards, totals, next: 0, delay: None }
+        Self { shards, totals, next: 0, delay: None, journal: None }
+    }
+
+    /// Shards that remember on `disk`, with what they remember.
+    pub(crate) fn open(mut configs: Vec<Config>, disk: &Arc<SimulatedDisk>, now: Now) -> Self {
+        let journal = Journal::open(&mut configs, disk, now);
+        let mut shards = Self { journal: Some(journal), ..Self::new(configs) };
+        shards.shards.iter_mut().for_each(|shard| shard.restore(now));
+        shards.append();
+        shards.commit();
+        shards
+    }
+
+    /// What the shards have written down goes to the journal, before their mail goes out.
+    fn append(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            self.shards.iter_mut().for_each(|shard| journal.append(shard));
+        }
+    }
+
+    /// The journal writes, and what waited for that goes out.
+    fn commit(&mut self) {
+        self.append();
+        if let Some(journal) = &mut self.journal {
+            let durable = journal.commit();
+            self.shards.iter_mut().for_each(|shard| shard.durable(durable));
+        }
     }
 
     /// From now on nothing arrives before [`Shards::carry`]; a shard for which more than `most`
@@ -118,6 +151,7 @@ impl Shards {
     fn exchange(&mut self, now: Now) -> bool {
         let mut any = false;
         loop {
+            self.append();
             let count = self.shards.len();
             let mut taken = Vec::new();
             for (from, shard) in self.shards.iter_mut().enumerate() {
@@ -200,6 +234,7 @@ impl Shards {
     }
 
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
+        self.commit();
         self.shards.iter_mut().for_each(|shard| shard.take_dirty(into));
     }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use longshore_acl::Principal;
+use longshore_storage::Refused as NotAppended;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{spawn_local, yield_now};
@@ -28,16 +29,21 @@ use super::pipe::Pipe;
 use super::transport::{Cargo, Received, Scratch, Transport};
 use crate::clock::{Clock, Mono, Now};
 use crate::connection::{ConnectionId, Peer};
+use crate::journal::Taking;
 use crate::limits::Limits;
 use crate::mail::Mail;
 use crate::shard::{Config, Refused, Shard};
 use crate::stats::Stats;
+use crate::store::Store;
 use crate::totals::Totals;
 
 /// Bytes one connection may read before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;
 /// Connections accepted before others have their turn.
 const ACCEPT_BATCH: usize = 64;
+/// Bytes that the journal does not take yet, beyond which clients whose packets have to be durable
+/// are not read.
+const UNAPPENDED_MAX: usize = 8 << 20;
 
 /// How long a layer may hold the last bytes of a connection that is to be closed. Less than the
 /// shard leaves its output, whose end is when this is asked for.
@@ -54,6 +60,9 @@ pub(crate) struct Driver {
     outgoing: RefCell<Vec<Vec<Mail>>>,
     /// Shards whose mailboxes were full in the last turn, a bit each.
     full: Cell<u64>,
+    /// The journal, of a broker that has one, and whether it took new work in the last turn.
+    store: Option<Arc<Store>>,
+    taking: Cell<Taking>,
     stats: Arc<Stats>,
     totals: Totals,
     counts: Arc<Counts>,
@@ -110,7 +119,12 @@ impl Socket {
 }
 
 impl Driver {
-    pub(crate) fn new(config: Config, number: usize, around: &Around) -> Rc<Self> {
+    pub(crate) fn new(
+        config: Config,
+        number: usize,
+        store: Option<Arc<Store>>,
+        around: &Around,
+    ) -> Rc<Self> {
         let stats = Arc::clone(&config.stats);
         let Around { mailboxes, totals, counts, clock } = around.clone();
         Rc::new(Self {
@@ -119,6 +133,8 @@ impl Driver {
             outgoing: RefCell::new(mailboxes.iter().map(|_| Vec::new()).collect()),
             mailboxes,
             full: Cell::default(),
+            store,
+            taking: Cell::default(),
             stats,
             totals,
             counts,
@@ -140,6 +156,13 @@ impl Driver {
             self.turn.set(Some(now));
             now
         })
+    }
+
+    /// Takes back what the shard had before this process.
+    pub(crate) fn restore(&self) {
+        self.shard.borrow_mut().restore(self.now());
+        self.commit();
+        self.turn.set(None);
     }
 
     /// Lets the writer follow the readers that are ready now.
@@ -266,6 +289,36 @@ impl Driver {
         }
     }
 
+    /// Appends what was written down to the journal, and lets go out what is durable. Whether
+    /// everything was appended: mail may not overtake it.
+    fn commit(&self) -> bool {
+        let Some(store) = &self.store else { return true };
+        let mut shard = self.shard.borrow_mut();
+        let taking = store.status().taking();
+        if self.taking.replace(taking) != taking {
+            shard.set_taking(taking);
+        }
+        let appended = match shard.batch().map(|batch| store.append(batch)) {
+            None => true,
+            Some(Ok(ticket)) => {
+                shard.appended(ticket);
+                true
+            }
+            // It has failed: the committing thread says so, too.
+            Some(Err(NotAppended::Failed(_))) => {
+                shard.set_taking(Taking::Nothing);
+                false
+            }
+            // It is tried again when there is room, of which the committing thread tells.
+            Some(Err(_)) => false,
+        };
+        let behind = !appended && shard.unappended() > UNAPPENDED_MAX;
+        shard.set_behind(behind, self.now());
+        let waits = shard.awaits_journal();
+        shard.durable(store.durable(self.number, waits));
+        appended
+    }
+
     /// Sends this turn's mail, and has publishers wait for shards that have too much.
     fn send_mail(&self) {
         if self.mailboxes.len() == 1 {
@@ -301,7 +354,7 @@ impl Driver {
     }
 
     /// Writes what waits for one connection.
-    fn flush(&self, socket: &Socket, began: Mono) {
+    fn write(&self, socket: &Socket, began: Mono) {
         let mut shard = self.shard.borrow_mut();
         let Some(output) = shard.output(socket.id) else { return };
         let result = socket.transport().try_write(output);
@@ -345,10 +398,25 @@ impl Driver {
                 let socket = self.sockets.borrow().get(id.index() as usize).cloned().flatten();
                 let Some(socket) = socket.filter(|socket| socket.id == *id) else { continue };
                 if socket.blocked.get().is_none() {
-                    self.flush(&socket, began);
+                    self.write(&socket, began);
                 } else if self.shard.borrow().is_closing(*id) {
                     socket.wake();
                 }
+            }
+        }
+    }
+
+    /// Everything that leaves the shard: to the journal, to other shards, to clients.
+    fn flush(&self) {
+        loop {
+            let appended = self.commit();
+            if appended {
+                self.send_mail();
+            }
+            self.flush_dirty();
+            // What was written may have made room for more.
+            if !appended || self.shard.borrow().unappended() == 0 {
+                return;
             }
         }
     }
@@ -427,7 +495,7 @@ impl ConnectionTask {
                 Poll::Ready(Ok(Received::Bytes(count) | Received::Answer(count))) => {
                     let answers = matches!(received, Poll::Ready(Ok(Received::Answer(_))));
                     if answers && socket.blocked.get().is_none() {
-                        driver.flush(socket, driver.now().mono);
+                        driver.write(socket, driver.now().mono);
                     }
                     if driver.shard.borrow().is_dirty() {
                         driver.wake_writer();
@@ -453,7 +521,7 @@ impl ConnectionTask {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
                 Poll::Ready(Ok(())) => {}
             }
-            driver.flush(socket, began);
+            driver.write(socket, began);
             if driver.shard.borrow().is_dirty() {
                 driver.wake_writer();
             }
@@ -468,9 +536,8 @@ impl ConnectionTask {
     fn is_finished(&self) -> bool {
         let Self { driver, socket } = self;
         {
-            let mut shard = driver.shard.borrow_mut();
-            let is_written = shard.output(socket.id).is_none_or(|output| output.is_empty());
-            if !shard.is_closing(socket.id) || !is_written {
+            let shard = driver.shard.borrow();
+            if !shard.is_closing(socket.id) || !shard.is_written(socket.id) {
                 return false;
             }
         }
@@ -550,15 +617,13 @@ impl Future for Writer {
         let _guard = Escalate(&driver);
         assert!(!driver.failed.get(), "the task of a connection panicked");
         let began = driver.now();
-        driver.send_mail();
-        driver.flush_dirty();
+        driver.flush();
         // What time it is now, after the writes.
         let now = driver.clock.now();
         driver.turn.set(Some(now));
         driver.stats.turn.record(now.mono.since(began.mono).as_micros() as u64);
         let next = driver.shard.borrow_mut().advance(now);
-        driver.send_mail();
-        driver.flush_dirty();
+        driver.flush();
         driver.turn.set(None);
         *driver.writer.borrow_mut() = Some(cx.waker().clone());
         match next {

@@ -84,7 +84,7 @@ impl Mailbox {
     }
 
     /// Makes the shard look at what has changed around it.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.arrived.notify_one();
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use longshore_codec::{PacketId, QoS};
 
-use super::{Outbound, Pending, Settled, Step};
-use crate::message::{Identifiers, Message, Parts};
+use super::{Outbound, Pending, Recorded, Settled, Step};
+use crate::message::{Identifiers, Kept, Message, Parts};
 use crate::share::Group;
 
 /// Messages that may be under way at once, so that a run is quick.
@@ -114,7 +114,7 @@ impl Twins {
     fn new() -> Self {
         Self {
             outbound: Outbound::default(),
-            groups: ["a", "b"].map(|filter| Arc::new(Group::new(filter))),
+            groups: ["a", "b"].map(|filter| Arc::new(Group::new(filter, 0))),
             messages: Vec::new(),
             flying: Vec::new(),
             queue: Vec::new(),
@@ -171,7 +171,8 @@ impl Twins {
             fate: Fate::UnderWay,
         });
         let identifiers = Identifiers::None;
-        Pending { message: message.into(), qos, retain: false, identifiers, group }
+        let message = Kept::Memory(message.into());
+        Pending { message, qos, retain: false, identifiers, group, holder: 0 }
     }
 
     /// A message is to be sent, and can be sent at once.
@@ -466,11 +467,11 @@ impl Twins {
         match (answer, flying.received) {
             (Answer::Ack, false) if qos == qos_sent => {
                 self.end(place, Fate::Delivered);
-                Settled::Delivered
+                Settled::Delivered(Recorded::default())
             }
             (Answer::Receive, _) if qos_sent == QoS::ExactlyOnce => {
                 (flying.received, flying.released) = (true, true);
-                Settled::Release
+                Settled::Release(Recorded::default())
             }
             (Answer::Complete, true) => {
                 self.end(place, Fate::Delivered);
@@ -489,7 +490,8 @@ impl Twins {
 
 /// The number of a message, which is its payload.
 fn number_of(pending: &Pending, messages: &[Known]) -> usize {
-    let payload = std::str::from_utf8(pending.message.parts().payload).ok();
+    let Kept::Memory(message) = &pending.message else { panic!("nothing is on disk") };
+    let payload = std::str::from_utf8(message.parts().payload).ok();
     let number = payload.and_then(|it| it.parse().ok()).expect("a payload is a number");
     let Known { qos, group, .. } = &messages[number];
     let of = |group: &Option<Arc<Group>>| group.as_ref().map(Arc::as_ptr);

@@ -7,19 +7,35 @@ use std::sync::Arc;
 
 use longshore_codec::{PacketId, QoS};
 
-use crate::message::{Identifiers, Message};
+use crate::message::{Identifiers, Kept};
 use crate::share::Group;
 
 /// A message for one session, not yet or not finally delivered.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    pub(crate) message: Arc<Message>,
+    pub(crate) message: Kept,
     pub(crate) qos: QoS,
     /// RETAIN as this session gets it.
     pub(crate) retain: bool,
     pub(crate) identifiers: Identifiers,
     /// The shared group it came through.
     pub(crate) group: Option<Arc<Group>>,
+    /// For whom the journal has it: the session, or the group; 0 where nobody has written it down.
+    pub(crate) holder: u64,
+}
+
+/// What the journal has to hear of a message that is done with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    /// For whom it was written down; 0 for nobody.
+    pub(crate) holder: u64,
+    pub(crate) number: u64,
+}
+
+impl Pending {
+    pub(crate) fn recorded(&self) -> Recorded {
+        Recorded { holder: self.holder, number: self.message.number() }
+    }
 }
 
 #[derive(Debug)]
@@ -52,9 +68,9 @@ impl InFlight {
 #[derive(Debug)]
 pub(crate) enum Settled {
     /// The message is delivered; its size is free again.
-    Delivered,
-    /// PUBREL is to be sent.
-    Release,
+    Delivered(Recorded),
+    /// PUBREL is to be sent; the message, if it was there until now.
+    Release(Recorded),
     /// The exchange of a QoS 2 message is complete.
     Complete,
     /// Nothing in flight has this id, or not in this state.
@@ -96,6 +112,8 @@ pub(crate) struct Outbound {
     queue: VecDeque<Pending>,
     /// Bytes of all messages here.
     bytes: usize,
+    /// Bytes of memory they are accounted with.
+    memory: usize,
 }
 
 /// Packet ids there are.
@@ -117,6 +135,21 @@ impl Outbound {
     /// Bytes of the messages in flight and waiting.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of memory that they are accounted with.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    fn count(&mut self, message: &Kept) {
+        self.bytes += message.size();
+        self.memory += message.memory();
+    }
+
+    fn discount(&mut self, message: &Kept) {
+        self.bytes -= message.size();
+        self.memory -= message.memory();
     }
 
     /// Whether a message given now could be sent now.
@@ -173,7 +206,7 @@ impl Outbound {
     #[inline]
     pub(crate) fn send(&mut self, pending: Pending) -> PacketId {
         debug_assert!(self.has_room());
-        self.bytes += pending.message.size();
+        self.count(&pending.message);
         self.enter(pending)
     }
 
@@ -222,8 +255,67 @@ impl Outbound {
 
     /// Queues a message behind the others.
     pub(crate) fn push(&mut self, pending: Pending) {
-        self.bytes += pending.message.size();
+        self.count(&pending.message);
         self.queue.push_back(pending);
+    }
+
+    /// Takes what was in flight when the broker stopped: the next one, in the order they were
+    /// sent. Without a message it waits for PUBCOMP.
+    pub(crate) fn restore(&mut self, id: PacketId, pending: Option<Pending>) {
+        debug_assert_eq!(self.window.len(), usize::from(self.stragglers));
+        let state = match pending {
+            Some(pending) => {
+                self.count(&pending.message);
+                State::Published(pending)
+            }
+            None => State::Received,
+        };
+        self.window.push_back(InFlight { id, state, counted: false });
+        // Their ids may have any order, and gaps: the ring begins behind them.
+        self.stragglers += 1;
+        self.last = id.get();
+    }
+
+    /// Everything in the window that is not done, in order: its id and its message, if it still
+    /// has one.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = (PacketId, Option<&Pending>)> {
+        self.window.iter().filter_map(|entry| match &entry.state {
+            State::Published(pending) => Some((entry.id, Some(pending))),
+            State::Received | State::Released => Some((entry.id, None)),
+            State::Done => None,
+        })
+    }
+
+    /// Everything that waits beyond, in order.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Pending> {
+        self.queue.iter()
+    }
+
+    /// The `at`th message here, those in flight first.
+    pub(crate) fn message_at(&self, at: usize) -> Option<Option<&Kept>> {
+        match at.checked_sub(self.window.len()) {
+            Some(at) => self.queue.get(at).map(|pending| Some(&pending.message)),
+            None => self.window.get(at).map(|entry| match &entry.state {
+                State::Published(pending) => Some(&pending.message),
+                _ => None,
+            }),
+        }
+    }
+
+    /// Leaves messages to the journal, as far as they are there: nobody will ask for them soon.
+    pub(crate) fn leave_to_disk(&mut self, shard: usize) {
+        let published = self.window.iter_mut().filter_map(|entry| match &mut entry.state {
+            State::Published(pending) => Some(pending),
+            _ => None,
+        });
+        // What came while the client was away before is left already.
+        let queued = self.queue.iter_mut().rev();
+        let queued = queued.take_while(|pending| matches!(pending.message, Kept::Memory(_)));
+        for pending in published.chain(queued) {
+            let before = pending.message.memory();
+            pending.message.leave_to_disk(shard);
+            self.memory = self.memory - before + pending.message.memory();
+        }
     }
 
     /// The next packet to send, while the window has room. `keep` says no to messages that need
@@ -251,7 +343,7 @@ impl Outbound {
         while self.counted < self.quota && self.has_id() {
             let pending = self.queue.pop_front()?;
             if !keep(&pending) {
-                self.bytes -= pending.message.size();
+                self.discount(&pending.message);
                 continue;
             }
             let id = self.enter(pending.clone());
@@ -281,24 +373,28 @@ impl Outbound {
             State::Published(pending) if pending.qos == qos => {}
             _ => return Settled::Unknown,
         }
-        self.finish(place);
+        let pending = self.finish(place);
         self.leave_done();
-        Settled::Delivered
+        Settled::Delivered(pending.map(|it| it.recorded()).unwrap_or_default())
     }
 
     /// PUBREC without an error.
     pub(crate) fn receive(&mut self, id: PacketId) -> Settled {
         let Some(place) = self.place_of(id) else { return Settled::Unknown };
-        let entry = &mut self.window[place];
-        match &entry.state {
-            State::Published(pending) if pending.qos == QoS::ExactlyOnce => {
-                self.bytes -= pending.message.size();
+        match &self.window[place].state {
+            State::Published(pending) if pending.qos != QoS::ExactlyOnce => {
+                return Settled::Unknown;
             }
-            State::Received | State::Released => {}
-            _ => return Settled::Unknown,
+            State::Done => return Settled::Unknown,
+            State::Published(_) | State::Received | State::Released => {}
         }
-        entry.state = State::Released;
-        Settled::Release
+        match std::mem::replace(&mut self.window[place].state, State::Released) {
+            State::Published(pending) => {
+                self.discount(&pending.message);
+                Settled::Release(pending.recorded())
+            }
+            _ => Settled::Release(Recorded::default()),
+        }
     }
 
     /// PUBCOMP.
@@ -313,12 +409,14 @@ impl Outbound {
     }
 
     /// Gives the message with this id up unsent: the receiver cannot take it.
-    pub(crate) fn abandon(&mut self, id: PacketId) {
-        let Some(place) = self.place_of(id) else { return };
-        if matches!(self.window[place].state, State::Published(_)) {
-            self.finish(place);
-            self.leave_done();
+    pub(crate) fn abandon(&mut self, id: PacketId) -> Recorded {
+        let Some(place) = self.place_of(id) else { return Recorded::default() };
+        if !matches!(self.window[place].state, State::Published(_)) {
+            return Recorded::default();
         }
+        let pending = self.finish(place);
+        self.leave_done();
+        pending.map(|it| it.recorded()).unwrap_or_default()
     }
 
     /// The entry's id means nothing any more; its message, if it still had one.
@@ -330,7 +428,7 @@ impl Outbound {
             self.counted -= 1;
         }
         let State::Published(pending) = state else { return None };
-        self.bytes -= pending.message.size();
+        self.discount(&pending.message);
         Some(pending)
     }
 
@@ -398,7 +496,7 @@ impl Outbound {
         let (shared, own): (VecDeque<_>, VecDeque<_>) =
             self.queue.drain(..).partition(|pending| pending.group.as_ref().is_some_and(&mut of));
         self.queue = own;
-        self.bytes -= shared.iter().map(|pending| pending.message.size()).sum::<usize>();
+        shared.iter().for_each(|pending| self.discount(&pending.message));
         taken.extend(shared);
         self.leave_done();
         taken

@@ -5,7 +5,8 @@ use longshore_codec::{Ack, Packet, Properties, QoS, ReasonCode};
 use super::{Fault, Shard};
 use crate::clock::Now;
 use crate::connection::ConnectionId;
-use crate::session::{Outbound, SessionId, Settled};
+use crate::record::Event;
+use crate::session::{Outbound, Recorded, SessionId, Settled};
 use crate::stats::Drop;
 
 impl Shard {
@@ -16,9 +17,12 @@ impl Shard {
         change: impl FnOnce(&mut Outbound) -> Settled,
     ) -> Settled {
         let Some(session) = self.sessions.get_mut(session_id) else { return Settled::Unknown };
-        let before = session.outbound.bytes();
+        let before = session.outbound.memory();
         let settled = change(&mut session.outbound);
-        self.queued_bytes -= before - session.outbound.bytes();
+        self.queued_bytes -= before - session.outbound.memory();
+        if let Settled::Delivered(recorded) = settled {
+            self.note_done(recorded);
+        }
         settled
     }
 
@@ -42,7 +46,7 @@ impl Shard {
 
     /// [MQTT-4.8.2-6]: what a client refuses is discarded, also when it came through a group.
     fn delivered(&self, settled: &Settled, reason: ReasonCode) {
-        if matches!(settled, Settled::Delivered) && reason.is_error() {
+        if matches!(settled, Settled::Delivered(_)) && reason.is_error() {
             self.stats.dropped(Drop::Refused, 1);
         }
     }
@@ -66,14 +70,19 @@ impl Shard {
             return Ok(());
         }
         match self.settle_outbound(session, |outbound| outbound.receive(ack.packet_id)) {
-            Settled::Release => self.send_pubrel(id, ack.packet_id),
+            Settled::Release(Recorded { holder, number }) => {
+                let packet_id = ack.packet_id;
+                self.note(holder, &Event::Received { holder, number, packet_id });
+                self.send_pubrel(id, packet_id);
+            }
             _ => {
                 let pubrel = Ack {
                     packet_id: ack.packet_id,
                     reason: ReasonCode::PacketIdentifierNotFound,
                     properties: Properties::none(),
                 };
-                self.send(id, &Packet::Pubrel(pubrel));
+                let durable = self.lasts(id);
+                self.answer(id, &Packet::Pubrel(pubrel), durable);
             }
         }
         Ok(())
@@ -87,7 +96,11 @@ impl Shard {
     ) -> Result<(), Fault> {
         self.check_user_properties(ack.properties)?;
         let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
-        let released = session.release(ack.packet_id);
+        let (holder, packet_id) = (session.holder, ack.packet_id);
+        let released = session.release(packet_id);
+        if released.is_some() {
+            self.note(holder, &Event::Released { holder, packet_id });
+        }
         if released == Some(true)
             && let Some(connection) = self.connections.get_mut(id)
         {
@@ -101,7 +114,8 @@ impl Shard {
             None => ReasonCode::PacketIdentifierNotFound,
         };
         let pubcomp = Ack { packet_id: ack.packet_id, reason, properties: Properties::none() };
-        self.send(id, &Packet::Pubcomp(pubcomp));
+        // The client may give the packet id to another message now.
+        self.answer(id, &Packet::Pubcomp(pubcomp), holder != 0);
         Ok(())
     }
 
@@ -115,6 +129,8 @@ impl Shard {
         self.check_user_properties(ack.properties)?;
         let settled = self.settle_outbound(session, |outbound| outbound.complete(ack.packet_id));
         if !matches!(settled, Settled::Unknown) {
+            let (holder, packet_id) = (self.holder_of(session), ack.packet_id);
+            self.note(holder, &Event::Completed { holder, packet_id });
             self.pump(session, now);
         }
         Ok(())

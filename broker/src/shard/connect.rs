@@ -126,6 +126,9 @@ impl Shard {
         if !known && sessions >= self.limits.sessions {
             return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
         }
+        if expiry_asked(connect).min(self.limits.session_expiry_secs) > 0 {
+            self.check_storage(known && !connect.clean_start)?;
+        }
         if let Some(will) = &connect.will {
             self.check_topic(will.topic.as_bytes())
                 .map_err(|cause| Fault::new(Code::TopicNameInvalid, cause))?;
@@ -208,16 +211,20 @@ impl Shard {
             self.connack_properties(connect, &client_id, granted, keep_alive, &mut block)?;
         }
         let (session_id, present) =
-            match self.claim(&client_id, connect.clean_start, principal, now) {
+            match self.claim(&client_id, connect.clean_start, principal, granted, now) {
                 Claim::Here { session, resumed } => (session, resumed),
                 Claim::There(session) => {
                     self.move_to(id, session, principal);
                     return Ok(());
                 }
             };
-        self.attach(session_id, id, connect, granted);
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.principal = principal;
+        }
+        self.attach(session_id, id, connect, granted, !present);
+        if self.holder_of(session_id) != 0 || self.has_ended() {
+            // Also where a session that was to last has just been cleared.
+            self.hold(id);
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.stage = Stage::Online(session_id);
@@ -250,24 +257,30 @@ impl Shard {
         id: ConnectionId,
         connect: &Connect<'_>,
         expiry_secs: u32,
+        fresh: bool,
     ) {
         let quota = connect.properties.receive_maximum().unwrap_or(RECEIVE_MAXIMUM);
         // [MQTT-3.1.3-9]: its delay has not passed, so the old will is never published.
-        self.take_will(session_id);
+        self.drop_will(session_id);
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.connection = Some(id);
         session.expiry_secs = expiry_secs;
+        session.left = None;
         session.ends = None;
         session.outbound.connect(quota.min(self.limits.inflight).max(1));
         session.receive_anew();
         if let Some(rare) = &session.rare {
             rare.presence.set_online(true);
         }
+        self.note_session(session_id, fresh);
         if let Some(will) = &connect.will {
             let will = stored_will(will);
             self.will_bytes += will.message.size();
+            self.note_will(self.holder_of(session_id), &will);
+            let Some(session) = self.sessions.get_mut(session_id) else { return };
             session.rare().will = Some(will);
         }
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.shrink();
         self.session_timers.set(session_id, &mut session.deadline, None);
     }
@@ -287,6 +300,7 @@ impl Shard {
         client_id: &Arc<str>,
         clean_start: bool,
         principal: Principal,
+        expiry_secs: u32,
         now: Now,
     ) -> Claim {
         let owner = (principal.account, Arc::clone(client_id));
@@ -310,7 +324,8 @@ impl Shard {
             // Another shard was faster.
             Entry::Occupied(known) => Claim::There(*known.get()),
             Entry::Vacant(place) => {
-                let new = Session::new(Arc::clone(client_id), principal);
+                let holder = self.new_holder(expiry_secs);
+                let new = Session::new(Arc::clone(client_id), principal, holder);
                 let session = *place.insert(self.sessions.insert(new));
                 commons.sessions.fetch_add(1, Ordering::Relaxed);
                 self.stats.sessions.set(self.sessions.len());
@@ -452,7 +467,7 @@ impl Shard {
         let graceful = disconnect.reason == ReasonCode::Success;
         if graceful {
             // [MQTT-3.14.4-3].
-            self.take_will(session_id);
+            self.drop_will(session_id);
         }
         if let Some(connection) = self.connections.get(id) {
             let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);

@@ -11,8 +11,9 @@ use crate::cache::{Local, Route, Target};
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
-use crate::message::{Identifiers, Message};
-use crate::session::{Pending, SessionId, Step};
+use crate::message::{Identifiers, Kept, Message};
+use crate::record::Ref;
+use crate::session::{Pending, Recorded, SessionId, Step};
 use crate::share::{Group, Seat, Turns};
 use crate::stats::Drop;
 
@@ -32,9 +33,38 @@ pub(super) struct Outgoing<'a> {
     pub(super) publisher: Option<SessionId>,
     /// The message as it is kept, made when the first receiver needs to keep it.
     pub(super) stored: Option<Arc<Message>>,
+    /// Whether its record stands in the journal: who else waits for it is an event.
+    pub(super) is_written: bool,
+    /// Whether everybody who gets it now stands in its record.
+    pub(super) is_referred: bool,
+    /// For whom the journal has it, if whoever gets it now takes their place; else 0.
+    pub(super) held_by: u64,
+    /// It is retained, as the so many-th.
+    pub(super) sequence: Option<u64>,
+    /// The lasting session that published it at QoS 2, and its packet id there.
+    pub(super) inbound: Option<(u64, PacketId)>,
+    /// The lasting session whose will it is; else 0.
+    pub(super) will_of: u64,
 }
 
 impl<'a> Outgoing<'a> {
+    /// A message that came in.
+    pub(super) fn new(source: Source<'a>, qos: QoS, retain: bool, publisher: SessionId) -> Self {
+        Self {
+            source,
+            qos,
+            retain,
+            publisher: Some(publisher),
+            stored: None,
+            is_written: false,
+            is_referred: false,
+            held_by: 0,
+            sequence: None,
+            inbound: None,
+            will_of: 0,
+        }
+    }
+
     /// A message that is kept already.
     pub(super) fn kept(message: &'a Arc<Message>, publisher: Option<SessionId>) -> Self {
         Self {
@@ -43,7 +73,24 @@ impl<'a> Outgoing<'a> {
             retain: message.retain,
             publisher,
             stored: Some(Arc::clone(message)),
+            is_written: message.entry().is_some(),
+            is_referred: false,
+            held_by: 0,
+            sequence: None,
+            inbound: None,
+            will_of: 0,
         }
+    }
+
+    /// Whether the journal does not know yet that this holder gets it.
+    pub(super) fn needs_ref(&self, holder: u64) -> bool {
+        holder != 0 && holder != self.held_by && !self.is_referred
+    }
+
+    /// Its number in the journal, or 0.
+    pub(super) fn number(&self) -> u64 {
+        let entry = self.stored.as_ref().and_then(|message| message.entry());
+        entry.map_or(0, |entry| entry.number)
     }
 
     pub(super) fn stored(&mut self) -> Arc<Message> {
@@ -60,6 +107,23 @@ pub(super) struct Terms<'a> {
     pub(super) retain: bool,
     pub(super) identifiers: &'a Identifiers,
     pub(super) group: Option<&'a Arc<Group>>,
+    /// For whom the journal is to have it; 0 for nobody.
+    pub(super) holder: u64,
+}
+
+impl Terms<'_> {
+    /// They as they are written down.
+    fn to_ref(&self, packet_id: Option<PacketId>) -> Ref {
+        Ref {
+            holder: self.holder,
+            qos: self.qos,
+            retain: self.retain,
+            packet_id,
+            group: self.group.map_or(0, |group| group.holder),
+            repeated: false,
+            identifiers: self.identifiers.clone(),
+        }
+    }
 }
 
 impl Shard {
@@ -109,6 +173,7 @@ impl Shard {
             retain: outgoing.retain && target.retain_as_published,
             identifiers: &target.identifiers,
             group: None,
+            holder: target.holder,
         };
         self.deliver(target.session, terms, outgoing, now);
         true
@@ -117,50 +182,78 @@ impl Shard {
     /// Gives the message to one session: written, in flight, or queued.
     #[inline]
     fn deliver(&mut self, to: SessionId, terms: Terms<'_>, outgoing: &mut Outgoing<'_>, now: Now) {
+        if terms.qos != QoS::AtMostOnce {
+            return self.deliver_surely(to, &terms, outgoing, now);
+        }
         let output_max = self.output_max();
+        let Some(session) = self.sessions.get(to) else { return };
+        // [MQTT-4.3.1-1]: QoS 0 is for those who are there.
+        let Some(id) = session.connection else { return };
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.output_len() > output_max {
+            return self.drop_for(to);
+        }
+        let Terms { qos, retain, identifiers, .. } = terms;
+        let delivery = Delivery { id: None, qos, retain, duplicate: false, identifiers };
+        self.append(id, &outgoing.source, &delivery, now.wall);
+    }
+
+    /// Gives a message of QoS 1 or 2 to one session.
+    #[inline]
+    pub(super) fn deliver_surely(
+        &mut self,
+        to: SessionId,
+        terms: &Terms<'_>,
+        outgoing: &mut Outgoing<'_>,
+        now: Now,
+    ) {
+        let output_max = self.output_max();
+        let message = match terms.holder {
+            0 => outgoing.stored(),
+            _ => self.enter(outgoing),
+        };
         let Some(session) = self.sessions.get_mut(to) else { return };
-        let connection = session.connection.and_then(|id| self.connections.get_mut(id));
-        let mut delivery = Delivery {
-            id: None,
+        let connection = session.connection.and_then(|id| self.connections.get(id));
+        let size = message.size();
+        let pending = Pending {
+            message: Kept::Memory(message),
             qos: terms.qos,
             retain: terms.retain,
-            duplicate: false,
-            identifiers: terms.identifiers,
+            identifiers: terms.identifiers.clone(),
+            group: terms.group.cloned(),
+            holder: terms.holder,
         };
-        if terms.qos == QoS::AtMostOnce {
-            // [MQTT-4.3.1-1]: QoS 0 is for those who are there.
-            let Some(connection) = connection else { return };
-            if connection.output.len() > output_max {
-                return self.drop_for(to);
-            }
-        } else {
-            let pending = Pending {
-                message: outgoing.stored(),
-                qos: terms.qos,
-                retain: terms.retain,
-                identifiers: terms.identifiers.clone(),
-                group: terms.group.cloned(),
-            };
-            let room = session.outbound.has_room()
-                && connection.is_some_and(|c| c.output.len() <= output_max);
-            if !room {
-                return self.enqueue(to, pending);
-            }
-            self.queued_bytes += pending.message.size();
-            delivery.id = Some(session.outbound.send(pending));
-        }
-        let Some(id) = session.connection else { return };
-        if !self.append(id, &outgoing.source, &delivery, now.wall)
-            && let Some(packet_id) = delivery.id
-        {
+        let room =
+            session.outbound.has_room() && connection.is_some_and(|c| c.output_len() <= output_max);
+        let Some(id) = session.connection.filter(|_| room) else {
+            return self.enqueue(to, pending, outgoing);
+        };
+        self.queued_bytes += size;
+        let packet_id = session.outbound.send(pending);
+        let Terms { qos, retain, identifiers, .. } = *terms;
+        let delivery = Delivery { id: Some(packet_id), qos, retain, duplicate: false, identifiers };
+        let waits = qos == QoS::ExactlyOnce && (terms.holder != 0 || outgoing.inbound.is_some());
+        let sent = match waits {
+            true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
+            false => self.append(id, &outgoing.source, &delivery, now.wall),
+        };
+        if !sent {
             // [MQTT-3.1.2-25]: as if it had been delivered, and its place is free again.
-            self.abandon(to, packet_id);
+            let recorded = self.abandon(to, packet_id);
+            if outgoing.is_written {
+                self.note_done(recorded);
+            }
+        } else if terms.holder != 0 {
+            self.refer(outgoing, terms.to_ref(Some(packet_id)));
         }
     }
 
     /// Keeps a message for a session until it can be sent.
-    fn enqueue(&mut self, to: SessionId, pending: Pending) {
+    fn enqueue(&mut self, to: SessionId, mut pending: Pending, outgoing: &mut Outgoing<'_>) {
         let Some(session) = self.sessions.get_mut(to) else { return };
+        if session.connection.is_none() {
+            pending.message.leave_to_disk(self.number);
+        }
         let (outbound, size) = (&mut session.outbound, pending.message.size());
         let fits = outbound.queued() < self.limits.queue_messages
             && outbound.bytes() + size <= self.limits.queue_bytes;
@@ -168,10 +261,14 @@ impl Shard {
             self.unsettled.push_back(Unsettled::Overflow(to));
             return;
         }
+        self.queued_bytes += pending.message.memory();
+        let to_note = outgoing.needs_ref(pending.holder).then(|| pending.to_ref(None));
         outbound.push(pending);
-        self.queued_bytes += size;
         if self.queued_bytes > self.limits.queue_bytes_total {
             self.unsettled.push_back(Unsettled::Relief);
+        }
+        if let Some(to_note) = to_note {
+            self.refer(outgoing, to_note);
         }
     }
 
@@ -207,36 +304,65 @@ impl Shard {
         now: Now,
     ) {
         let mut turns = group.lock();
+        let lasting = if turns.is_lasting() { group.holder } else { 0 };
         if let Some(seat) = self.choose(&mut turns, outgoing.qos) {
             drop(turns);
-            return self.deliver_to_member(group, &seat, outgoing, now);
+            let holder = self.holder_in(lasting, &seat, outgoing.qos);
+            return self.deliver_to_member(group, &seat, holder, outgoing, now);
         }
         let wanted = turns.members().iter().any(|member| member.seat.qos != QoS::AtMostOnce);
         if outgoing.qos == QoS::AtMostOnce || !wanted {
             self.stats.dropped(Drop::NobodyThere, 1);
             return;
         }
+        let message = match lasting {
+            0 => outgoing.stored(),
+            _ => self.enter(outgoing),
+        };
         let pending = Pending {
-            message: outgoing.stored(),
+            message: Kept::Memory(message),
             qos: outgoing.qos,
             retain: outgoing.retain,
             identifiers: Identifiers::None,
             group: None,
+            holder: lasting,
         };
-        let lost = u64::from(!turns.keep(pending));
-        self.stats.dropped(Drop::Backlog, lost);
+        if turns.keep(pending) {
+            if outgoing.needs_ref(lasting) {
+                self.refer(outgoing, Ref::in_group(lasting, outgoing.qos, outgoing.retain));
+            }
+        } else {
+            self.stats.dropped(Drop::Backlog, 1);
+        }
         self.trim_backlog(group, &mut turns);
+    }
+
+    /// For whom the journal has a message that a member of a group gets: the member, if it lasts,
+    /// else the group, if that does (`lasting` is its number).
+    fn holder_in(&self, lasting: u64, seat: &Seat, qos: QoS) -> u64 {
+        match qos.min(seat.qos) {
+            QoS::AtMostOnce => 0,
+            _ if seat.holder != 0 => seat.holder,
+            _ => lasting,
+        }
     }
 
     pub(super) fn deliver_to_member(
         &mut self,
         group: &Arc<Group>,
         seat: &Seat,
+        holder: u64,
         outgoing: &mut Outgoing<'_>,
         now: Now,
     ) {
+        if holder == 0 && outgoing.held_by != 0 {
+            // Nobody who lasts waits for it any more.
+            let done = Recorded { holder: outgoing.held_by, number: outgoing.number() };
+            outgoing.held_by = 0;
+            self.note_done(done);
+        }
         if seat.session.shard() != self.number {
-            return self.post_to_member(group, *seat, outgoing);
+            return self.post_to_member(group, *seat, holder, outgoing);
         }
         let identifiers = seat.identifier.map_or(Identifiers::None, Identifiers::One);
         let terms = Terms {
@@ -244,14 +370,21 @@ impl Shard {
             retain: outgoing.retain && seat.retain_as_published,
             identifiers: &identifiers,
             group: Some(group),
+            holder,
         };
         self.deliver(seat.session, terms, outgoing, now);
         self.show_room(seat.session);
     }
 
     /// Keeps the limits of what waits in a group.
-    pub(super) fn trim_backlog(&self, group: &Group, turns: &mut Turns) {
-        let dropped = turns.trim(self.limits.queue_messages, self.limits.queue_bytes);
+    pub(super) fn trim_backlog(&mut self, group: &Group, turns: &mut Turns) {
+        let mut dropped = 0;
+        while let Some(pending) =
+            turns.take_excess(self.limits.queue_messages, self.limits.queue_bytes)
+        {
+            dropped += 1;
+            self.note_done(pending.recorded());
+        }
         self.stats.dropped(Drop::Backlog, dropped);
         if dropped > 0 && !std::mem::replace(&mut turns.dropping, true) {
             let cause = "nobody takes them in time (limits.queue_messages, queue_bytes)";
@@ -303,8 +436,9 @@ impl Shard {
             };
             let qos = oldest.qos;
             if oldest.message.is_expired(now.wall) {
-                turns.take();
+                let expired = turns.take().map(|pending| pending.recorded());
                 self.stats.dropped(Drop::Expired, 1);
+                self.note_done(expired.unwrap_or_default());
                 continue;
             }
             let seat = match to {
@@ -316,10 +450,15 @@ impl Shard {
             let Some(seat) = seat else { return };
             most -= 1;
             let Some(pending) = turns.take() else { return };
+            let lasting = if turns.is_lasting() { group.holder } else { 0 };
             drop(turns);
             self.forms.clear();
-            let mut outgoing = Outgoing::kept(&pending.message, None);
-            self.deliver_to_member(group, &seat, &mut outgoing, now);
+            let Some(message) = self.load(&pending.message) else { continue };
+            let mut outgoing = Outgoing::kept(&message, None);
+            outgoing.held_by = pending.holder;
+            let holder = self.holder_in(lasting, &seat, qos);
+            self.deliver_to_member(group, &seat, holder, &mut outgoing, now);
+            self.write_down(&mut outgoing);
         }
     }
 
@@ -330,20 +469,47 @@ impl Shard {
             match step {
                 Step::Release { id: packet_id } => self.send_pubrel(id, packet_id),
                 Step::Publish { id: packet_id, duplicate, pending } => {
-                    let delivery = Delivery {
-                        id: Some(packet_id),
-                        qos: pending.qos,
-                        retain: pending.retain,
-                        duplicate,
-                        identifiers: &pending.identifiers,
-                    };
-                    if !self.append_kept(id, &pending.message, &delivery, now.wall) {
-                        self.abandon(session_id, packet_id);
-                    }
+                    self.send_pending(session_id, id, (packet_id, duplicate), &pending, now);
                 }
             }
         }
         self.pump_rare(session_id, now);
+    }
+
+    /// Sends a message that has waited, or sends it again.
+    fn send_pending(
+        &mut self,
+        session_id: SessionId,
+        id: ConnectionId,
+        (packet_id, duplicate): (PacketId, bool),
+        pending: &Pending,
+        now: Now,
+    ) {
+        let delivery = Delivery {
+            id: Some(packet_id),
+            qos: pending.qos,
+            retain: pending.retain,
+            duplicate,
+            identifiers: &pending.identifiers,
+        };
+        let message = self.load(&pending.message);
+        if !duplicate {
+            self.note_sent(pending, packet_id);
+        }
+        let sent = message.is_some_and(|message| {
+            let Message { expiry, .. } = *message;
+            let source = Source { parts: message.parts(), expiry, packet: None };
+            self.forms.clear();
+            // What is sent again was durable before its client's CONNACK left.
+            match pending.qos == QoS::ExactlyOnce && pending.holder != 0 && !duplicate {
+                true => self.append_waiting(id, &source, &delivery, now.wall),
+                false => self.append(id, &source, &delivery, now.wall),
+            }
+        });
+        if !sent {
+            let recorded = self.abandon(session_id, packet_id);
+            self.note_done(recorded);
+        }
     }
 
     /// Goes on with what few sessions have: shared groups and retained messages.
@@ -385,18 +551,21 @@ impl Shard {
     fn next_step(&mut self, session_id: SessionId, wall: Wall) -> Option<Step> {
         let session = self.sessions.get_mut(session_id)?;
         let connection = self.connections.get(session.connection?)?;
-        if connection.output.len() > self.limits.output_bytes {
+        if connection.output_len() > self.limits.output_bytes {
             return None;
         }
-        let before = session.outbound.bytes();
-        let mut expired = 0;
+        let before = session.outbound.memory();
+        let mut expired = Vec::new();
         let step = session.outbound.step(|pending| {
             let living = !pending.message.is_expired(wall);
-            expired += u64::from(!living);
+            if !living {
+                expired.push(pending.recorded());
+            }
             living
         });
-        self.queued_bytes -= before - session.outbound.bytes();
-        self.stats.dropped(Drop::Expired, expired);
+        self.queued_bytes -= before - session.outbound.memory();
+        self.stats.dropped(Drop::Expired, expired.len() as u64);
+        expired.into_iter().for_each(|recorded| self.note_done(recorded));
         step
     }
 
@@ -425,29 +594,50 @@ impl Shard {
         done.is_ok()
     }
 
-    /// Appends a kept message to the connection's output; false when it is too large for it.
-    pub(super) fn append_kept(
+    /// The same for a message that must not leave before what is written down of it is durable.
+    fn append_waiting(
         &mut self,
         id: ConnectionId,
-        message: &Message,
+        source: &Source<'_>,
         delivery: &Delivery<'_>,
         wall: Wall,
     ) -> bool {
-        let source = Source { parts: message.parts(), expiry: message.expiry, packet: None };
-        self.forms.clear();
-        self.append(id, &source, delivery, wall)
+        let Some(journal) = self.journal.as_deref() else {
+            return self.append(id, source, delivery, wall);
+        };
+        let number = journal.number();
+        let Some(connection) = self.connections.get_mut(id) else { return true };
+        let mut gate = connection.gate.take().unwrap_or_default();
+        let before = gate.len();
+        // An alias would be known before it is told.
+        let aliases = connection.aliases_out.take();
+        std::mem::swap(&mut connection.output, gate.output());
+        let sent = self.append(id, source, delivery, wall);
+        let Some(connection) = self.connections.get_mut(id) else { return sent };
+        std::mem::swap(&mut connection.output, gate.output());
+        connection.aliases_out = aliases;
+        let is_first = sent && gate.wait(number, before);
+        connection.gate = Some(gate);
+        if is_first && let Some(journal) = self.journal.as_deref_mut() {
+            journal.wait(id);
+        }
+        sent
     }
 
-    pub(super) fn abandon(&mut self, session_id: SessionId, packet_id: PacketId) {
-        let Some(session) = self.sessions.get_mut(session_id) else { return };
-        let before = session.outbound.bytes();
-        session.outbound.abandon(packet_id);
-        self.queued_bytes -= before - session.outbound.bytes();
+    pub(super) fn abandon(&mut self, session_id: SessionId, packet_id: PacketId) -> Recorded {
+        let Some(session) = self.sessions.get_mut(session_id) else { return Recorded::default() };
+        let before = session.outbound.memory();
+        let recorded = session.outbound.abandon(packet_id);
+        self.queued_bytes -= before - session.outbound.memory();
+        recorded
     }
 
+    /// PUBREL; one of a lasting session leaves when it is durable that PUBREC came, or the client
+    /// might get the message again after it has forgotten its packet id.
     pub(super) fn send_pubrel(&mut self, id: ConnectionId, packet_id: PacketId) {
         let properties = Properties::none();
         let ack = Ack { packet_id, reason: ReasonCode::Success, properties };
-        self.send(id, &Packet::Pubrel(ack));
+        let durable = self.lasts(id);
+        self.answer(id, &Packet::Pubrel(ack), durable);
     }
 }

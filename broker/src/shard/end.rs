@@ -9,7 +9,8 @@ use tracing::info;
 use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
 use crate::message::Message;
-use crate::session::{NEVER, Owner, SessionId, Will};
+use crate::record::Event;
+use crate::session::{NEVER, SessionId, Will};
 use crate::stats::Drop;
 
 /// The part of all queues that is freed at once when they are full, for looking for the largest
@@ -22,6 +23,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.connection = None;
         session.outbound.disconnect();
+        let before = session.outbound.memory();
+        session.outbound.leave_to_disk(self.number);
+        self.queued_bytes = self.queued_bytes - before + session.outbound.memory();
         if let Some(rare) = &mut session.rare {
             rare.reading = false;
             rare.presence.set_online(false);
@@ -35,7 +39,10 @@ impl Shard {
             NEVER => None,
             secs => Some(now.mono.plus_secs(u64::from(secs))),
         };
-        let (owner, class) = (session.owner(), session.principal.class);
+        session.left = Some(now.wall);
+        let (holder, expiry_secs) = (session.holder, session.expiry_secs);
+        self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs });
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
         let mut sent_now = false;
         if let Some(rare) = &mut session.rare {
             match rare.will.as_ref().map(|will| will.delay_secs) {
@@ -46,8 +53,8 @@ impl Shard {
             }
         }
         session.outbound.shrink();
-        if sent_now && let Some(will) = self.take_will(session_id) {
-            self.send_will(owner, will, class, now);
+        if sent_now {
+            self.send_will_of(session_id, now);
         }
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.shrink();
@@ -82,12 +89,15 @@ impl Shard {
         }
         // To the other members of its groups, also of those it left before [MQTT-4.8.2-5].
         self.give_back(session_id, now, |_| true);
-        let will = self.take_will(session_id);
+        self.send_will_of(session_id, now);
         let Some(mut session) = self.sessions.remove(session_id) else { return };
+        if session.holder != 0 {
+            self.ended.push(session.holder);
+        }
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());
         self.commons.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.queued_bytes -= session.outbound.bytes();
+        self.queued_bytes -= session.outbound.memory();
         self.stats.queued_bytes.set(self.queued_bytes);
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
         self.stats.sessions.set(self.sessions.len());
@@ -95,8 +105,13 @@ impl Shard {
         if session.expiry_secs > 0 {
             info!(client = ?session.client_id, cause, "session ended");
         }
-        if let Some(will) = will {
-            self.send_will(session.owner(), will, session.principal.class, now);
+    }
+
+    /// Takes the session's will away because it is never to be sent.
+    pub(super) fn drop_will(&mut self, session_id: SessionId) {
+        if self.take_will(session_id).is_some() {
+            let holder = self.holder_of(session_id);
+            self.note(holder, &Event::NoWill { holder });
         }
     }
 
@@ -111,8 +126,11 @@ impl Shard {
         Some(will)
     }
 
-    /// Sends the will at the end of this step, not in its middle.
-    fn send_will(&mut self, owner: Owner, will: Will, class: u32, now: Now) {
+    /// Sends the session's will, if it has one, at the end of this step and not in its middle.
+    fn send_will_of(&mut self, session_id: SessionId, now: Now) {
+        let Some(will) = self.take_will(session_id) else { return };
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let (owner, class, holder) = (session.owner(), session.principal.class, session.holder);
         let message = match will.expiry(now.wall) {
             None => will.message,
             expiry => {
@@ -120,7 +138,7 @@ impl Shard {
                 Arc::new(Message::new(will.message.parts(), qos, retain, expiry))
             }
         };
-        self.unsettled.push_back(Unsettled::Will { owner, message, class });
+        self.unsettled.push_back(Unsettled::Will { owner, message, class, holder });
     }
 
     /// Does what the session's deadlines ask for, if nobody has noticed yet that they passed.
@@ -140,16 +158,13 @@ impl Shard {
             self.end_session(session_id, "its expiry interval passed", now);
             return;
         }
-        let (owner, class) = (session.owner(), session.principal.class);
-        if session.will_due().is_some_and(|due| due <= now.mono)
-            && let Some(will) = self.take_will(session_id)
-        {
-            self.send_will(owner, will, class, now);
+        if session.will_due().is_some_and(|due| due <= now.mono) {
+            self.send_will_of(session_id, now);
         }
         self.schedule_session(session_id);
     }
 
-    fn schedule_session(&mut self, session_id: SessionId) {
+    pub(super) fn schedule_session(&mut self, session_id: SessionId) {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let next = [session.ends, session.will_due()].into_iter().flatten().min();
         self.session_timers.set(session_id, &mut session.deadline, next);
@@ -181,7 +196,7 @@ impl Shard {
         let mut sessions: Vec<_> = self
             .sessions
             .keys()
-            .filter_map(|id| Some((self.sessions.get(id)?.outbound.bytes(), id)))
+            .filter_map(|id| Some((self.sessions.get(id)?.outbound.memory(), id)))
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         sessions.sort_unstable_by(|a, b| b.cmp(a));
@@ -204,6 +219,8 @@ impl Shard {
                 if connection.version == Version::V5 {
                     self.send_disconnect(id, Fault::new(ReasonCode::ServerShuttingDown, cause));
                 }
+                // The journal keeps it: it is due if the client does not come back in time after
+                // a restart.
                 self.take_will(session);
             }
             self.close(id, true, now);

@@ -11,8 +11,9 @@ use crate::cache::Target;
 use crate::clock::Now;
 use crate::connection::{Connection, ConnectionId, Stage};
 use crate::mail::{Mail, Moved, To};
-use crate::message::Message;
-use crate::session::SessionId;
+use crate::message::{Identifiers, Message};
+use crate::record::Ref;
+use crate::session::{Recorded, SessionId};
 use crate::share::{Group, Seat};
 
 impl Shard {
@@ -30,14 +31,22 @@ impl Shard {
         match to {
             To::Targets { targets, publisher, epoch } => {
                 outgoing.publisher = publisher;
+                outgoing.is_referred = outgoing.is_written;
                 for target in &*targets {
                     if self.is_wanted(target, &message, epoch) {
                         self.deliver_to_target(target, &mut outgoing, now);
+                    } else {
+                        let (holder, number) = (target.holder, outgoing.number());
+                        self.note_done(Recorded { holder, number });
                     }
                 }
             }
-            To::Member { group, seat } => self.take_turn(&group, seat, &mut outgoing, now),
+            To::Member { group, seat, holder } => {
+                outgoing.held_by = holder;
+                self.take_turn(&group, seat, &mut outgoing, now);
+            }
         }
+        self.write_down(&mut outgoing);
         self.settle(now);
     }
 
@@ -59,7 +68,7 @@ impl Shard {
             session.is_some_and(|session| session.subscription(&group.filter).is_some());
         let qos = outgoing.qos.min(seat.qos);
         if is_member && self.is_able(seat.session, qos) {
-            return self.deliver_to_member(group, &seat, outgoing, now);
+            return self.deliver_to_member(group, &seat, outgoing.held_by, outgoing, now);
         }
         // Until `pump` finds otherwise. One that has left this group may take those of others.
         self.show_room(seat.session);
@@ -78,6 +87,23 @@ impl Shard {
             publisher: outgoing.publisher,
             epoch: self.cache.epoch(),
         };
+        for target in &**targets {
+            let qos = outgoing.qos.min(target.qos);
+            if qos == QoS::AtMostOnce || target.holder == 0 {
+                continue;
+            }
+            self.enter(outgoing);
+            let to = Ref {
+                holder: target.holder,
+                qos,
+                retain: outgoing.retain && target.retain_as_published,
+                packet_id: None,
+                group: 0,
+                repeated: false,
+                identifiers: target.identifiers.clone(),
+            };
+            self.refer(outgoing, to);
+        }
         self.outbox.push((shard, Mail { message: outgoing.stored(), to }));
     }
 
@@ -86,9 +112,25 @@ impl Shard {
         &mut self,
         group: &Arc<Group>,
         seat: Seat,
+        holder: u64,
         outgoing: &mut Outgoing<'_>,
     ) {
-        let to = To::Member { group: Arc::clone(group), seat };
+        if holder != 0 {
+            self.enter(outgoing);
+        }
+        if outgoing.needs_ref(holder) {
+            let to = Ref {
+                holder,
+                qos: outgoing.qos.min(seat.qos),
+                retain: outgoing.retain && seat.retain_as_published,
+                packet_id: None,
+                group: group.holder,
+                repeated: false,
+                identifiers: seat.identifier.map_or(Identifiers::None, Identifiers::One),
+            };
+            self.refer(outgoing, to);
+        }
+        let to = To::Member { group: Arc::clone(group), seat, holder };
         self.outbox.push((seat.session.shard(), Mail { message: outgoing.stored(), to }));
     }
 
@@ -96,7 +138,12 @@ impl Shard {
     /// publish to them are not read until there are none.
     pub fn set_full(&mut self, full: u64, now: Now) {
         self.full = full;
-        if full != 0 {
+        self.read_held(now);
+    }
+
+    /// Reads connections again that were held back, if nothing is full any more.
+    pub(super) fn read_held(&mut self, now: Now) {
+        if self.full != 0 || self.behind {
             return;
         }
         for id in std::mem::take(&mut self.held) {
@@ -165,7 +212,7 @@ impl Shard {
     pub(super) fn is_able(&self, session: SessionId, qos: QoS) -> bool {
         let Some(session) = self.sessions.get(session) else { return false };
         let connection = session.connection.and_then(|id| self.connections.get(id));
-        connection.is_some_and(|connection| connection.output.len() <= self.output_max())
+        connection.is_some_and(|connection| connection.output_len() <= self.output_max())
             && (qos == QoS::AtMostOnce || session.outbound.has_room())
     }
 }

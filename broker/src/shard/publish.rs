@@ -18,6 +18,7 @@ use crate::connection::ConnectionId;
 use crate::form::{self, Source};
 use crate::message::{Expiry, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
+use crate::record::Event;
 use crate::retained::Full;
 use crate::session::{Owner, SessionId};
 
@@ -66,10 +67,18 @@ impl Shard {
             && self.is_repeated(id, session, packet_id)?
         {
             // [MQTT-4.3.3-10]: acknowledged again, routed once.
-            self.acknowledge(id, publish, ReasonCode::Success);
+            let durable = self.holder_of(session) != 0;
+            self.acknowledge(id, publish, ReasonCode::Success, durable);
             return Ok(());
         }
         let route = self.route(class, name)?;
+        let refused = self.refused_work();
+        if let Some(cause) = refused
+            && publish.qos != QoS::AtMostOnce
+            && (publish.retain || self.would_last(&route, publish.qos))
+        {
+            return self.refuse(id, session, publish, v5, cause);
+        }
 
         let mut forwarded = Vec::new();
         let properties = match said.alias.is_some() || said.expiry_secs.is_some() {
@@ -100,17 +109,27 @@ impl Shard {
         });
         let parts = Parts { topic: name, properties, payload: publish.payload, shared };
         let expiry = said.expiry_secs.map(|secs| Expiry::begin(secs, now.wall));
-        let mut outgoing = Outgoing {
-            source: Source { parts, expiry, packet },
-            qos: publish.qos,
-            retain: publish.retain,
-            publisher: Some(session),
-            stored: None,
-        };
+        let source = Source { parts, expiry, packet };
+        let mut outgoing = Outgoing::new(source, publish.qos, publish.retain, session);
+        if publish.qos == QoS::ExactlyOnce {
+            let holder = self.holder_of(session);
+            outgoing.inbound = publish.packet_id.filter(|_| holder != 0).map(|it| (holder, it));
+        }
         let mut route = route;
-        if publish.retain {
-            if let Err(full) = self.retain(&mut outgoing, now.wall) {
-                return self.refuse_retained(id, session, publish, v5, full);
+        let mut durable = false;
+        // QoS 0 promises nothing: it is not retained while nothing can be promised.
+        if publish.retain && refused.is_none() {
+            match self.retain(&mut outgoing, now.wall) {
+                Ok(changed) => durable = changed,
+                Err(full) => {
+                    let cause = match full {
+                        Full::Messages => "too many retained messages (limits.retained_messages)",
+                        Full::Bytes => {
+                            "retained messages take too much memory (limits.retained_bytes)"
+                        }
+                    };
+                    return self.refuse(id, session, publish, v5, cause);
+                }
             }
             // Whoever has subscribed since then was not given what is retained now.
             route = self.route(class, name)?;
@@ -118,6 +137,7 @@ impl Shard {
         let mail_before = self.outbox.len();
         let reached = self.distribute(&route, &mut outgoing, now);
         self.hold_back(id, mail_before);
+        durable |= self.write_down(&mut outgoing);
         if publish.qos != QoS::AtMostOnce {
             if publish.qos == QoS::ExactlyOnce
                 && let (Some(session), Some(packet_id)) =
@@ -129,7 +149,7 @@ impl Shard {
                 0 => ReasonCode::NoMatchingSubscribers,
                 _ => ReasonCode::Success,
             };
-            self.acknowledge(id, publish, reason);
+            self.acknowledge(id, publish, reason, durable);
         }
         Ok(())
     }
@@ -233,57 +253,63 @@ impl Shard {
         Ok(self.cache.insert(class, name, &mut self.matches))
     }
 
-    /// Sets or clears the retained message of the topic.
-    pub(super) fn retain(&mut self, outgoing: &mut Outgoing<'_>, wall: Wall) -> Result<(), Full> {
+    /// Sets or clears the retained message of the topic; whether the journal is to hear of it.
+    pub(super) fn retain(&mut self, outgoing: &mut Outgoing<'_>, wall: Wall) -> Result<bool, Full> {
         let parts = outgoing.source.parts;
-        let Ok(name) = std::str::from_utf8(parts.topic) else { return Ok(()) };
+        let Ok(name) = std::str::from_utf8(parts.topic) else { return Ok(false) };
         let is_over = outgoing.source.expiry.is_some_and(|expiry| expiry.ends <= wall);
         if parts.payload.is_empty() || is_over {
             // [MQTT-3.3.1-6], [MQTT-3.3.1-7]. What ends at once replaces what was there, too
             // [MQTT-3.3.1-5].
-            self.commons.retained.clear(name);
-        } else {
-            let message = outgoing.stored();
-            let limits = &self.limits;
-            let (messages_max, bytes_max) = (limits.retained_messages, limits.retained_bytes);
-            self.commons.retained.set(name, message, messages_max, bytes_max)?;
+            let sequence = self.commons.retained.clear(name);
+            let Some(journal) = self.journal.as_deref_mut() else { return Ok(false) };
+            journal.note(&Event::Clear { sequence, topic: parts.topic });
+            return Ok(true);
         }
-        Ok(())
+        let message = outgoing.stored();
+        let limits = &self.limits;
+        let (messages_max, bytes_max) = (limits.retained_messages, limits.retained_bytes);
+        let sequence = self.commons.retained.set(name, message, messages_max, bytes_max)?;
+        outgoing.sequence = self.journal.is_some().then_some(sequence);
+        Ok(outgoing.sequence.is_some())
     }
 
-    fn refuse_retained(
+    /// Refuses a message that cannot be kept as its quality of service promises.
+    fn refuse(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
         v5: bool,
-        full: Full,
+        cause: &'static str,
     ) -> Result<(), Fault> {
-        let cause = match full {
-            Full::Messages => "too many retained messages (limits.retained_messages)",
-            Full::Bytes => "retained messages take too much memory (limits.retained_bytes)",
-        };
         if v5 && publish.qos != QoS::AtMostOnce {
-            warn!(client = ?self.client_id(session), cause, "a message was not retained");
+            warn!(client = ?self.client_id(session), cause, "a message was refused");
             if publish.qos == QoS::ExactlyOnce
                 && let Some(connection) = self.connections.get_mut(id)
             {
                 // A PUBREC that refuses ends the exchange (MQTT 5.0, 4.9).
                 connection.unreleased = connection.unreleased.saturating_sub(1);
             }
-            self.acknowledge(id, publish, ReasonCode::QuotaExceeded);
+            self.acknowledge(id, publish, ReasonCode::QuotaExceeded, false);
             return Ok(());
         }
         // MQTT 3 has no words to refuse a message, and a false acknowledgement is worse.
         Err(Fault::new(ReasonCode::QuotaExceeded, cause))
     }
 
-    fn acknowledge(&mut self, id: ConnectionId, publish: &Publish<'_>, reason: ReasonCode) {
+    fn acknowledge(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        durable: bool,
+    ) {
         let Some(packet_id) = publish.packet_id else { return };
         let ack = Ack { packet_id, reason, properties: Properties::none() };
         match publish.qos {
-            QoS::ExactlyOnce => self.send(id, &Packet::Pubrec(ack)),
-            _ => self.send(id, &Packet::Puback(ack)),
+            QoS::ExactlyOnce => self.answer(id, &Packet::Pubrec(ack), durable),
+            _ => self.answer(id, &Packet::Puback(ack), durable),
         }
     }
 
@@ -294,13 +320,16 @@ impl Shard {
         owner: &Owner,
         will: &Arc<Message>,
         class: u32,
+        holder: u64,
         now: Now,
     ) {
         let publisher = self.commons.roster.get(owner).map(|session| *session);
         let mut outgoing = Outgoing::kept(will, publisher);
+        outgoing.will_of = holder;
         let topic = will.parts().topic;
         // The name is checked before anything is kept under it.
         if self.route(class, topic).is_err() {
+            self.note(holder, &Event::NoWill { holder });
             return;
         }
         if will.retain && self.retain(&mut outgoing, now.wall).is_err() {
@@ -310,5 +339,6 @@ impl Shard {
         if let Ok(route) = self.route(class, topic) {
             self.distribute(&route, &mut outgoing, now);
         }
+        self.write_down(&mut outgoing);
     }
 }

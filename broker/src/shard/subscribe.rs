@@ -10,12 +10,14 @@ use longshore_codec::{
 };
 use tracing::warn;
 
+use super::deliver::{Outgoing, Terms};
 use super::{Fault, Shard};
 use crate::clock::Now;
 use crate::connection::ConnectionId;
 use crate::form::Delivery;
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
+use crate::record::{Event, Ref};
 use crate::session::{Pending, Read, Session, SessionId, Subscription, filter_bytes};
 use crate::share::{Group, Member, Seat};
 use crate::stats::Drop;
@@ -72,6 +74,9 @@ impl Shard {
                 Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
                 Err(refused) => Err(refused),
             };
+            if code.is_ok() {
+                self.note_subscription(session_id, name);
+            }
             codes.push(match code {
                 Ok(granted) => granted as u8,
                 Err((reason, cause)) => {
@@ -87,7 +92,8 @@ impl Shard {
         self.stats.subscriptions.set(self.subscriptions);
         let properties = Properties::none();
         let suback = Suback { packet_id: subscribe.packet_id, properties, codes: &codes };
-        self.send(id, &Packet::Suback(suback));
+        let durable = self.holder_of(session_id) != 0;
+        self.answer(id, &Packet::Suback(suback), durable);
         self.pump(session_id, now);
         self.read_some(SLICE_VISITS, now);
         Ok(())
@@ -148,8 +154,12 @@ impl Shard {
         let identifier = subscription.identifier;
         let known = session.subscription(name).map(|known| known.read);
         let is_new = known.is_none();
+        let holder = session.holder;
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
+        }
+        if let Some(cause) = self.refused_work().filter(|_| holder != 0) {
+            return Err((ReasonCode::QuotaExceeded, cause));
         }
         // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
         let send_retained = match retain_handling {
@@ -164,27 +174,56 @@ impl Shard {
         }
         self.subscriptions += usize::from(is_new);
         if parsed.share.is_some() {
-            let seat = Seat { session: session_id, qos, retain_as_published, identifier };
+            let seat = Seat { session: session_id, holder, qos, retain_as_published, identifier };
             self.join_group(name, parsed.inner, seat);
             return Ok(qos);
         }
-        let subscriber =
-            Subscriber { session: session_id, qos, no_local, retain_as_published, identifier };
+        let subscriber = Subscriber {
+            session: session_id,
+            holder,
+            qos,
+            no_local,
+            retain_as_published,
+            identifier,
+        };
         self.commons.subscribe(parsed.inner, subscriber);
         if send_retained && !self.commons.retained.is_empty() {
             let cursor = self.commons.retained.read(parsed.inner);
             let number = subscription.read;
-            let read = Read { filter: name.into(), cursor, qos, identifier, number };
+            let follows = match holder {
+                0 => 0,
+                _ => self.journal.as_deref().map_or(0, |journal| journal.number()),
+            };
+            let read = Read { filter: name.into(), cursor, qos, identifier, number, follows };
             let Some(session) = self.sessions.get_mut(session_id) else { return Ok(qos) };
             session.queue_read(read);
         }
         Ok(qos)
     }
 
-    fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
+    /// Notes what the session asks of a topic filter.
+    fn note_subscription(&mut self, session_id: SessionId, name: &str) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let (holder, Some(subscription)) = (session.holder, session.subscription(name)) else {
+            return;
+        };
+        let groups = session.rare.as_ref().map_or(&[][..], |rare| &rare.groups);
+        let group = groups.iter().find(|group| *group.filter == *name);
+        let event = Event::Subscribe {
+            holder,
+            options: subscription.options,
+            identifier: subscription.identifier,
+            group: group.map_or(0, |group| group.holder),
+            filter: name,
+        };
+        self.note(holder, &event);
+    }
+
+    pub(super) fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
         let Some(session) = self.sessions.get_mut(seat.session) else { return };
+        let is_online = session.connection.is_some();
         let rare = session.rare();
-        rare.presence.set_online(true);
+        rare.presence.set_online(is_online);
         let presence = Arc::clone(&rare.presence);
         let group = self.commons.join(name, inner, Member { seat, presence });
         if !rare.groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
@@ -200,11 +239,15 @@ impl Shard {
     ) -> Result<(), Fault> {
         self.check_user_properties(unsubscribe.properties)?;
         self.check_count(unsubscribe.filters.iter().count())?;
+        let holder = self.holder_of(session_id);
         let mut codes = Vec::new();
         for name in unsubscribe.filters.iter() {
             self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
             let reason = match self.unsubscribe(session_id, name) {
-                true => ReasonCode::Success,
+                true => {
+                    self.note(holder, &Event::Unsubscribe { holder, filter: name });
+                    ReasonCode::Success
+                }
                 false => ReasonCode::NoSubscriptionExisted,
             };
             codes.push(reason.value());
@@ -215,7 +258,7 @@ impl Shard {
         self.stats.subscriptions.set(self.subscriptions);
         let properties = Properties::none();
         let unsuback = Unsuback { packet_id: unsubscribe.packet_id, properties, codes: &codes };
-        self.send(id, &Packet::Unsuback(unsuback));
+        self.answer(id, &Packet::Unsuback(unsuback), holder != 0);
         Ok(())
     }
 
@@ -254,15 +297,14 @@ impl Shard {
         of: impl FnMut(&Arc<Group>) -> bool,
     ) {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
-        let before = session.outbound.bytes();
+        let before = session.outbound.memory();
         let taken = session.outbound.take_shared(of);
-        self.queued_bytes -= before - session.outbound.bytes();
+        self.queued_bytes -= before - session.outbound.memory();
         let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
             let Some(group) = pending.group.take() else { continue };
-            pending.qos = pending.message.qos;
-            if !group.lock().take_back(pending) {
-                self.stats.dropped(Drop::Backlog, 1);
+            pending.qos = pending.message.qos();
+            if !self.take_back(&group, pending) {
                 continue;
             }
             match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &group)) {
@@ -275,6 +317,31 @@ impl Shard {
             self.drain_group(&group, None, count, now);
             self.trim_backlog(&group, &mut group.lock());
         }
+    }
+
+    /// Puts a message that was a member's at the head of the group's backlog; whether it waits there.
+    fn take_back(&mut self, group: &Arc<Group>, mut pending: Pending) -> bool {
+        let mut turns = group.lock();
+        let holder = if turns.is_lasting() { group.holder } else { 0 };
+        let before = pending.recorded();
+        pending.holder = holder;
+        let (number, qos) = (pending.message.number(), pending.qos);
+        if holder == before.holder || (holder != 0 && number == 0) {
+            // Where the journal does not know it, nobody was promised that it lasts.
+            pending.holder = before.holder;
+        } else {
+            if holder != 0 {
+                let to = Ref::in_group(holder, qos, pending.retain);
+                self.note(holder, &Event::Ref { number, to });
+            }
+            self.note_done(before);
+        }
+        let waits = turns.take_back(pending);
+        drop(turns);
+        if !waits {
+            self.stats.dropped(Drop::Backlog, 1);
+        }
+        waits
     }
 
     /// Lets the session's reads have their turns, if it has any.
@@ -306,7 +373,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(session_id) else { return false };
         let Some(rare) = &mut session.rare else { return false };
         let connection = session.connection.and_then(|id| self.connections.get(id));
-        let room = connection.is_some_and(|c| c.output.len() <= READ_OUTPUT_BYTES);
+        let room = connection.is_some_and(|c| c.output_len() <= READ_OUTPUT_BYTES);
         // Behind what waits already, and within the window: a read never fills a queue.
         if !room || !session.outbound.has_room() {
             rare.reading = false;
@@ -317,6 +384,13 @@ impl Shard {
             session.shrink();
             return false;
         };
+        if self.journal.as_deref().is_some_and(|journal| read.follows > journal.durable()) {
+            // Clients look for SUBACK first.
+            let rare = session.rare();
+            rare.reads.push_front(read);
+            rare.reading = false;
+            return false;
+        }
         let places = match read.qos {
             QoS::AtMostOnce => SLICE_VISITS,
             _ => session.outbound.room(),
@@ -350,26 +424,24 @@ impl Shard {
         identifiers: &Identifiers,
         now: Now,
     ) {
-        let Some(session) = self.sessions.get_mut(session_id) else { return };
-        let Some(connection) = session.connection else { return };
-        let qos = qos.min(message.qos);
-        let mut packet_id = None;
-        if qos != QoS::AtMostOnce {
-            debug_assert!(session.outbound.has_room(), "a slice is no larger than the window");
-            self.queued_bytes += message.size();
-            packet_id = Some(session.outbound.send(Pending {
-                message: Arc::clone(&message),
-                qos,
-                retain: true,
-                identifiers: identifiers.clone(),
-                group: None,
-            }));
-        }
-        let delivery = Delivery { id: packet_id, qos, retain: true, duplicate: false, identifiers };
-        if !self.append_kept(connection, &message, &delivery, now.wall)
-            && let Some(packet_id) = packet_id
-        {
-            self.abandon(session_id, packet_id);
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let mut outgoing = Outgoing::kept(&message, None);
+        let terms = Terms {
+            qos: qos.min(message.qos),
+            retain: true,
+            identifiers,
+            group: None,
+            holder: session.holder,
+        };
+        self.forms.clear();
+        if terms.qos != QoS::AtMostOnce {
+            // A slice is no larger than the window.
+            self.deliver_surely(session_id, &terms, &mut outgoing, now);
+            self.write_down(&mut outgoing);
+        } else if let Some(id) = session.connection {
+            let (qos, retain) = (terms.qos, terms.retain);
+            let delivery = Delivery { id: None, qos, retain, duplicate: false, identifiers };
+            self.append(id, &outgoing.source, &delivery, now.wall);
         }
     }
 }

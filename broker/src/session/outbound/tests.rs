@@ -1,13 +1,13 @@
 //! What the window of a session does when clients leave messages unacknowledged.
 
 use super::*;
-use crate::message::Parts;
+use crate::message::{Message, Parts};
 
 fn pending() -> Pending {
     let parts = Parts { topic: b"t", properties: b"", payload: b"x", shared: None };
-    let message = Message::new(parts, QoS::AtLeastOnce, false, None).into();
+    let message = Kept::Memory(Message::new(parts, QoS::AtLeastOnce, false, None).into());
     let (qos, identifiers) = (QoS::AtLeastOnce, Identifiers::None);
-    Pending { message, qos, retain: false, identifiers, group: None }
+    Pending { message, qos, retain: false, identifiers, group: None, holder: 0 }
 }
 
 fn connected(quota: u16) -> Outbound {
@@ -17,7 +17,7 @@ fn connected(quota: u16) -> Outbound {
 }
 
 fn acknowledge(outbound: &mut Outbound, id: PacketId) {
-    assert!(matches!(outbound.acknowledge(id, QoS::AtLeastOnce), Settled::Delivered), "{id}");
+    assert!(matches!(outbound.acknowledge(id, QoS::AtLeastOnce), Settled::Delivered(_)), "{id}");
 }
 
 fn sent_again(outbound: &mut Outbound) -> Option<PacketId> {
@@ -89,7 +89,7 @@ fn a_pubrec_before_the_message_is_sent_again_gets_one_pubrel() {
     let next = outbound.send(pending());
     for _ in 0..2 {
         outbound.connect(2);
-        assert!(matches!(outbound.receive(id), Settled::Release));
+        assert!(matches!(outbound.receive(id), Settled::Release(_)));
         assert_eq!(sent_again(&mut outbound), Some(next));
         assert!(outbound.step(|_| true).is_none());
     }

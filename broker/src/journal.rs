@@ -1,0 +1,273 @@
+//! A shard's side of the journal: what it writes down in a turn, and what waits until that is
+//! durable.
+//!
+//! The shard is a machine without I/O here, too. Its driver appends each turn's [`Batch`] before
+//! the turn's mail and writes go out, and tells when it is durable. Each batch that was begun has
+//! a number; an acknowledgement waits for that of the batch it was made with.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use longshore_storage::{Batch, Position, ReadError, Ticket};
+
+use crate::connection::ConnectionId;
+use crate::message::{Entry, Kept, Message, Parts};
+use crate::record::{EVENTS, Event, Head, MESSAGE, Ref};
+use crate::slots::SHARDS_MAX;
+
+/// Reads what was written down.
+pub trait ReadRecords: fmt::Debug + Send + Sync {
+    /// Appends the body of the record at `position` to `body`.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `body` is as it was then.
+    fn read(&self, position: Position, body: &mut Vec<u8>) -> Result<(), ReadError>;
+}
+
+/// Whether the journal takes new work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Taking {
+    /// Everything.
+    #[default]
+    All,
+    /// The disk is full: only what makes room. New work that would have to be durable is refused.
+    Relief,
+    /// Nothing becomes durable any more, after an error of the disk.
+    Nothing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    reader: Arc<dyn ReadRecords>,
+    batch: Batch,
+    /// Events that follow the records of the batch.
+    events: Vec<u8>,
+    /// Refs of the message that is on its way.
+    refs: Vec<u8>,
+    /// Messages of the batch whose place is not known yet, with the number of their record.
+    unplaced: Vec<(usize, Arc<Entry>)>,
+    head: Vec<u8>,
+    /// The number of the batch that is being filled.
+    number: u64,
+    /// Batches that were appended and are not durable yet.
+    appended: VecDeque<(u64, Ticket)>,
+    /// All batches up to this one are durable.
+    durable: u64,
+    last_ticket: Option<Ticket>,
+    /// Connections with output that waits for a batch.
+    waiting: VecDeque<(u64, ConnectionId)>,
+    pub(crate) taking: Taking,
+    /// The last number given to a message of this shard, in steps of [`SHARDS_MAX`].
+    messages: u64,
+}
+
+impl Journal {
+    /// The journal of shard `shard`, whose messages get numbers above `last`.
+    pub(crate) fn new(reader: Arc<dyn ReadRecords>, shard: usize, last: u64) -> Self {
+        let step = SHARDS_MAX as u64;
+        Self {
+            reader,
+            batch: Batch::new(),
+            events: Vec::new(),
+            refs: Vec::new(),
+            unplaced: Vec::new(),
+            head: Vec::new(),
+            number: 1,
+            appended: VecDeque::new(),
+            durable: 0,
+            last_ticket: None,
+            waiting: VecDeque::new(),
+            taking: Taking::All,
+            messages: (last / step + 1) * step + shard as u64,
+        }
+    }
+
+    /// The number of the batch that is being filled.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// A number for a message.
+    pub(crate) fn next_message(&mut self) -> u64 {
+        self.messages += SHARDS_MAX as u64;
+        self.messages
+    }
+
+    /// The last number that was given to a message.
+    pub(crate) fn last_message(&self) -> u64 {
+        self.messages
+    }
+
+    /// Notes an event.
+    pub(crate) fn note(&mut self, event: &Event<'_>) {
+        if self.taking != Taking::Nothing {
+            event.encode(&mut self.events);
+        }
+    }
+
+    /// Notes that the message on its way waits for `to`.
+    pub(crate) fn refer(&mut self, to: &Ref) {
+        to.encode(&mut self.refs);
+    }
+
+    /// Whether the message on its way waits for anybody.
+    pub(crate) fn has_refs(&self) -> bool {
+        !self.refs.is_empty()
+    }
+
+    /// Writes a message down with all that was [referred](Self::refer) since the last one.
+    pub(crate) fn push_message(
+        &mut self,
+        head: &Head,
+        parts: &Parts<'_>,
+        entry: Option<&Arc<Entry>>,
+    ) {
+        self.push_events();
+        self.head.clear();
+        head.encode(parts, &self.refs, &mut self.head);
+        self.refs.clear();
+        if self.taking == Taking::Nothing {
+            return;
+        }
+        if let Some(entry) = entry {
+            self.unplaced.push((self.batch.len(), Arc::clone(entry)));
+        }
+        self.batch.push_pieces(MESSAGE, &[&self.head, parts.payload]);
+    }
+
+    /// Ends the record of events, so that what comes next stands behind them.
+    pub(crate) fn push_events(&mut self) {
+        if !self.events.is_empty() {
+            self.batch.push(EVENTS, &self.events);
+            self.events.clear();
+        }
+    }
+
+    /// Nothing is taken any more: what could not be appended goes.
+    pub(crate) fn give_up(&mut self) {
+        self.taking = Taking::Nothing;
+        self.batch.clear();
+        self.events.clear();
+        self.unplaced.clear();
+    }
+
+    /// What was written down since the last [`Journal::appended`].
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        self.push_events();
+        if self.taking == Taking::Relief {
+            // What is new is refused already; this was taken before, and has its room.
+            self.batch.relieve();
+        }
+        &mut self.batch
+    }
+
+    /// Bytes that were written down and not appended yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.bytes() + self.events.len()
+    }
+
+    /// The batch was appended, if there is anything in it.
+    pub(crate) fn appended(&mut self, ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            for (record, entry) in self.unplaced.drain(..) {
+                entry.place(self.batch.spans()[record].start);
+            }
+            self.batch.clear();
+            self.last_ticket = Some(ticket);
+        }
+        match self.last_ticket {
+            Some(ticket) => self.appended.push_back((self.number, ticket)),
+            None => self.durable = self.number,
+        }
+        self.number += 1;
+    }
+
+    /// Whether something waits for the batch that is being filled.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.back().is_some_and(|(number, _)| *number == self.number)
+    }
+
+    /// Everything up to `ticket` is durable; whether that is news to anybody.
+    pub(crate) fn reached(&mut self, ticket: Ticket) -> bool {
+        while let Some((number, _)) = self.appended.front().filter(|(_, it)| *it <= ticket) {
+            self.durable = *number;
+            self.appended.pop_front();
+        }
+        self.waiting.front().is_some_and(|(number, _)| *number <= self.durable)
+    }
+
+    /// All batches up to this one are durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Whether anybody waits for a batch.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The connection has output that waits for the batch that is being filled.
+    pub(crate) fn wait(&mut self, id: ConnectionId) {
+        self.waiting.push_back((self.number, id));
+    }
+
+    /// The next connection that need not wait any longer.
+    pub(crate) fn released(&mut self) -> Option<ConnectionId> {
+        let (number, id) = *self.waiting.front()?;
+        (number <= self.durable).then(|| {
+            self.waiting.pop_front();
+            id
+        })
+    }
+
+    /// The message, from the journal if it is not in memory.
+    pub(crate) fn load(&self, kept: &Kept) -> Result<Arc<Message>, Lost> {
+        match kept {
+            Kept::Memory(message) => Ok(Arc::clone(message)),
+            Kept::Disk(entry) => {
+                let mut body = Vec::new();
+                self.read(entry, &mut body)?;
+                let (head, parts, _) = Head::decode(&body).ok_or(Lost::Unreadable)?;
+                Ok(Arc::new(Message::restore(&head, parts, Some(entry))))
+            }
+        }
+    }
+
+    /// Appends the record of a message to `body`.
+    pub(crate) fn read(&self, entry: &Arc<Entry>, body: &mut Vec<u8>) -> Result<(), Lost> {
+        loop {
+            let Some(place) = entry.position() else {
+                // It is of this turn.
+                let mut unplaced = self.unplaced.iter();
+                let (record, _) =
+                    unplaced.find(|(_, it)| Arc::ptr_eq(it, entry)).ok_or(Lost::Unreadable)?;
+                body.extend_from_slice(self.batch.record(*record).1);
+                return Ok(());
+            };
+            match self.reader.read(place, body) {
+                // It was moved while we looked.
+                Err(ReadError::Gone(_)) if entry.position() != Some(place) => {}
+                read => return read.map_err(Lost::Read),
+            }
+        }
+    }
+}
+
+/// Why a message that was written down cannot be had.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    Read(ReadError),
+    /// The record is not that of a message.
+    Unreadable,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Unreadable => f.write_str("the record is not that of a message"),
+        }
+    }
+}

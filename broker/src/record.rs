@@ -1,0 +1,606 @@
+//! What the broker writes down: the records of the journal.
+//!
+//! A message and everything it does is one record; all else is a list of events, each the change
+//! of one session. Records of one session stand in the order in which things happened to it. What
+//! several shards write about one thing is numbered (messages, retained topics), so that the order
+//! of their records among each other does not matter.
+//!
+//! All numbers are little-endian. A holder is what a message waits for: a session, or a shared
+//! group (then its highest bit is set). Numbers of holders are never used again.
+//!
+//! ```text
+//! message   number 8 | flags 1 | [ends 8, secs 4] | [sequence 8] | [inbound 8 + 2] | [will of 8]
+//!           | bytes of topic 2 | bytes of properties 4 | bytes of refs 4 | topic | properties
+//!           | refs | payload
+//! ref       holder 8 | flags 1 | [packet id 2] | [group 8] | [count 1, identifiers 4 each]
+//! events    tag 1, what belongs to it, and the next one
+//! ```
+
+use std::num::NonZeroU32;
+
+use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
+
+use crate::clock::Wall;
+use crate::message::{Expiry, Identifiers, Parts};
+
+/// Kind of the record of a message.
+pub(crate) const MESSAGE: u8 = 1;
+/// Kind of the record of events.
+pub(crate) const EVENTS: u8 = 2;
+
+/// The bit that tells a group from a session.
+pub(crate) const GROUP_BIT: u64 = 1 << 63;
+
+/// A message as it is written down, without its topic, properties, refs and payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Names the message; 0 when nobody waits for it.
+    pub(crate) number: u64,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) expiry: Option<Expiry>,
+    /// It is retained, as the so many-th.
+    pub(crate) sequence: Option<u64>,
+    /// The session that sent it at QoS 2, and its packet id there.
+    pub(crate) inbound: Option<(u64, PacketId)>,
+    /// It is the will of this session, which thereby has none any more.
+    pub(crate) will_of: Option<u64>,
+}
+
+/// A message that waits for somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ref {
+    pub(crate) holder: u64,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// The packet id under which it was sent.
+    pub(crate) packet_id: Option<PacketId>,
+    /// The shared group through which it came; 0 for none.
+    pub(crate) group: u64,
+    /// Whether the holder may have it already: who compacts the journal cannot tell.
+    pub(crate) repeated: bool,
+    pub(crate) identifiers: Identifiers,
+}
+
+/// A will as it is written down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WillEvent<'a> {
+    pub(crate) parts: Parts<'a>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) delay_secs: u32,
+    pub(crate) expiry_secs: Option<u32>,
+}
+
+/// A session as it is written down, without what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionEvent<'a> {
+    pub(crate) account: u64,
+    pub(crate) class: u32,
+    pub(crate) token: Option<u64>,
+    pub(crate) anonymous: bool,
+    pub(crate) expiry_secs: u32,
+    /// When its client left; `None` while it is there.
+    pub(crate) left: Option<Wall>,
+    pub(crate) client_id: &'a str,
+}
+
+/// A change of one session, or of what is retained.
+#[derive(Clone, Debug)]
+pub(crate) enum Event<'a> {
+    /// The session is there, or its client is. `fresh` when nothing before is meant to stay: what
+    /// follows is all it has.
+    Session {
+        holder: u64,
+        fresh: bool,
+        session: SessionEvent<'a>,
+    },
+    /// Its client has left.
+    Left {
+        holder: u64,
+        at: Wall,
+        expiry_secs: u32,
+    },
+    End {
+        holder: u64,
+    },
+    /// `group` is the number of the shared group, 0 for an ordinary subscription.
+    Subscribe {
+        holder: u64,
+        options: SubscribeOptions,
+        identifier: Option<NonZeroU32>,
+        group: u64,
+        filter: &'a str,
+    },
+    Unsubscribe {
+        holder: u64,
+        filter: &'a str,
+    },
+    Will {
+        holder: u64,
+        will: WillEvent<'a>,
+    },
+    NoWill {
+        holder: u64,
+    },
+    /// What follows is all that waits in a shared group.
+    Backlog {
+        holder: u64,
+    },
+    /// The message waits for another holder, too, or was sent under this packet id.
+    Ref {
+        number: u64,
+        to: Ref,
+    },
+    /// The message does not wait for the holder any more.
+    Done {
+        holder: u64,
+        number: u64,
+    },
+    /// PUBREC came: the message is gone, its packet id is not.
+    Received {
+        holder: u64,
+        number: u64,
+        packet_id: PacketId,
+    },
+    /// PUBCOMP came.
+    Completed {
+        holder: u64,
+        packet_id: PacketId,
+    },
+    /// A QoS 2 message of the session was routed.
+    Inbound {
+        holder: u64,
+        packet_id: PacketId,
+    },
+    /// PUBREL came.
+    Released {
+        holder: u64,
+        packet_id: PacketId,
+    },
+    /// The topic retains nothing any more.
+    Clear {
+        sequence: u64,
+        topic: &'a [u8],
+    },
+    /// Numbers up to these were given away.
+    Counters {
+        holders: u64,
+        messages: u64,
+        sequence: u64,
+    },
+}
+
+const QOS_MASK: u8 = 0b11;
+const RETAIN: u8 = 1 << 2;
+// Of a message.
+const EXPIRY: u8 = 1 << 3;
+const RETAINED: u8 = 1 << 4;
+const INBOUND: u8 = 1 << 5;
+const WILL_OF: u8 = 1 << 6;
+// Of a ref.
+const SENT: u8 = 1 << 3;
+const VIA_GROUP: u8 = 1 << 4;
+const IDENTIFIED: u8 = 1 << 5;
+const REPEATED: u8 = 1 << 6;
+
+impl Head {
+    /// Appends the record up to its payload, which is to follow.
+    pub(crate) fn encode(&self, parts: &Parts<'_>, refs: &[u8], out: &mut Vec<u8>) {
+        let mut flags = self.qos as u8;
+        flags |= if self.retain { RETAIN } else { 0 };
+        flags |= if self.expiry.is_some() { EXPIRY } else { 0 };
+        flags |= if self.sequence.is_some() { RETAINED } else { 0 };
+        flags |= if self.inbound.is_some() { INBOUND } else { 0 };
+        flags |= if self.will_of.is_some() { WILL_OF } else { 0 };
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.push(flags);
+        if let Some(Expiry { secs, ends }) = self.expiry {
+            out.extend_from_slice(&ends.0.to_le_bytes());
+            out.extend_from_slice(&secs.to_le_bytes());
+        }
+        if let Some(sequence) = self.sequence {
+            out.extend_from_slice(&sequence.to_le_bytes());
+        }
+        if let Some((holder, id)) = self.inbound {
+            out.extend_from_slice(&holder.to_le_bytes());
+            out.extend_from_slice(&id.get().to_le_bytes());
+        }
+        if let Some(holder) = self.will_of {
+            out.extend_from_slice(&holder.to_le_bytes());
+        }
+        out.extend_from_slice(&(parts.topic.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(refs.len() as u32).to_le_bytes());
+        out.extend_from_slice(parts.topic);
+        out.extend_from_slice(parts.properties);
+        out.extend_from_slice(refs);
+    }
+
+    /// Reads the record of a message: its head, its parts and its refs.
+    pub(crate) fn decode(body: &[u8]) -> Option<(Self, Parts<'_>, Refs<'_>)> {
+        let mut reader = Reader(body);
+        let number = reader.u64()?;
+        let flags = reader.u8()?;
+        let mut head = Self {
+            number,
+            qos: QoS::try_from(flags & QOS_MASK).ok()?,
+            retain: flags & RETAIN != 0,
+            expiry: None,
+            sequence: None,
+            inbound: None,
+            will_of: None,
+        };
+        if flags & EXPIRY != 0 {
+            let ends = Wall(reader.u64()?);
+            head.expiry = Some(Expiry { ends, secs: reader.u32()? });
+        }
+        if flags & RETAINED != 0 {
+            head.sequence = Some(reader.u64()?);
+        }
+        if flags & INBOUND != 0 {
+            head.inbound = Some((reader.u64()?, reader.packet_id()?));
+        }
+        if flags & WILL_OF != 0 {
+            head.will_of = Some(reader.u64()?);
+        }
+        let [topic, properties, refs] =
+            [usize::from(reader.u16()?), reader.u32()? as usize, reader.u32()? as usize];
+        let topic = reader.bytes(topic)?;
+        let properties = reader.bytes(properties)?;
+        let refs = Refs(Reader(reader.bytes(refs)?));
+        Some((head, Parts { topic, properties, payload: reader.0, shared: None }, refs))
+    }
+}
+
+impl Ref {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let identifiers = self.identifiers.as_slice();
+        let mut flags = self.qos as u8;
+        flags |= if self.retain { RETAIN } else { 0 };
+        flags |= if self.packet_id.is_some() { SENT } else { 0 };
+        flags |= if self.group != 0 { VIA_GROUP } else { 0 };
+        flags |= if identifiers.is_empty() { 0 } else { IDENTIFIED };
+        flags |= if self.repeated { REPEATED } else { 0 };
+        out.extend_from_slice(&self.holder.to_le_bytes());
+        out.push(flags);
+        if let Some(id) = self.packet_id {
+            out.extend_from_slice(&id.get().to_le_bytes());
+        }
+        if self.group != 0 {
+            out.extend_from_slice(&self.group.to_le_bytes());
+        }
+        if !identifiers.is_empty() {
+            out.extend_from_slice(&(identifiers.len() as u16).to_le_bytes());
+            identifiers.iter().for_each(|id| out.extend_from_slice(&id.get().to_le_bytes()));
+        }
+    }
+}
+
+/// The refs of a message.
+#[derive(Debug)]
+pub(crate) struct Refs<'a>(Reader<'a>);
+
+impl Refs<'_> {
+    /// Whether nobody waits for it, as far as its record tells.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
+
+    /// The next one: `None` at the end, an error inside when it cannot be read.
+    pub(crate) fn next(&mut self) -> Option<Result<Ref, Unreadable>> {
+        (!self.0.0.is_empty()).then(|| self.0.to().ok_or(Unreadable))
+    }
+}
+
+/// A record whose checksum is right and that says nothing: it is not this program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+/// Tags of events.
+mod tag {
+    pub(super) const SESSION: u8 = 1;
+    pub(super) const LEFT: u8 = 2;
+    pub(super) const END: u8 = 3;
+    pub(super) const SUBSCRIBE: u8 = 4;
+    pub(super) const UNSUBSCRIBE: u8 = 5;
+    pub(super) const WILL: u8 = 6;
+    pub(super) const NO_WILL: u8 = 7;
+    pub(super) const REF: u8 = 8;
+    pub(super) const DONE: u8 = 9;
+    pub(super) const RECEIVED: u8 = 10;
+    pub(super) const COMPLETED: u8 = 11;
+    pub(super) const INBOUND: u8 = 12;
+    pub(super) const RELEASED: u8 = 13;
+    pub(super) const CLEAR: u8 = 14;
+    pub(super) const COUNTERS: u8 = 15;
+    pub(super) const BACKLOG: u8 = 16;
+}
+
+// Of a session.
+const FRESH: u8 = 1;
+const HAS_LEFT: u8 = 1 << 1;
+const HAS_TOKEN: u8 = 1 << 2;
+const ANONYMOUS: u8 = 1 << 3;
+
+impl<'a> Event<'a> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let mut begin = |tag: u8, number: u64| {
+            out.push(tag);
+            out.extend_from_slice(&number.to_le_bytes());
+        };
+        match self {
+            Self::Session { holder, fresh, session } => {
+                begin(tag::SESSION, *holder);
+                encode_session(session, *fresh, out);
+            }
+            Self::Left { holder, at, expiry_secs } => {
+                begin(tag::LEFT, *holder);
+                out.extend_from_slice(&at.0.to_le_bytes());
+                out.extend_from_slice(&expiry_secs.to_le_bytes());
+            }
+            Self::End { holder } => begin(tag::END, *holder),
+            Self::Subscribe { holder, options, identifier, group, filter } => {
+                begin(tag::SUBSCRIBE, *holder);
+                out.push(encode_options(*options));
+                out.extend_from_slice(&identifier.map_or(0, NonZeroU32::get).to_le_bytes());
+                out.extend_from_slice(&group.to_le_bytes());
+                put_text(filter.as_bytes(), out);
+            }
+            Self::Unsubscribe { holder, filter } => {
+                begin(tag::UNSUBSCRIBE, *holder);
+                put_text(filter.as_bytes(), out);
+            }
+            Self::Will { holder, will } => {
+                begin(tag::WILL, *holder);
+                encode_will(will, out);
+            }
+            Self::NoWill { holder } => begin(tag::NO_WILL, *holder),
+            Self::Backlog { holder } => begin(tag::BACKLOG, *holder),
+            Self::Ref { number, to } => {
+                begin(tag::REF, *number);
+                to.encode(out);
+            }
+            Self::Done { holder, number } => {
+                begin(tag::DONE, *holder);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            Self::Received { holder, number, packet_id } => {
+                begin(tag::RECEIVED, *holder);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.extend_from_slice(&packet_id.get().to_le_bytes());
+            }
+            Self::Completed { holder, packet_id } => {
+                begin(tag::COMPLETED, *holder);
+                out.extend_from_slice(&packet_id.get().to_le_bytes());
+            }
+            Self::Inbound { holder, packet_id } => {
+                begin(tag::INBOUND, *holder);
+                out.extend_from_slice(&packet_id.get().to_le_bytes());
+            }
+            Self::Released { holder, packet_id } => {
+                begin(tag::RELEASED, *holder);
+                out.extend_from_slice(&packet_id.get().to_le_bytes());
+            }
+            Self::Clear { sequence, topic } => {
+                begin(tag::CLEAR, *sequence);
+                put_text(topic, out);
+            }
+            Self::Counters { holders, messages, sequence } => {
+                begin(tag::COUNTERS, *holders);
+                out.extend_from_slice(&messages.to_le_bytes());
+                out.extend_from_slice(&sequence.to_le_bytes());
+            }
+        }
+    }
+
+    /// The events of a record, up to the first that cannot be read.
+    pub(crate) fn decode_all(body: &'a [u8]) -> Events<'a> {
+        Events(Reader(body))
+    }
+}
+
+/// The events of one record.
+#[derive(Debug)]
+pub(crate) struct Events<'a>(Reader<'a>);
+
+impl<'a> Events<'a> {
+    /// The next one: `None` at the end, an error inside when it cannot be read.
+    pub(crate) fn next(&mut self) -> Option<Result<Event<'a>, Unreadable>> {
+        (!self.0.0.is_empty()).then(|| self.read().ok_or(Unreadable))
+    }
+
+    fn read(&mut self) -> Option<Event<'a>> {
+        let reader = &mut self.0;
+        let (tag, holder) = (reader.u8()?, reader.u64()?);
+        Some(match tag {
+            tag::SESSION => {
+                let (fresh, session) = reader.session()?;
+                Event::Session { holder, fresh, session }
+            }
+            tag::LEFT => {
+                Event::Left { holder, at: Wall(reader.u64()?), expiry_secs: reader.u32()? }
+            }
+            tag::END => Event::End { holder },
+            tag::SUBSCRIBE => Event::Subscribe {
+                holder,
+                options: decode_options(reader.u8()?)?,
+                identifier: NonZeroU32::new(reader.u32()?),
+                group: reader.u64()?,
+                filter: reader.str()?,
+            },
+            tag::UNSUBSCRIBE => Event::Unsubscribe { holder, filter: reader.str()? },
+            tag::WILL => Event::Will { holder, will: reader.will()? },
+            tag::NO_WILL => Event::NoWill { holder },
+            tag::BACKLOG => Event::Backlog { holder },
+            tag::REF => Event::Ref { number: holder, to: reader.to()? },
+            tag::DONE => Event::Done { holder, number: reader.u64()? },
+            tag::RECEIVED => {
+                let (number, packet_id) = (reader.u64()?, reader.packet_id()?);
+                Event::Received { holder, number, packet_id }
+            }
+            tag::COMPLETED => Event::Completed { holder, packet_id: reader.packet_id()? },
+            tag::INBOUND => Event::Inbound { holder, packet_id: reader.packet_id()? },
+            tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
+            tag::CLEAR => Event::Clear { sequence: holder, topic: reader.text()? },
+            tag::COUNTERS => {
+                let (messages, sequence) = (reader.u64()?, reader.u64()?);
+                Event::Counters { holders: holder, messages, sequence }
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn encode_session(session: &SessionEvent<'_>, fresh: bool, out: &mut Vec<u8>) {
+    let SessionEvent { account, class, token, anonymous, expiry_secs, left, client_id } = session;
+    let mut flags = if fresh { FRESH } else { 0 };
+    flags |= if left.is_some() { HAS_LEFT } else { 0 };
+    flags |= if token.is_some() { HAS_TOKEN } else { 0 };
+    flags |= if *anonymous { ANONYMOUS } else { 0 };
+    out.push(flags);
+    out.extend_from_slice(&account.to_le_bytes());
+    out.extend_from_slice(&class.to_le_bytes());
+    out.extend_from_slice(&token.unwrap_or(0).to_le_bytes());
+    out.extend_from_slice(&expiry_secs.to_le_bytes());
+    out.extend_from_slice(&left.map_or(0, |at| at.0).to_le_bytes());
+    put_text(client_id.as_bytes(), out);
+}
+
+fn encode_will(will: &WillEvent<'_>, out: &mut Vec<u8>) {
+    let mut flags = will.qos as u8;
+    flags |= if will.retain { RETAIN } else { 0 };
+    flags |= if will.expiry_secs.is_some() { EXPIRY } else { 0 };
+    out.push(flags);
+    out.extend_from_slice(&will.delay_secs.to_le_bytes());
+    out.extend_from_slice(&will.expiry_secs.unwrap_or(0).to_le_bytes());
+    put_text(will.parts.topic, out);
+    for part in [will.parts.properties, will.parts.payload] {
+        out.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+}
+
+/// As in SUBSCRIBE (MQTT 5.0, 3.8.3.1).
+fn encode_options(options: SubscribeOptions) -> u8 {
+    options.qos as u8
+        | u8::from(options.no_local) << 2
+        | u8::from(options.retain_as_published) << 3
+        | (options.retain_handling as u8) << 4
+}
+
+fn decode_options(byte: u8) -> Option<SubscribeOptions> {
+    let retain_handling = match byte >> 4 {
+        0 => RetainHandling::Send,
+        1 => RetainHandling::SendIfNew,
+        2 => RetainHandling::DoNotSend,
+        _ => return None,
+    };
+    Some(SubscribeOptions {
+        qos: QoS::try_from(byte & QOS_MASK).ok()?,
+        no_local: byte & 1 << 2 != 0,
+        retain_as_published: byte & 1 << 3 != 0,
+        retain_handling,
+    })
+}
+
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    out.extend_from_slice(text);
+}
+
+/// What is left of a record.
+#[derive(Debug)]
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn packet_id(&mut self) -> Option<PacketId> {
+        PacketId::new(self.u16()?)
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let count = usize::from(self.u16()?);
+        self.bytes(count)
+    }
+
+    fn str(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.text()?).ok()
+    }
+
+    fn to(&mut self) -> Option<Ref> {
+        let (holder, flags) = (self.u64()?, self.u8()?);
+        let packet_id = if flags & SENT == 0 { None } else { Some(self.packet_id()?) };
+        let group = if flags & VIA_GROUP == 0 { 0 } else { self.u64()? };
+        let mut identifiers = Identifiers::None;
+        if flags & IDENTIFIED != 0 {
+            let count = usize::from(self.u16()?);
+            let ids = self.bytes(4 * count)?.chunks_exact(4);
+            let id = |bytes: &[u8]| NonZeroU32::new(u32::from_le_bytes(bytes.try_into().ok()?));
+            identifiers = ids.map(id).collect::<Option<Vec<_>>>()?.into_iter().collect();
+        }
+        let (qos, retain) = (QoS::try_from(flags & QOS_MASK).ok()?, flags & RETAIN != 0);
+        let repeated = flags & REPEATED != 0;
+        Some(Ref { holder, qos, retain, packet_id, group, repeated, identifiers })
+    }
+
+    fn session(&mut self) -> Option<(bool, SessionEvent<'a>)> {
+        let flags = self.u8()?;
+        let (account, class, token) = (self.u64()?, self.u32()?, self.u64()?);
+        let (expiry_secs, left) = (self.u32()?, Wall(self.u64()?));
+        let session = SessionEvent {
+            account,
+            class,
+            token: (flags & HAS_TOKEN != 0).then_some(token),
+            anonymous: flags & ANONYMOUS != 0,
+            expiry_secs,
+            left: (flags & HAS_LEFT != 0).then_some(left),
+            client_id: self.str()?,
+        };
+        Some((flags & FRESH != 0, session))
+    }
+
+    fn will(&mut self) -> Option<WillEvent<'a>> {
+        let (flags, delay_secs, expiry_secs) = (self.u8()?, self.u32()?, self.u32()?);
+        let topic = self.text()?;
+        let mut part = || {
+            let count = self.u32()? as usize;
+            self.bytes(count)
+        };
+        let (properties, payload) = (part()?, part()?);
+        Some(WillEvent {
+            parts: Parts { topic, properties, payload, shared: None },
+            qos: QoS::try_from(flags & QOS_MASK).ok()?,
+            retain: flags & RETAIN != 0,
+            delay_secs,
+            expiry_secs: (flags & EXPIRY != 0).then_some(expiry_secs),
+        })
+    }
+}

@@ -1,0 +1,496 @@
+//! From the records of the journal to the state that shards begin with.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+
+use hashbrown::{HashMap, HashSet};
+use longshore_codec::{PacketId, QoS, SubscribeOptions};
+use longshore_storage::{Entry as Stored, Position, Replay};
+
+use crate::clock::{Now, Wall};
+use crate::journal::ReadRecords;
+use crate::message::{Entry, Identifiers, Kept, Message};
+use crate::record::{
+    EVENTS, Event, GROUP_BIT, Head, MESSAGE, Ref, SessionEvent, Unreadable, WillEvent,
+};
+use crate::session::{NEVER, Pending, Will};
+use crate::shard::{Config, Storage};
+
+/// What a journal holds, as its records tell one after another.
+///
+/// Replay a journal into it, then [`Recovery::apply`] it to the configurations of the shards.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    sessions: HashMap<u64, Session>,
+    /// What waits in shared groups, by their numbers.
+    groups: HashMap<u64, Backlog>,
+    messages: HashMap<u64, Known>,
+    /// Messages that nobody waits for any more, as far as this record tells.
+    unneeded: Vec<u64>,
+    retained: HashMap<Box<[u8]>, (u64, Option<Arc<Message>>)>,
+    /// Last numbers of holders, messages and changes of what is retained.
+    holders: u64,
+    last_message: u64,
+    sequence: u64,
+    unreadable: Option<Position>,
+}
+
+/// A message that somebody waits for.
+#[derive(Debug, Default)]
+struct Known {
+    entry: Option<Arc<Entry>>,
+    /// How many wait for it.
+    refs: u32,
+    /// Others wait, too, who are written down anew further on.
+    is_wanted: bool,
+}
+
+/// What waits in a shared group: each message once, for several shards may tell of it.
+#[derive(Debug, Default)]
+struct Backlog {
+    queue: VecDeque<Held>,
+    numbers: HashSet<u64>,
+}
+
+impl Backlog {
+    fn push(&mut self, held: Held) -> bool {
+        let is_new = self.numbers.insert(held.number);
+        if is_new {
+            self.queue.push_back(held);
+        }
+        is_new
+    }
+
+    fn take(&mut self, number: u64) -> bool {
+        self.numbers.remove(&number) && take(&mut self.queue, number)
+    }
+}
+
+/// A message that waits for one holder.
+#[derive(Clone, Debug)]
+struct Held {
+    number: u64,
+    qos: QoS,
+    retain: bool,
+    group: u64,
+    identifiers: Identifiers,
+}
+
+/// A session as the journal has it.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) holder: u64,
+    pub(crate) account: u64,
+    pub(crate) class: u32,
+    pub(crate) token: Option<u64>,
+    pub(crate) anonymous: bool,
+    pub(crate) expiry_secs: u32,
+    pub(crate) left: Option<Wall>,
+    pub(crate) client_id: Box<str>,
+    pub(crate) subscriptions: BTreeMap<Box<str>, Subscribed>,
+    pub(crate) will: Option<Will>,
+    pub(crate) inbound: BTreeSet<PacketId>,
+    /// In the order they were sent; without a message once PUBREC came.
+    window: VecDeque<(PacketId, Option<Held>)>,
+    queue: VecDeque<Held>,
+    /// The same, once the messages are found.
+    pub(crate) in_flight: Vec<(PacketId, Option<Waiting>)>,
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+/// What a session asked of a topic filter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscribed {
+    pub(crate) options: SubscribeOptions,
+    pub(crate) identifier: Option<NonZeroU32>,
+    pub(crate) group: u64,
+}
+
+/// A message that waits in a session.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// The topic filter of the group through which it came.
+    pub(crate) group: Option<Box<str>>,
+    pub(crate) identifiers: Identifiers,
+}
+
+impl Session {
+    fn holds(&self, number: u64) -> bool {
+        let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
+        in_flight.chain(&self.queue).any(|it| it.number == number)
+    }
+}
+
+impl Replay for Recovery {
+    fn record(&mut self, stored: Stored<'_>) {
+        let position = stored.span.start;
+        let done = match stored.kind {
+            MESSAGE => self.message(stored.body, position),
+            EVENTS => self.events(stored.body),
+            _ => Err(Unreadable),
+        };
+        if done.is_err() {
+            self.unreadable = self.unreadable.or(Some(position));
+        }
+        while let Some(number) = self.unneeded.pop() {
+            if self.messages.get(&number).is_some_and(|it| it.refs == 0 && !it.is_wanted) {
+                self.messages.remove(&number);
+            }
+        }
+    }
+}
+
+impl Recovery {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first record that could not be understood although it is sound: a later version of the
+    /// program wrote it.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<Position> {
+        self.unreadable
+    }
+
+    fn message(&mut self, body: &[u8], position: Position) -> Result<(), Unreadable> {
+        let (head, parts, mut refs) = Head::decode(body).ok_or(Unreadable)?;
+        self.last_message = self.last_message.max(head.number);
+        if let Some(sequence) = head.sequence {
+            let message = Arc::new(Message::restore(&head, parts, None));
+            self.retain(parts.topic, sequence, Some(message));
+        }
+        if let Some((holder, packet_id)) = head.inbound
+            && let Some(session) = self.sessions.get_mut(&holder)
+        {
+            session.inbound.insert(packet_id);
+        }
+        if let Some(holder) = head.will_of
+            && let Some(session) = self.sessions.get_mut(&holder)
+        {
+            session.will = None;
+        }
+        if head.number == 0 {
+            return Ok(());
+        }
+        let size = parts.topic.len() + parts.properties.len() + parts.payload.len();
+        let known = self.messages.entry(head.number).or_default();
+        let entry = known
+            .entry
+            .get_or_insert_with(|| Arc::new(Entry::new(head.number, size, head.qos, head.expiry)));
+        // A later record is a copy, and stays when the earlier one goes.
+        entry.place(position);
+        known.is_wanted |= refs.is_empty();
+        while let Some(to) = refs.next() {
+            self.refer(head.number, to?);
+        }
+        Ok(())
+    }
+
+    fn retain(&mut self, topic: &[u8], sequence: u64, message: Option<Arc<Message>>) {
+        self.sequence = self.sequence.max(sequence);
+        match self.retained.get_mut(topic) {
+            Some(known) if known.0 > sequence => {}
+            Some(known) => *known = (sequence, message),
+            None => drop(self.retained.insert(topic.into(), (sequence, message))),
+        }
+    }
+
+    fn refer(&mut self, number: u64, to: Ref) {
+        let Ref { holder, qos, retain, packet_id, group, repeated, identifiers } = to;
+        let waiting = Held { number, qos, retain, group, identifiers };
+        let known = self.messages.entry(number).or_default();
+        if holder & GROUP_BIT != 0 {
+            // Its members may be yet to come.
+            known.refs += u32::from(self.groups.entry(holder).or_default().push(waiting));
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&holder) else {
+            // Ended, or written down anew further on.
+            known.is_wanted = true;
+            return;
+        };
+        if repeated && session.holds(number) {
+            return;
+        }
+        match packet_id {
+            None => session.queue.push_back(waiting),
+            Some(id) => session.window.push_back((id, Some(waiting))),
+        }
+        known.refs += 1;
+    }
+
+    fn events(&mut self, body: &[u8]) -> Result<(), Unreadable> {
+        let mut events = Event::decode_all(body);
+        while let Some(event) = events.next() {
+            self.event(event?);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Session { holder, fresh, session } => self.session(holder, fresh, &session),
+            Event::Left { holder, at, expiry_secs } => self.with(holder, |session| {
+                session.left = Some(at);
+                session.expiry_secs = expiry_secs;
+            }),
+            Event::End { holder } => self.end(holder),
+            Event::Subscribe { holder, options, identifier, group, filter } => {
+                self.holders = self.holders.max(group & !GROUP_BIT);
+                self.with(holder, |session| {
+                    let subscribed = Subscribed { options, identifier, group };
+                    session.subscriptions.insert(filter.into(), subscribed);
+                });
+            }
+            Event::Unsubscribe { holder, filter } => {
+                self.with(holder, |session| {
+                    session.subscriptions.remove(filter);
+                });
+            }
+            Event::Will { holder, will } => {
+                self.with(holder, |session| session.will = Some(restored_will(&will)));
+            }
+            Event::NoWill { holder } => self.with(holder, |session| session.will = None),
+            Event::Backlog { holder } => self.clear_backlog(holder),
+            Event::Ref { number, to } => self.sent(number, to),
+            Event::Done { holder, number } => self.done(holder, number),
+            Event::Received { holder, number, packet_id } => {
+                self.received(holder, number, packet_id);
+            }
+            Event::Completed { holder, packet_id } => self.with(holder, |session| {
+                let place = session.window.iter().position(|(id, _)| *id == packet_id);
+                place.map(|place| session.window.remove(place));
+            }),
+            Event::Inbound { holder, packet_id } => {
+                self.with(holder, |session| {
+                    session.inbound.insert(packet_id);
+                });
+            }
+            Event::Released { holder, packet_id } => {
+                self.with(holder, |session| {
+                    session.inbound.remove(&packet_id);
+                });
+            }
+            Event::Clear { sequence, topic } => self.retain(topic, sequence, None),
+            Event::Counters { holders, messages, sequence } => {
+                self.holders = self.holders.max(holders);
+                self.last_message = self.last_message.max(messages);
+                self.sequence = self.sequence.max(sequence);
+            }
+        }
+    }
+
+    fn with(&mut self, holder: u64, change: impl FnOnce(&mut Session)) {
+        // A holder that nobody knows has ended, or is written down anew further on.
+        if let Some(session) = self.sessions.get_mut(&holder) {
+            change(session);
+        }
+    }
+
+    fn session(&mut self, holder: u64, fresh: bool, event: &SessionEvent<'_>) {
+        self.holders = self.holders.max(holder);
+        if fresh {
+            self.end(holder);
+            self.sessions.insert(holder, Session { holder, ..Session::default() });
+        }
+        let SessionEvent { account, class, token, anonymous, expiry_secs, left, client_id } =
+            *event;
+        self.with(holder, |session| {
+            session.client_id = client_id.into();
+            (session.account, session.class, session.token) = (account, class, token);
+            (session.anonymous, session.expiry_secs, session.left) = (anonymous, expiry_secs, left);
+        });
+    }
+
+    /// The message waits for another holder, or was sent to the one it waits for.
+    fn sent(&mut self, number: u64, to: Ref) {
+        if to.packet_id.is_some()
+            && let Some(session) = self.sessions.get_mut(&to.holder)
+            && let Some(place) = session.queue.iter().position(|it| it.number == number)
+        {
+            session.queue.remove(place);
+            self.release(number);
+        }
+        self.refer(number, to);
+    }
+
+    fn done(&mut self, holder: u64, number: u64) {
+        let found = match self.sessions.get_mut(&holder) {
+            Some(Session { window, queue, .. }) => {
+                let is_it = |it: &Option<Held>| it.as_ref().is_some_and(|it| it.number == number);
+                match window.iter().position(|(_, it)| is_it(it)) {
+                    Some(place) => window.remove(place).is_some(),
+                    None => take(queue, number),
+                }
+            }
+            None => self.groups.get_mut(&holder).is_some_and(|backlog| backlog.take(number)),
+        };
+        if found {
+            self.release(number);
+        }
+    }
+
+    fn received(&mut self, holder: u64, number: u64, packet_id: PacketId) {
+        let Some(session) = self.sessions.get_mut(&holder) else { return };
+        match session.window.iter_mut().find(|(id, it)| *id == packet_id && it.is_some()) {
+            Some((_, message)) => *message = None,
+            // It is known by no other record: written down anew in the meantime.
+            None => return,
+        }
+        self.release(number);
+    }
+
+    /// One fewer waits for the message.
+    fn release(&mut self, number: u64) {
+        if let Some(known) = self.messages.get_mut(&number) {
+            known.refs = known.refs.saturating_sub(1);
+            if known.refs == 0 {
+                // Not before the end of this record: it may tell the whole of a holder anew.
+                self.unneeded.push(number);
+            }
+        }
+    }
+
+    /// What waits in the group is told anew, as a whole.
+    fn clear_backlog(&mut self, holder: u64) {
+        self.holders = self.holders.max(holder & !GROUP_BIT);
+        for waiting in self.groups.remove(&holder).unwrap_or_default().queue {
+            self.release(waiting.number);
+        }
+    }
+
+    fn end(&mut self, holder: u64) {
+        let Some(session) = self.sessions.remove(&holder) else { return };
+        let in_flight = session.window.iter().filter_map(|(_, it)| it.as_ref());
+        for waiting in in_flight.chain(&session.queue) {
+            self.release(waiting.number);
+        }
+    }
+
+    /// Gives what was found to the shards that are to be made with these configurations, and
+    /// `reader` to read the rest from. Clients that were there when the broker stopped leave `now`;
+    /// wills wait at least `will_grace_secs`.
+    pub fn apply(
+        mut self,
+        configs: &mut [Config],
+        reader: &Arc<dyn ReadRecords>,
+        will_grace_secs: u64,
+        now: Now,
+    ) {
+        let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
+        self.forget_old(will_grace_secs, now.wall);
+        let mut groups = HashMap::new();
+        for session in self.sessions.values() {
+            for (filter, subscribed) in session.subscriptions.iter() {
+                if subscribed.group != 0 {
+                    groups.insert(subscribed.group, filter.clone());
+                }
+            }
+        }
+        commons.restore_holders(self.holders);
+        for (holder, filter) in &groups {
+            let waiting = self.groups.remove(holder).unwrap_or_default().queue;
+            let waiting = waiting.into_iter().filter_map(|it| self.find(&it, &groups));
+            let pending = waiting.map(|it| it.pending(*holder, None));
+            commons.restore_group(filter, *holder, pending);
+        }
+        for (topic, (sequence, message)) in std::mem::take(&mut self.retained) {
+            if let (Some(message), Ok(topic)) = (message, std::str::from_utf8(&topic)) {
+                commons.retained.restore(topic, message, sequence);
+            }
+        }
+        commons.retained.restore_sequence(self.sequence);
+        let hasher = BuildHasherDefault::<DefaultHasher>::new();
+        let mut of_shards: Vec<Vec<Session>> = configs.iter().map(|_| Vec::new()).collect();
+        for (_, mut session) in std::mem::take(&mut self.sessions) {
+            for (id, it) in std::mem::take(&mut session.window) {
+                let found = it.as_ref().map(|it| self.find(it, &groups));
+                match found {
+                    Some(None) => {}
+                    found => session.in_flight.push((id, found.flatten())),
+                }
+            }
+            let queue = std::mem::take(&mut session.queue);
+            session.waiting.extend(queue.iter().filter_map(|it| self.find(it, &groups)));
+            let place = hasher.hash_one((session.account, &session.client_id));
+            of_shards[(place % configs.len() as u64) as usize].push(session);
+        }
+        for (config, sessions) in configs.iter_mut().zip(of_shards) {
+            config.storage = Some(Storage {
+                reader: Arc::clone(reader),
+                sessions: Arc::new(Mutex::new(sessions)),
+                last_message: self.last_message,
+                will_grace_secs,
+            });
+        }
+    }
+
+    fn find(&self, waiting: &Held, groups: &HashMap<u64, Box<str>>) -> Option<Waiting> {
+        let entry = self.messages.get(&waiting.number)?.entry.as_ref()?;
+        Some(Waiting {
+            entry: Arc::clone(entry),
+            qos: waiting.qos,
+            retain: waiting.retain,
+            group: groups.get(&waiting.group).cloned(),
+            identifiers: waiting.identifiers.clone(),
+        })
+    }
+
+    /// Forgets sessions that have ended meanwhile, and of several of one client all but the last.
+    fn forget_old(&mut self, grace_secs: u64, wall: Wall) {
+        let mut last: HashMap<(u64, Box<str>), u64> = HashMap::new();
+        for session in self.sessions.values() {
+            let owner = (session.account, session.client_id.clone());
+            let known = last.entry(owner).or_default();
+            *known = session.holder.max(*known);
+        }
+        let is_over = |session: &Session| {
+            let end = match (session.left, session.expiry_secs) {
+                (_, NEVER) => return false,
+                (None, secs) => return secs == 0,
+                (Some(left), secs) => left.plus_secs(u64::from(secs)),
+            };
+            // Whoever has a will stays until that is due.
+            end <= wall && (session.will.is_none() || end.plus_secs(grace_secs) <= wall)
+        };
+        let old: Vec<u64> = self
+            .sessions
+            .values()
+            .filter(|session| {
+                let owner = (session.account, session.client_id.clone());
+                last.get(&owner) != Some(&session.holder) || is_over(session)
+            })
+            .map(|session| session.holder)
+            .collect();
+        old.into_iter().for_each(|holder| self.end(holder));
+    }
+}
+
+/// Takes the message out of a queue; whether it was there.
+fn take(queue: &mut VecDeque<Held>, number: u64) -> bool {
+    let place = queue.iter().position(|it| it.number == number);
+    place.is_some_and(|place| queue.remove(place).is_some())
+}
+
+fn restored_will(will: &WillEvent<'_>) -> Will {
+    Will {
+        message: Arc::new(Message::new(will.parts, will.qos, will.retain, None)),
+        delay_secs: will.delay_secs,
+        expiry_secs: will.expiry_secs,
+    }
+}
+
+impl Waiting {
+    /// It as a session or group keeps it.
+    pub(crate) fn pending(self, holder: u64, group: Option<Arc<crate::share::Group>>) -> Pending {
+        let Self { entry, qos, retain, identifiers, .. } = self;
+        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a shard begins with when the broker has stopped before.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use longshore_acl::Principal;
+use longshore_codec::filter;
+
+use super::Shard;
+use crate::clock::Now;
+use crate::index::Subscriber;
+use crate::record::Event;
+use crate::recovery::{self, Waiting};
+use crate::session::{NEVER, Pending, Session, SessionId, Subscription};
+use crate::share::Seat;
+
+impl Shard {
+    /// Takes back the sessions of this shard. Before anything else happens to it.
+    pub fn restore(&mut self, now: Now) {
+        let Some(sessions) = self.restored.take() else { return };
+        for session in sessions {
+            self.restore_session(session, now);
+        }
+        self.stats.sessions.set(self.sessions.len());
+        self.stats.subscriptions.set(self.subscriptions);
+        self.stats.queued_bytes.set(self.queued_bytes);
+    }
+
+    fn restore_session(&mut self, known: recovery::Session, now: Now) {
+        let mut principal = Principal::anonymous();
+        principal.account = known.account;
+        principal.class = known.class;
+        principal.token = known.token;
+        principal.anonymous = known.anonymous;
+        let mut session = Session::new(Arc::from(known.client_id), principal, known.holder);
+        session.expiry_secs = known.expiry_secs;
+        let grace = self.will_grace_secs;
+        let left = known.left.unwrap_or(now.wall);
+        session.left = Some(left);
+        session.ends = match known.expiry_secs {
+            NEVER => None,
+            secs => {
+                let end = left.plus_secs(u64::from(secs));
+                let micros = end.0.saturating_sub(now.wall.0);
+                let least = if known.will.is_some() { grace } else { 0 };
+                Some(now.mono.plus_micros(micros).max(now.mono.plus_secs(least)))
+            }
+        };
+        if let Some(will) = known.will {
+            // A restart must not make a whole fleet look dead.
+            let delay = u64::from(will.delay_secs).max(grace);
+            self.will_bytes += will.message.size();
+            session.rare().will = Some(will);
+            session.rare().will_due = Some(now.mono.plus_secs(delay));
+        }
+        known.inbound.into_iter().for_each(|id| session.receive_exactly_once(id));
+        let (owner, holder) = (session.owner(), session.holder);
+        let id = self.sessions.insert(session);
+        self.commons.roster.insert(owner, id);
+        self.commons.sessions.fetch_add(1, Ordering::Relaxed);
+        if known.left.is_none() {
+            let expiry_secs = known.expiry_secs;
+            self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs });
+        }
+        for (filter, subscribed) in known.subscriptions {
+            self.restore_subscription(id, holder, &filter, subscribed);
+        }
+        for (packet_id, waiting) in known.in_flight {
+            let pending = waiting.map(|waiting| self.pending(waiting, holder));
+            let Some(session) = self.sessions.get_mut(id) else { return };
+            session.outbound.restore(packet_id, pending);
+        }
+        for waiting in known.waiting {
+            let pending = self.pending(waiting, holder);
+            let Some(session) = self.sessions.get_mut(id) else { return };
+            session.outbound.push(pending);
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        self.queued_bytes += session.outbound.memory();
+        self.schedule_session(id);
+    }
+
+    fn pending(&self, waiting: Waiting, holder: u64) -> Pending {
+        let group = waiting.group.as_deref().and_then(|filter| self.commons.group(filter));
+        waiting.pending(holder, group)
+    }
+
+    fn restore_subscription(
+        &mut self,
+        session_id: SessionId,
+        holder: u64,
+        name: &str,
+        subscribed: recovery::Subscribed,
+    ) {
+        let recovery::Subscribed { options, identifier, .. } = subscribed;
+        let Ok(parsed) = filter::parse(name) else { return };
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
+        session.subscribe(name, Subscription { options, identifier, read: 0 });
+        self.subscriptions += 1;
+        let (qos, retain_as_published) = (options.qos, options.retain_as_published);
+        let no_local = options.no_local;
+        if parsed.share.is_some() {
+            let seat = Seat { session: session_id, holder, qos, retain_as_published, identifier };
+            return self.join_group(name, parsed.inner, seat);
+        }
+        let session = session_id;
+        let subscriber =
+            Subscriber { session, holder, qos, no_local, retain_as_published, identifier };
+        self.commons.subscribe(parsed.inner, subscriber);
+    }
+}

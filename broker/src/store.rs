@@ -1,0 +1,258 @@
+//! The journal of a running broker: opened, replayed, and shared by the drivers of all shards.
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use longshore_storage::{
+    Batch, Committer, Event, Failure, Level, Log, OpenError, Options, Refused, SystemDisk, Ticket,
+};
+use tracing::{error, info, warn};
+
+use crate::clock::Now;
+use crate::journal::{ReadRecords, Taking};
+use crate::net::mailbox::Mailboxes;
+use crate::recovery::Recovery;
+use crate::shard::Config;
+
+/// Where a broker remembers, and how well.
+///
+/// Take [`Storage::at`] and change what you need.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Storage {
+    /// The directory, which is made if it is not there. One broker at a time uses it.
+    pub directory: PathBuf,
+    /// What an acknowledgement promises. Default [`Level::Power`].
+    pub level: Level,
+    /// Bytes of a file of the journal, 4 KiB to 1 GiB in steps of 512. Default 64 MiB.
+    pub segment_bytes: u32,
+    /// Seconds that wills wait at least after a start, so that clients have time to come back: a
+    /// restart must not make a whole fleet look dead. Default 30.
+    pub will_restart_grace_secs: u64,
+}
+
+impl Storage {
+    /// Storage in this directory, which survives a cut of the power.
+    #[must_use]
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        let Options { level, segment_bytes, .. } = Options::default();
+        let directory = directory.into();
+        Self { directory, level, segment_bytes, will_restart_grace_secs: 30 }
+    }
+}
+
+/// The journal at work. See the module.
+#[derive(Debug)]
+pub(crate) struct Store {
+    committer: Committer,
+    status: Arc<Status>,
+}
+
+/// What the committing thread tells the shards.
+#[derive(Debug)]
+pub(crate) struct Status {
+    taking: AtomicU8,
+    /// Shards with something that waits to be durable.
+    awaiting: Box<[AtomicBool]>,
+}
+
+impl Status {
+    /// Of a journal for so many shards.
+    fn new(shards: usize) -> Self {
+        let awaiting = (0..shards).map(|_| AtomicBool::new(false)).collect();
+        Self { taking: AtomicU8::new(0), awaiting }
+    }
+
+    /// Whether new work is taken.
+    pub(crate) fn taking(&self) -> Taking {
+        match self.taking.load(Ordering::Acquire) {
+            0 => Taking::All,
+            1 => Taking::Relief,
+            _ => Taking::Nothing,
+        }
+    }
+
+    fn set_taking(&self, taking: Taking) {
+        // What has failed stays so.
+        self.taking.fetch_max(taking as u8, Ordering::AcqRel);
+    }
+
+    fn set_room(&self) {
+        let full = Taking::Relief as u8;
+        let _ = self.taking.compare_exchange(full, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// Bytes of a journal from which the log tells how far its replay is.
+const LONG_REPLAY: u64 = 256 << 20;
+
+/// A replay, and how much of it the log has been told, in tenths.
+struct Told {
+    recovery: Recovery,
+    tenths: u64,
+}
+
+impl longshore_storage::Replay for Told {
+    fn record(&mut self, entry: longshore_storage::Entry<'_>) {
+        self.recovery.record(entry);
+    }
+
+    fn progress(&mut self, bytes: u64, of_bytes: u64) {
+        let tenths = bytes.saturating_mul(10) / of_bytes.max(1);
+        if of_bytes >= LONG_REPLAY && tenths > self.tenths {
+            self.tenths = tenths;
+            info!(percent = 10 * tenths, of_mib = of_bytes >> 20, "reading the journal");
+        }
+    }
+}
+
+impl Store {
+    /// Opens the journal, gives what it holds to the shards that are to be made with `configs`,
+    /// and starts the committing thread.
+    pub(crate) fn open(
+        storage: &Storage,
+        configs: &mut [Config],
+        mailboxes: &Mailboxes,
+        now: Now,
+    ) -> Result<Arc<Self>, StoreError> {
+        let failed = |error| StoreError::Io { directory: storage.directory.clone(), error };
+        // Messages are nobody's business but the broker's.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&storage.directory);
+        made.map_err(failed)?;
+        let disk = SystemDisk::open(&storage.directory).map_err(failed)?;
+        let mut options = Options::default();
+        options.level = storage.level;
+        options.segment_bytes = storage.segment_bytes;
+        let mut told = Told { recovery: Recovery::new(), tenths: 0 };
+        let opened = Log::open(Arc::new(disk), &options, &mut told);
+        let (log, recovered) = opened
+            .map_err(|error| StoreError::Open { directory: storage.directory.clone(), error })?;
+        if let Some(position) = told.recovery.unreadable() {
+            let directory = storage.directory.clone();
+            return Err(StoreError::Later { directory, position });
+        }
+        let status = Arc::new(Status::new(configs.len()));
+        let committer =
+            Committer::start(log, Self::listener(&status, mailboxes)).map_err(failed)?;
+        let store = Arc::new(Self { committer, status });
+        let reader: Arc<dyn ReadRecords> = Arc::clone(&store) as Arc<dyn ReadRecords>;
+        told.recovery.apply(configs, &reader, storage.will_restart_grace_secs, now);
+        info!(records = recovered.records, bytes = recovered.bytes, "journal open");
+        Ok(store)
+    }
+
+    /// What the committing thread does with its news.
+    fn listener(status: &Arc<Status>, mailboxes: &Mailboxes) -> impl Fn(Event) + Send + 'static {
+        let (status, mailboxes) = (Arc::clone(status), Arc::clone(mailboxes));
+        move |event| {
+            match event {
+                Event::Durable(_) => {
+                    for (awaits, mailbox) in status.awaiting.iter().zip(&*mailboxes) {
+                        if awaits.swap(false, Ordering::SeqCst) {
+                            mailbox.wake();
+                        }
+                    }
+                    return;
+                }
+                Event::Room if status.taking() == Taking::Relief => {
+                    status.set_room();
+                    info!("the disk has room again: new durable work is taken");
+                }
+                Event::Full(cause) => {
+                    status.set_taking(Taking::Relief);
+                    warn!(%cause, "the disk is full: new durable work is refused");
+                }
+                Event::Failed(failure) => {
+                    status.set_taking(Taking::Nothing);
+                    error!(cause = %failure, "the disk has failed: nothing is acknowledged that \
+                        was to be durable; mend it and start the broker again");
+                }
+                _ => {}
+            }
+            mailboxes.iter().for_each(|mailbox| mailbox.wake());
+        }
+    }
+
+    pub(crate) fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Appends a batch; see [`Committer::append`].
+    pub(crate) fn append(&self, batch: &mut Batch) -> Result<Ticket, Refused> {
+        self.committer.append(batch)
+    }
+
+    /// Up to which ticket everything is durable, for this shard, which is woken when it is more if
+    /// it waits for that.
+    pub(crate) fn durable(&self, shard: usize, waits: bool) -> Ticket {
+        if waits {
+            // Before the look: news that come between the two wake it.
+            self.status.awaiting[shard].store(true, Ordering::SeqCst);
+        }
+        self.committer.durable()
+    }
+
+    /// Writes everything, and ends the thread.
+    pub(crate) fn stop(&self) -> Result<(), Failure> {
+        self.committer.stop()
+    }
+}
+
+impl ReadRecords for Store {
+    fn read(
+        &self,
+        position: longshore_storage::Position,
+        body: &mut Vec<u8>,
+    ) -> Result<(), longshore_storage::ReadError> {
+        self.committer.read(position, body).map(drop)
+    }
+}
+
+/// Why a broker's storage could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The directory cannot be made or opened.
+    Io {
+        /// Which.
+        directory: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The journal cannot be opened.
+    Open {
+        /// Where it is.
+        directory: PathBuf,
+        /// Why.
+        error: OpenError,
+    },
+    /// The journal has a record that this version does not know.
+    Later {
+        /// Where it is.
+        directory: PathBuf,
+        /// Where the record stands.
+        position: longshore_storage::Position,
+    },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { directory, error } => {
+                write!(f, "{} cannot be used: {error}", directory.display())
+            }
+            Self::Open { directory, error } => write!(f, "{}: {error}", directory.display()),
+            Self::Later { directory, position } => write!(
+                f,
+                "{}: the record at {position} was written by a later version of Longshore",
+                directory.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,65 @@
+//! The journal of the shards, written in place instead of by a thread.
+
+use std::sync::{Arc, Mutex};
+
+use longshore_broker::Shard;
+use longshore_broker::clock::Now;
+use longshore_broker::journal::ReadRecords;
+use longshore_broker::recovery::Recovery;
+use longshore_broker::shard::Config;
+use longshore_storage::{Log, Options, Position, ReadError, SimulatedDisk, Ticket};
+
+/// Bytes of a segment: small, so that many records lie in two of them.
+const SEGMENT_BYTES: u32 = 16 << 10;
+
+/// Seconds that wills wait after a restart.
+pub(crate) const WILL_GRACE_SECS: u64 = 30;
+
+/// A log that is read while it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal(Arc<Mutex<Log>>);
+
+impl ReadRecords for Journal {
+    fn read(&self, position: Position, body: &mut Vec<u8>) -> Result<(), ReadError> {
+        self.0.lock().expect("nobody has panicked").read(position, body).map(drop)
+    }
+}
+
+impl Journal {
+    /// Opens the journal on `disk`, and gives what it holds to the shards that are to be made.
+    pub(crate) fn open(configs: &mut [Config], disk: &Arc<SimulatedDisk>, now: Now) -> Self {
+        let mut options = Options::default();
+        options.segment_bytes = SEGMENT_BYTES;
+        options.seed = 1;
+        let mut recovery = Recovery::new();
+        let opened = Log::open(Arc::clone(disk) as _, &options, &mut recovery);
+        let (log, _) = opened.expect("the journal opens");
+        assert_eq!(recovery.unreadable(), None, "all records can be read");
+        let journal = Self(Arc::new(Mutex::new(log)));
+        let reader: Arc<dyn ReadRecords> = Arc::new(journal.clone());
+        recovery.apply(configs, &reader, WILL_GRACE_SECS, now);
+        journal
+    }
+
+    /// Takes what the shard has written down.
+    pub(crate) fn append(&mut self, shard: &mut Shard) {
+        let Some(batch) = shard.batch() else { return };
+        let mut log = self.0.lock().expect("nobody has panicked");
+        loop {
+            match log.append(batch) {
+                Ok(ticket) => {
+                    drop(log);
+                    return shard.appended(ticket);
+                }
+                Err(refused) => {
+                    log.commit().unwrap_or_else(|failure| panic!("{refused}, {failure}"));
+                }
+            }
+        }
+    }
+
+    /// Writes it; up to where everything is durable.
+    pub(crate) fn commit(&mut self) -> Ticket {
+        self.0.lock().expect("nobody has panicked").commit().expect("the disk works")
+    }
+}
