@@ -6,7 +6,7 @@
 //! and SUBSCRIBE.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::{DashMap, Entry};
@@ -32,6 +32,7 @@ pub(crate) struct Commons {
     groups: DashMap<Box<str>, Arc<Group>>,
     /// The last number given to a session or group of the journal.
     holders: AtomicU64,
+    base: AtomicU32,
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
@@ -56,6 +57,7 @@ impl Commons {
             epoch: AtomicU64::new(0),
             groups: DashMap::new(),
             holders: AtomicU64::new(0),
+            base: AtomicU32::new(0),
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
@@ -90,6 +92,16 @@ impl Commons {
         }
         self.change(|index| index.add_group(inner, Arc::clone(&group)));
         self.groups.insert(name.into(), group);
+    }
+
+    /// A round of compaction begins: what stands before this segment is written down anew.
+    pub(crate) fn set_base(&self, base: u32) {
+        self.base.fetch_max(base, Ordering::SeqCst);
+    }
+
+    /// Where the last round of compaction has begun; 0 before the first.
+    pub(crate) fn base(&self) -> u32 {
+        self.base.load(Ordering::SeqCst)
     }
 
     /// The group of this name, if it has members.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use longshore_storage::{Batch, Position, ReadError, Ticket};
 
 use crate::connection::ConnectionId;
@@ -49,6 +50,11 @@ pub(crate) struct Journal {
     /// Messages of the batch whose place is not known yet, with the number of their record.
     unplaced: Vec<(usize, Arc<Entry>)>,
     head: Vec<u8>,
+    /// Messages of the batch that are copied, by number.
+    moving: HashSet<u64>,
+    /// The ticket of the last batch that tells a session as a whole; the largest while that is
+    /// still to be appended.
+    last_state: u64,
     /// The number of the batch that is being filled.
     number: u64,
     /// Batches that were appended and are not durable yet.
@@ -74,6 +80,8 @@ impl Journal {
             refs: Vec::new(),
             unplaced: Vec::new(),
             head: Vec::new(),
+            moving: HashSet::new(),
+            last_state: 0,
             number: 1,
             appended: VecDeque::new(),
             durable: 0,
@@ -137,6 +145,34 @@ impl Journal {
         self.batch.push_pieces(MESSAGE, &[&self.head, parts.payload]);
     }
 
+    /// Writes a message down again.
+    pub(crate) fn copy_message(&mut self, head: &Head, parts: &Parts<'_>, entry: &Arc<Entry>) {
+        let refs = std::mem::take(&mut self.refs);
+        self.moving.insert(entry.number);
+        self.push_message(head, parts, Some(entry));
+        self.refs = refs;
+    }
+
+    /// Whether the message is being copied by this batch.
+    pub(crate) fn is_moving(&self, number: u64) -> bool {
+        self.moving.contains(&number)
+    }
+
+    /// The batch tells a session as a whole.
+    pub(crate) fn mark_state(&mut self) {
+        self.last_state = u64::MAX;
+    }
+
+    /// Whether a session may have been told as a whole since this ticket.
+    pub(crate) fn is_outdated(&self, ticket: Option<Ticket>) -> bool {
+        self.last_state != 0 && ticket.is_none_or(|ticket| ticket.to_u64() < self.last_state)
+    }
+
+    /// The ticket of the last batch that was appended.
+    pub(crate) fn last_ticket(&self) -> Option<Ticket> {
+        self.last_ticket
+    }
+
     /// Ends the record of events, so that what comes next stands behind them.
     pub(crate) fn push_events(&mut self) {
         if !self.events.is_empty() {
@@ -175,7 +211,11 @@ impl Journal {
                 entry.place(self.batch.spans()[record].start);
             }
             self.batch.clear();
+            self.moving.clear();
             self.last_ticket = Some(ticket);
+            if self.last_state == u64::MAX {
+                self.last_state = ticket.to_u64();
+            }
         }
         match self.last_ticket {
             Some(ticket) => self.appended.push_back((self.number, ticket)),

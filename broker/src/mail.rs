@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use longshore_acl::Principal;
+use longshore_storage::Ticket;
 
 use crate::cache::Target;
 use crate::clock::Mono;
@@ -16,6 +17,8 @@ use crate::share::{Group, Seat};
 pub struct Mail {
     pub(crate) message: Arc<Message>,
     pub(crate) to: To,
+    /// What its sender wrote down of it stands before this ticket.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// Who gets the message.

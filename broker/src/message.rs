@@ -50,6 +50,11 @@ impl Entry {
         Self { number, place: AtomicU64::new(0), ends, size, qos }
     }
 
+    /// Bytes it is accounted with.
+    pub(crate) fn size(&self) -> u64 {
+        u64::from(self.size)
+    }
+
     /// Its record begins there, from now on.
     pub(crate) fn place(&self, position: Position) {
         self.place.store(position.to_u64(), Ordering::Release);

@@ -45,6 +45,8 @@ pub(crate) struct Head {
     pub(crate) inbound: Option<(u64, PacketId)>,
     /// It is the will of this session, which thereby has none any more.
     pub(crate) will_of: Option<u64>,
+    /// It was written down before.
+    pub(crate) is_copy: bool,
 }
 
 /// A message that waits for somebody.
@@ -123,10 +125,6 @@ pub(crate) enum Event<'a> {
     NoWill {
         holder: u64,
     },
-    /// What follows is all that waits in a shared group.
-    Backlog {
-        holder: u64,
-    },
     /// The message waits for another holder, too, or was sent under this packet id.
     Ref {
         number: u64,
@@ -163,8 +161,10 @@ pub(crate) enum Event<'a> {
         sequence: u64,
         topic: &'a [u8],
     },
-    /// Numbers up to these were given away.
-    Counters {
+    /// Everything that lived is written down behind the base of a round of compaction. Numbers up
+    /// to these were given away then; what was retained up to `sequence`, and does not stand there,
+    /// is not retained any more.
+    Compacted {
         holders: u64,
         messages: u64,
         sequence: u64,
@@ -178,6 +178,7 @@ const EXPIRY: u8 = 1 << 3;
 const RETAINED: u8 = 1 << 4;
 const INBOUND: u8 = 1 << 5;
 const WILL_OF: u8 = 1 << 6;
+const COPY: u8 = 1 << 7;
 // Of a ref.
 const SENT: u8 = 1 << 3;
 const VIA_GROUP: u8 = 1 << 4;
@@ -185,6 +186,17 @@ const IDENTIFIED: u8 = 1 << 5;
 const REPEATED: u8 = 1 << 6;
 
 impl Head {
+    /// That of a message that is written down again, and of which nothing is told but itself.
+    pub(crate) fn of(number: u64, qos: QoS, retain: bool, expiry: Option<Expiry>) -> Self {
+        let (sequence, inbound, will_of) = (None, None, None);
+        Self { number, qos, retain, expiry, sequence, inbound, will_of, is_copy: true }
+    }
+
+    /// The same message, without what its publication did.
+    pub(crate) fn alone(&self) -> Self {
+        Self::of(self.number, self.qos, self.retain, self.expiry)
+    }
+
     /// Appends the record up to its payload, which is to follow.
     pub(crate) fn encode(&self, parts: &Parts<'_>, refs: &[u8], out: &mut Vec<u8>) {
         let mut flags = self.qos as u8;
@@ -193,6 +205,7 @@ impl Head {
         flags |= if self.sequence.is_some() { RETAINED } else { 0 };
         flags |= if self.inbound.is_some() { INBOUND } else { 0 };
         flags |= if self.will_of.is_some() { WILL_OF } else { 0 };
+        flags |= if self.is_copy { COPY } else { 0 };
         out.extend_from_slice(&self.number.to_le_bytes());
         out.push(flags);
         if let Some(Expiry { secs, ends }) = self.expiry {
@@ -230,6 +243,7 @@ impl Head {
             sequence: None,
             inbound: None,
             will_of: None,
+            is_copy: flags & COPY != 0,
         };
         if flags & EXPIRY != 0 {
             let ends = Wall(reader.u64()?);
@@ -313,8 +327,7 @@ mod tag {
     pub(super) const INBOUND: u8 = 12;
     pub(super) const RELEASED: u8 = 13;
     pub(super) const CLEAR: u8 = 14;
-    pub(super) const COUNTERS: u8 = 15;
-    pub(super) const BACKLOG: u8 = 16;
+    pub(super) const COMPACTED: u8 = 15;
 }
 
 // Of a session.
@@ -356,7 +369,6 @@ impl<'a> Event<'a> {
                 encode_will(will, out);
             }
             Self::NoWill { holder } => begin(tag::NO_WILL, *holder),
-            Self::Backlog { holder } => begin(tag::BACKLOG, *holder),
             Self::Ref { number, to } => {
                 begin(tag::REF, *number);
                 to.encode(out);
@@ -386,8 +398,8 @@ impl<'a> Event<'a> {
                 begin(tag::CLEAR, *sequence);
                 put_text(topic, out);
             }
-            Self::Counters { holders, messages, sequence } => {
-                begin(tag::COUNTERS, *holders);
+            Self::Compacted { holders, messages, sequence } => {
+                begin(tag::COMPACTED, *holders);
                 out.extend_from_slice(&messages.to_le_bytes());
                 out.extend_from_slice(&sequence.to_le_bytes());
             }
@@ -432,7 +444,6 @@ impl<'a> Events<'a> {
             tag::UNSUBSCRIBE => Event::Unsubscribe { holder, filter: reader.str()? },
             tag::WILL => Event::Will { holder, will: reader.will()? },
             tag::NO_WILL => Event::NoWill { holder },
-            tag::BACKLOG => Event::Backlog { holder },
             tag::REF => Event::Ref { number: holder, to: reader.to()? },
             tag::DONE => Event::Done { holder, number: reader.u64()? },
             tag::RECEIVED => {
@@ -443,9 +454,9 @@ impl<'a> Events<'a> {
             tag::INBOUND => Event::Inbound { holder, packet_id: reader.packet_id()? },
             tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
             tag::CLEAR => Event::Clear { sequence: holder, topic: reader.text()? },
-            tag::COUNTERS => {
+            tag::COMPACTED => {
                 let (messages, sequence) = (reader.u64()?, reader.u64()?);
-                Event::Counters { holders: holder, messages, sequence }
+                Event::Compacted { holders: holder, messages, sequence }
             }
             _ => return None,
         })

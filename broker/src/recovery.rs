@@ -29,7 +29,7 @@ pub struct Recovery {
     messages: HashMap<u64, Known>,
     /// Messages that nobody waits for any more, as far as this record tells.
     unneeded: Vec<u64>,
-    retained: HashMap<Box<[u8]>, (u64, Option<Arc<Message>>)>,
+    retained: HashMap<Box<[u8]>, Retained>,
     /// Last numbers of holders, messages and changes of what is retained.
     holders: u64,
     last_message: u64,
@@ -66,6 +66,15 @@ impl Backlog {
     fn take(&mut self, number: u64) -> bool {
         self.numbers.remove(&number) && take(&mut self.queue, number)
     }
+}
+
+/// What a topic retains: nothing, once it was cleared.
+#[derive(Debug, Default)]
+struct Retained {
+    sequence: u64,
+    message: Option<Arc<Message>>,
+    /// It was written down again by the last round of compaction that has begun.
+    is_copied: bool,
 }
 
 /// A message that waits for one holder.
@@ -119,6 +128,11 @@ pub(crate) struct Waiting {
     pub(crate) identifiers: Identifiers,
 }
 
+/// Bytes that a message, one who waits for it, and a session take in the journal, about.
+const RECORD_BYTES: u64 = 48;
+const REF_BYTES: u64 = 32;
+const SESSION_BYTES: u64 = 256;
+
 impl Session {
     fn holds(&self, number: u64) -> bool {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
@@ -159,12 +173,23 @@ impl Recovery {
         self.unreadable
     }
 
+    /// Bytes of what is to be kept of it, about.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        let entries = self.messages.values().filter_map(|known| known.entry.as_ref());
+        let messages: u64 = entries.map(|entry| entry.size() + RECORD_BYTES).sum();
+        let refs: u64 = self.messages.values().map(|known| u64::from(known.refs) * REF_BYTES).sum();
+        let retained = self.retained.values().filter_map(|known| known.message.as_ref());
+        let retained: u64 = retained.map(|message| message.size() as u64 + RECORD_BYTES).sum();
+        messages + refs + retained + self.sessions.len() as u64 * SESSION_BYTES
+    }
+
     fn message(&mut self, body: &[u8], position: Position) -> Result<(), Unreadable> {
         let (head, parts, mut refs) = Head::decode(body).ok_or(Unreadable)?;
         self.last_message = self.last_message.max(head.number);
         if let Some(sequence) = head.sequence {
             let message = Arc::new(Message::restore(&head, parts, None));
-            self.retain(parts.topic, sequence, Some(message));
+            self.retain(parts.topic, sequence, Some(message), head.is_copy);
         }
         if let Some((holder, packet_id)) = head.inbound
             && let Some(session) = self.sessions.get_mut(&holder)
@@ -193,12 +218,22 @@ impl Recovery {
         Ok(())
     }
 
-    fn retain(&mut self, topic: &[u8], sequence: u64, message: Option<Arc<Message>>) {
+    fn retain(
+        &mut self,
+        topic: &[u8],
+        sequence: u64,
+        message: Option<Arc<Message>>,
+        is_copied: bool,
+    ) {
         self.sequence = self.sequence.max(sequence);
-        match self.retained.get_mut(topic) {
-            Some(known) if known.0 > sequence => {}
-            Some(known) => *known = (sequence, message),
-            None => drop(self.retained.insert(topic.into(), (sequence, message))),
+        if !self.retained.contains_key(topic) {
+            self.retained.insert(topic.into(), Retained::default());
+        }
+        let Some(known) = self.retained.get_mut(topic) else { return };
+        if sequence > known.sequence {
+            *known = Retained { sequence, message, is_copied };
+        } else if sequence == known.sequence {
+            known.is_copied |= is_copied;
         }
     }
 
@@ -258,7 +293,6 @@ impl Recovery {
                 self.with(holder, |session| session.will = Some(restored_will(&will)));
             }
             Event::NoWill { holder } => self.with(holder, |session| session.will = None),
-            Event::Backlog { holder } => self.clear_backlog(holder),
             Event::Ref { number, to } => self.sent(number, to),
             Event::Done { holder, number } => self.done(holder, number),
             Event::Received { holder, number, packet_id } => {
@@ -278,11 +312,14 @@ impl Recovery {
                     session.inbound.remove(&packet_id);
                 });
             }
-            Event::Clear { sequence, topic } => self.retain(topic, sequence, None),
-            Event::Counters { holders, messages, sequence } => {
+            Event::Clear { sequence, topic } => self.retain(topic, sequence, None, false),
+            Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
                 self.last_message = self.last_message.max(messages);
                 self.sequence = self.sequence.max(sequence);
+                // A change may stand behind the base although a later one stood before it.
+                self.retained.retain(|_, known| known.is_copied || known.sequence > sequence);
+                self.retained.values_mut().for_each(|known| known.is_copied = false);
             }
         }
     }
@@ -341,8 +378,8 @@ impl Recovery {
         let Some(session) = self.sessions.get_mut(&holder) else { return };
         match session.window.iter_mut().find(|(id, it)| *id == packet_id && it.is_some()) {
             Some((_, message)) => *message = None,
-            // It is known by no other record: written down anew in the meantime.
-            None => return,
+            // By no other record: the session is written down as a whole.
+            None => return session.window.push_back((packet_id, None)),
         }
         self.release(number);
     }
@@ -355,14 +392,6 @@ impl Recovery {
                 // Not before the end of this record: it may tell the whole of a holder anew.
                 self.unneeded.push(number);
             }
-        }
-    }
-
-    /// What waits in the group is told anew, as a whole.
-    fn clear_backlog(&mut self, holder: u64) {
-        self.holders = self.holders.max(holder & !GROUP_BIT);
-        for waiting in self.groups.remove(&holder).unwrap_or_default().queue {
-            self.release(waiting.number);
         }
     }
 
@@ -401,7 +430,8 @@ impl Recovery {
             let pending = waiting.map(|it| it.pending(*holder, None));
             commons.restore_group(filter, *holder, pending);
         }
-        for (topic, (sequence, message)) in std::mem::take(&mut self.retained) {
+        for (topic, known) in std::mem::take(&mut self.retained) {
+            let Retained { sequence, message, .. } = known;
             if let (Some(message), Ok(topic)) = (message, std::str::from_utf8(&topic)) {
                 commons.retained.restore(topic, message, sequence);
             }

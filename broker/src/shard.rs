@@ -39,6 +39,7 @@ use crate::stats::Stats;
 use crate::timers::Timers;
 
 mod ack;
+mod compact;
 mod connect;
 mod deliver;
 mod durable;
@@ -141,6 +142,7 @@ pub struct Shard {
     shards: usize,
     commons: Arc<Commons>,
     journal: Option<Box<Journal>>,
+    round: Option<compact::Round>,
     /// Sessions from before this process, to be taken back.
     restored: Option<Vec<recovery::Session>>,
     will_grace_secs: u64,
@@ -270,6 +272,7 @@ impl Shard {
         }
         Self {
             journal,
+            round: None,
             restored,
             will_grace_secs,
             behind: false,

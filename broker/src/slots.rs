@@ -132,6 +132,13 @@ impl<T> Slots<T> {
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
+    /// The key of the first value at `place` or behind it.
+    pub(crate) fn key_from(&self, place: u32) -> Option<Key<T>> {
+        let mut slots = self.slots.iter().enumerate().skip(place as usize);
+        let (index, slot) = slots.find(|(_, slot)| slot.value.is_some())?;
+        Some(Key { index: index as u32, generation: slot.generation, of: PhantomData })
+    }
+
     /// The keys of all values, in the order of their places.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<T>> + '_ {
         self.slots.iter().enumerate().filter(|(_, slot)| slot.value.is_some()).map(

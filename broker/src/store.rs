@@ -5,7 +5,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use longshore_storage::{
     Batch, Committer, Event, Failure, Level, Log, OpenError, Options, Refused, SystemDisk, Ticket,
@@ -13,10 +13,16 @@ use longshore_storage::{
 use tracing::{error, info, warn};
 
 use crate::clock::Now;
+use crate::commons::Commons;
 use crate::journal::{ReadRecords, Taking};
 use crate::net::mailbox::Mailboxes;
 use crate::recovery::Recovery;
 use crate::shard::Config;
+
+mod rounds;
+
+pub(crate) use self::rounds::RoundEnd;
+use self::rounds::Rounds;
 
 /// Where a broker remembers, and how well.
 ///
@@ -50,6 +56,9 @@ impl Storage {
 pub(crate) struct Store {
     committer: Committer,
     status: Arc<Status>,
+    commons: Arc<Commons>,
+    rounds: Rounds,
+    segment_bytes: u32,
 }
 
 /// What the committing thread tells the shards.
@@ -58,13 +67,38 @@ pub(crate) struct Status {
     taking: AtomicU8,
     /// Shards with something that waits to be durable.
     awaiting: Box<[AtomicBool]>,
+    /// Rounds of compaction that have begun.
+    rounds: AtomicU64,
+    /// Whether one is through and waits for the disk.
+    retiring: AtomicBool,
 }
 
 impl Status {
     /// Of a journal for so many shards.
     fn new(shards: usize) -> Self {
         let awaiting = (0..shards).map(|_| AtomicBool::new(false)).collect();
-        Self { taking: AtomicU8::new(0), awaiting }
+        let (rounds, retiring) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { taking: AtomicU8::new(0), awaiting, rounds, retiring }
+    }
+
+    fn shards(&self) -> usize {
+        self.awaiting.len()
+    }
+
+    fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Acquire)
+    }
+
+    fn set_rounds(&self, rounds: u64) {
+        self.rounds.store(rounds, Ordering::Release);
+    }
+
+    fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::Acquire)
+    }
+
+    fn set_retiring(&self, retiring: bool) {
+        self.retiring.store(retiring, Ordering::Release);
     }
 
     /// Whether new work is taken.
@@ -138,7 +172,10 @@ impl Store {
         let status = Arc::new(Status::new(configs.len()));
         let committer =
             Committer::start(log, Self::listener(&status, mailboxes)).map_err(failed)?;
-        let store = Arc::new(Self { committer, status });
+        let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
+        let rounds = Rounds::new(told.recovery.live_bytes());
+        let segment_bytes = storage.segment_bytes;
+        let store = Arc::new(Self { committer, status, commons, rounds, segment_bytes });
         let reader: Arc<dyn ReadRecords> = Arc::clone(&store) as Arc<dyn ReadRecords>;
         told.recovery.apply(configs, &reader, storage.will_restart_grace_secs, now);
         info!(records = recovered.records, bytes = recovered.bytes, "journal open");
@@ -194,6 +231,11 @@ impl Store {
             self.status.awaiting[shard].store(true, Ordering::SeqCst);
         }
         self.committer.durable()
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.committer.pending_bytes()
     }
 
     /// Writes everything, and ends the thread.

@@ -34,7 +34,7 @@ use crate::limits::Limits;
 use crate::mail::Mail;
 use crate::shard::{Config, Refused, Shard};
 use crate::stats::Stats;
-use crate::store::Store;
+use crate::store::{RoundEnd, Store};
 use crate::totals::Totals;
 
 /// Bytes one connection may read before the others have their turn.
@@ -44,6 +44,8 @@ const ACCEPT_BATCH: usize = 64;
 /// Bytes that the journal does not take yet, beyond which clients whose packets have to be durable
 /// are not read.
 const UNAPPENDED_MAX: usize = 8 << 20;
+/// Bytes that the journal has yet to write, beyond which compaction waits.
+const COMPACT_PENDING_MAX: usize = 2 << 20;
 
 /// How long a layer may hold the last bytes of a connection that is to be closed. Less than the
 /// shard leaves its output, whose end is when this is asked for.
@@ -63,6 +65,10 @@ pub(crate) struct Driver {
     /// The journal, of a broker that has one, and whether it took new work in the last turn.
     store: Option<Arc<Store>>,
     taking: Cell<Taking>,
+    /// Rounds of compaction that this shard has begun, and what of the last one it is through with
+    /// and has yet to say so once it is appended.
+    rounds: Cell<u64>,
+    finishing: Cell<Finishing>,
     stats: Arc<Stats>,
     totals: Totals,
     counts: Arc<Counts>,
@@ -77,6 +83,17 @@ pub(crate) struct Driver {
     stopping: Cell<bool>,
     /// A connection's task has panicked.
     failed: Cell<bool>,
+}
+
+/// What of a round of compaction a shard is through with.
+#[derive(Clone, Copy, Debug, Default)]
+enum Finishing {
+    #[default]
+    Nothing,
+    /// Its own part.
+    Shard,
+    /// All of it: it was the last shard, and has noted so.
+    All,
 }
 
 /// What a driver has in common with the other threads.
@@ -135,6 +152,8 @@ impl Driver {
             full: Cell::default(),
             store,
             taking: Cell::default(),
+            rounds: Cell::default(),
+            finishing: Cell::default(),
             stats,
             totals,
             counts,
@@ -314,9 +333,52 @@ impl Driver {
         };
         let behind = !appended && shard.unappended() > UNAPPENDED_MAX;
         shard.set_behind(behind, self.now());
-        let waits = shard.awaits_journal();
+        let waits = shard.awaits_journal()
+            || shard.is_compacting()
+            || (self.number == 0 && store.is_retiring());
         shard.durable(store.durable(self.number, waits));
         appended
+    }
+
+    /// Goes on with compaction; whether more of it can be done at once.
+    fn compact(&self) -> bool {
+        let Some(store) = &self.store else { return false };
+        if self.number == 0 && store.look(self.now().mono) {
+            self.mailboxes.iter().for_each(Mailbox::wake);
+        }
+        let rounds = store.rounds();
+        let mut shard = self.shard.borrow_mut();
+        if self.rounds.replace(rounds) != rounds {
+            shard.compact(store.base());
+        }
+        let is_idle = matches!(self.finishing.get(), Finishing::Nothing);
+        if is_idle && !shard.is_compacting() {
+            return false;
+        }
+        if shard.unappended() > 0 || store.pending_bytes() > COMPACT_PENDING_MAX {
+            // The committing thread wakes this one when it has got on.
+            return false;
+        }
+        match self.finishing.take() {
+            Finishing::Nothing => {}
+            Finishing::Shard => {
+                let end = store.finish_round(shard.last_message());
+                if let Some(RoundEnd { sequence, messages }) = end {
+                    shard.note_compacted(sequence, messages);
+                    self.finishing.set(Finishing::All);
+                }
+                return end.is_some();
+            }
+            Finishing::All => {
+                shard.last_ticket().into_iter().for_each(|ticket| store.end_round_at(ticket));
+                return true;
+            }
+        }
+        let is_through = shard.compact_slice(&mut |batch| store.append(batch).ok());
+        if is_through {
+            self.finishing.set(Finishing::Shard);
+        }
+        true
     }
 
     /// Sends this turn's mail, and has publishers wait for shards that have too much.
@@ -622,8 +684,12 @@ impl Future for Writer {
         let now = driver.clock.now();
         driver.turn.set(Some(now));
         driver.stats.turn.record(now.mono.since(began.mono).as_micros() as u64);
-        let next = driver.shard.borrow_mut().advance(now);
+        let mut next = driver.shard.borrow_mut().advance(now);
         driver.flush();
+        if driver.compact() {
+            driver.flush();
+            next = Some(now.mono);
+        }
         driver.turn.set(None);
         *driver.writer.borrow_mut() = Some(cx.waker().clone());
         match next {

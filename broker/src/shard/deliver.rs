@@ -12,7 +12,7 @@ use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::message::{Identifiers, Kept, Message};
-use crate::record::Ref;
+use crate::record::{GROUP_BIT, Ref};
 use crate::session::{Pending, Recorded, SessionId, Step};
 use crate::share::{Group, Seat, Turns};
 use crate::stats::Drop;
@@ -114,6 +114,9 @@ pub(super) struct Terms<'a> {
 impl Terms<'_> {
     /// They as they are written down.
     fn to_ref(&self, packet_id: Option<PacketId>) -> Ref {
+        if self.holder & GROUP_BIT != 0 {
+            return Ref::in_group(self.holder, self.qos, self.retain);
+        }
         Ref {
             holder: self.holder,
             qos: self.qos,

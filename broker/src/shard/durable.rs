@@ -156,6 +156,9 @@ impl Shard {
     pub(super) fn refer(&mut self, outgoing: &mut Outgoing<'_>, to: Ref) {
         let written = outgoing.is_written;
         let number = outgoing.number();
+        if written && let Some(message) = outgoing.stored.clone() {
+            self.renew(&message);
+        }
         let Some(journal) = self.journal.as_deref_mut() else { return };
         if !written {
             journal.refer(&to);
@@ -187,6 +190,7 @@ impl Shard {
             sequence: outgoing.sequence,
             inbound: outgoing.inbound,
             will_of: (outgoing.will_of != 0).then_some(outgoing.will_of),
+            is_copy: false,
         };
         journal.push_message(&head, &outgoing.source.parts, entry);
         outgoing.is_written = true;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use longshore_acl::Principal;
 use longshore_codec::{QoS, filter};
+use longshore_storage::Ticket;
 
 use super::Shard;
 use super::deliver::Outgoing;
@@ -12,7 +13,7 @@ use crate::clock::Now;
 use crate::connection::{Connection, ConnectionId, Stage};
 use crate::mail::{Mail, Moved, To};
 use crate::message::{Identifiers, Message};
-use crate::record::Ref;
+use crate::record::{Event, GROUP_BIT, Ref};
 use crate::session::{Recorded, SessionId};
 use crate::share::{Group, Seat};
 
@@ -20,13 +21,18 @@ impl Shard {
     /// Hands out the mail since the last call, each with the number of the shard it is for. What
     /// goes to one shard arrives there in this order, through [`Shard::mail`].
     pub fn take_mail(&mut self) -> impl Iterator<Item = (usize, Mail)> + '_ {
-        self.outbox.drain(..)
+        let ticket = self.journal.as_deref().and_then(|journal| journal.last_ticket());
+        self.outbox.drain(..).map(move |(to, mail)| (to, Mail { ticket, ..mail }))
     }
 
     /// Takes a piece of mail from another shard.
     pub fn mail(&mut self, mail: Mail, now: Now) {
-        let Mail { message, to } = mail;
+        let Mail { message, to, ticket } = mail;
         let mut outgoing = Outgoing::kept(&message, None);
+        if outgoing.is_written {
+            self.renew(&message);
+            self.note_again(&to, &outgoing, ticket);
+        }
         self.forms.clear();
         match to {
             To::Targets { targets, publisher, epoch } => {
@@ -48,6 +54,31 @@ impl Shard {
         }
         self.write_down(&mut outgoing);
         self.settle(now);
+    }
+
+    /// Notes once more who gets the message, if a round of compaction may have told of them as if
+    /// they did not.
+    fn note_again(&mut self, to: &To, outgoing: &Outgoing<'_>, ticket: Option<Ticket>) {
+        if !self.journal.as_deref().is_some_and(|journal| journal.is_outdated(ticket)) {
+            return;
+        }
+        let number = outgoing.number();
+        match to {
+            To::Targets { targets, .. } => {
+                for target in targets.iter().filter(|target| target.holder != 0) {
+                    let to = target.to_ref(outgoing.qos, outgoing.retain);
+                    if to.qos != QoS::AtMostOnce {
+                        let to = Ref { repeated: true, ..to };
+                        self.note(to.holder, &Event::Ref { number, to });
+                    }
+                }
+            }
+            To::Member { group, seat, holder } if *holder != 0 => {
+                let to = seat.to_ref(*holder, group, outgoing.qos, outgoing.retain);
+                self.note(*holder, &Event::Ref { number, to: Ref { repeated: true, ..to } });
+            }
+            To::Member { .. } => {}
+        }
     }
 
     /// Whether the target still gets the message: it may have unsubscribed on the way.
@@ -88,23 +119,13 @@ impl Shard {
             epoch: self.cache.epoch(),
         };
         for target in &**targets {
-            let qos = outgoing.qos.min(target.qos);
-            if qos == QoS::AtMostOnce || target.holder == 0 {
-                continue;
+            let to = target.to_ref(outgoing.qos, outgoing.retain);
+            if to.qos != QoS::AtMostOnce && to.holder != 0 {
+                self.enter(outgoing);
+                self.refer(outgoing, to);
             }
-            self.enter(outgoing);
-            let to = Ref {
-                holder: target.holder,
-                qos,
-                retain: outgoing.retain && target.retain_as_published,
-                packet_id: None,
-                group: 0,
-                repeated: false,
-                identifiers: target.identifiers.clone(),
-            };
-            self.refer(outgoing, to);
         }
-        self.outbox.push((shard, Mail { message: outgoing.stored(), to }));
+        self.outbox.push((shard, Mail { message: outgoing.stored(), to, ticket: None }));
     }
 
     /// Sends mail with the message to the shard of a group's member.
@@ -119,19 +140,12 @@ impl Shard {
             self.enter(outgoing);
         }
         if outgoing.needs_ref(holder) {
-            let to = Ref {
-                holder,
-                qos: outgoing.qos.min(seat.qos),
-                retain: outgoing.retain && seat.retain_as_published,
-                packet_id: None,
-                group: group.holder,
-                repeated: false,
-                identifiers: seat.identifier.map_or(Identifiers::None, Identifiers::One),
-            };
+            let to = seat.to_ref(holder, group, outgoing.qos, outgoing.retain);
             self.refer(outgoing, to);
         }
         let to = To::Member { group: Arc::clone(group), seat, holder };
-        self.outbox.push((seat.session.shard(), Mail { message: outgoing.stored(), to }));
+        self.outbox
+            .push((seat.session.shard(), Mail { message: outgoing.stored(), to, ticket: None }));
     }
 
     /// Tells which shards have more mail than is good for them, a bit each. Connections that
@@ -214,5 +228,38 @@ impl Shard {
         let connection = session.connection.and_then(|id| self.connections.get(id));
         connection.is_some_and(|connection| connection.output_len() <= self.output_max())
             && (qos == QoS::AtMostOnce || session.outbound.has_room())
+    }
+}
+
+impl Target {
+    /// How the journal is told that it gets a message of this kind.
+    fn to_ref(&self, qos: QoS, retain: bool) -> Ref {
+        Ref {
+            holder: self.holder,
+            qos: self.qos.min(qos),
+            retain: retain && self.retain_as_published,
+            packet_id: None,
+            group: 0,
+            repeated: false,
+            identifiers: self.identifiers.clone(),
+        }
+    }
+}
+
+impl Seat {
+    /// How the journal is told that it gets a message of this kind, on behalf of `holder`.
+    fn to_ref(&self, holder: u64, group: &Group, qos: QoS, retain: bool) -> Ref {
+        if holder & GROUP_BIT != 0 {
+            return Ref::in_group(holder, qos, retain);
+        }
+        Ref {
+            holder,
+            qos: self.qos.min(qos),
+            retain: retain && self.retain_as_published,
+            packet_id: None,
+            group: group.holder,
+            repeated: false,
+            identifiers: self.identifier.map_or(Identifiers::None, Identifiers::One),
+        }
     }
 }

@@ -326,15 +326,18 @@ impl Shard {
         let before = pending.recorded();
         pending.holder = holder;
         let (number, qos) = (pending.message.number(), pending.qos);
-        if holder == before.holder || (holder != 0 && number == 0) {
+        if holder != 0 && number == 0 {
             // Where the journal does not know it, nobody was promised that it lasts.
-            pending.holder = before.holder;
+            pending.holder = 0;
         } else {
             if holder != 0 {
+                self.renew_kept(&pending.message);
                 let to = Ref::in_group(holder, qos, pending.retain);
                 self.note(holder, &Event::Ref { number, to });
             }
-            self.note_done(before);
+            if holder != before.holder {
+                self.note_done(before);
+            }
         }
         let waits = turns.take_back(pending);
         drop(turns);

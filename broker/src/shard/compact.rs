@@ -1,0 +1,388 @@
+//! Compaction: everything that lives is written down anew, so that all older segments can go.
+//!
+//! A round begins at a segment, its base. Each shard walks over its sessions, shared groups and
+//! part of what is retained, a slice a turn: first it copies messages whose record lies before the
+//! base, then it writes the holder down as a whole, in one record. What happens meanwhile is
+//! written down as ever, behind the base. When all shards are through and what they wrote is
+//! durable, the segments before the base are retired. Until then nothing is lost: a replay of
+//! everything, old and new, gives the same.
+
+use std::sync::Arc;
+
+use longshore_storage::{Batch, Ticket};
+use tracing::error;
+
+use super::Shard;
+use super::durable::{session_event, will_event};
+use crate::message::{Entry, Kept, Message};
+use crate::record::{Event, GROUP_BIT, Head, Ref};
+use crate::session::{Pending, SessionId};
+use crate::share::Group;
+
+/// Bytes that a slice writes down, about.
+const SLICE_BYTES: usize = 256 << 10;
+/// Things that a slice looks at.
+const SLICE_VISITS: usize = 4_096;
+/// Retained messages that are looked at together.
+const RETAINED_VISITS: usize = 256;
+
+/// How far a shard has come in a round.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// What begins in an earlier segment is written down anew.
+    base: u32,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The session at this place is next; `at` of its messages were looked at.
+    Sessions {
+        place: u32,
+        at: usize,
+    },
+    /// The groups that are left, and how many messages of the last one were looked at.
+    Groups {
+        left: Vec<Arc<Group>>,
+        at: usize,
+    },
+    /// Topics behind this one are next.
+    Retained {
+        after: Option<Box<str>>,
+    },
+    Done,
+}
+
+/// What a slice may still do.
+struct Budget {
+    visits: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.visits == 0 || self.bytes == 0
+    }
+
+    fn visit(&mut self) {
+        self.visits = self.visits.saturating_sub(1);
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Shard {
+    /// Begins a round of compaction: what stands before segment `base` is to be written down anew.
+    pub fn compact(&mut self, base: u32) {
+        self.commons.set_base(base);
+        self.round = Some(Round { base, stage: Stage::Sessions { place: 0, at: 0 } });
+    }
+
+    /// Whether a round is under way.
+    #[must_use]
+    pub fn is_compacting(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// How many changes of what is retained there were: at the beginning of a round, what
+    /// [`Shard::note_compacted`] is to be told at its end.
+    #[must_use]
+    pub fn retained_changes(&self) -> u64 {
+        self.commons.retained.last_sequence()
+    }
+
+    /// Notes that a round is complete: all shards are through, and what they wrote is appended.
+    /// `messages` is the last number that one of them has given to a message.
+    pub fn note_compacted(&mut self, sequence: u64, messages: u64) {
+        let holders = self.commons.last_holder();
+        if let Some(journal) = self.journal.as_deref_mut() {
+            journal.note(&Event::Compacted { holders, messages, sequence });
+        }
+    }
+
+    /// The ticket of what was appended last.
+    #[must_use]
+    pub fn last_ticket(&self) -> Option<Ticket> {
+        self.journal.as_deref().and_then(|journal| journal.last_ticket())
+    }
+
+    /// The last number that this shard has given to a message.
+    #[must_use]
+    pub fn last_message(&self) -> u64 {
+        self.journal.as_deref().map_or(0, |journal| journal.last_message())
+    }
+
+    /// Goes on with the round, a slice, once everything before was appended. `append` appends to
+    /// the journal at once, with a lock held. True when the round is complete: what it wrote down
+    /// is in the batch.
+    pub fn compact_slice(&mut self, append: &mut dyn FnMut(&mut Batch) -> Option<Ticket>) -> bool {
+        let Some(mut round) = self.round.take() else { return false };
+        let mut budget = Budget { visits: SLICE_VISITS, bytes: SLICE_BYTES };
+        while !budget.is_spent() {
+            round.stage = match round.stage {
+                Stage::Sessions { place, at } => {
+                    self.compact_sessions(round.base, place, at, &mut budget)
+                }
+                Stage::Groups { left, at } => {
+                    // What this shard has done to the groups stands before what they hold then.
+                    if self.unappended() > 0 {
+                        round.stage = Stage::Groups { left, at };
+                        break;
+                    }
+                    self.compact_groups(round.base, left, at, append, &mut budget)
+                }
+                Stage::Retained { after } => self.compact_retained(after, &mut budget),
+                Stage::Done => return true,
+            };
+            if matches!(round.stage, Stage::Groups { .. }) && self.unappended() > 0 {
+                break;
+            }
+        }
+        if matches!(round.stage, Stage::Done) {
+            return true;
+        }
+        self.round = Some(round);
+        false
+    }
+
+    fn compact_sessions(&mut self, base: u32, place: u32, at: usize, budget: &mut Budget) -> Stage {
+        let Some(id) = self.sessions.key_from(place) else {
+            // Groups are of no shard: the first one sees to them.
+            let left = if self.number == 0 { self.commons.all_groups() } else { Vec::new() };
+            return Stage::Groups { left, at: 0 };
+        };
+        budget.visit();
+        let place = id.index();
+        match self.copy_messages(id, base, at, budget) {
+            Some(at) => Stage::Sessions { place, at },
+            None => {
+                self.write_session(id, budget);
+                Stage::Sessions { place: place + 1, at: 0 }
+            }
+        }
+    }
+
+    /// Copies messages of the session from the `at`th on; where to go on, if there are more.
+    fn copy_messages(
+        &mut self,
+        id: SessionId,
+        base: u32,
+        mut at: usize,
+        budget: &mut Budget,
+    ) -> Option<usize> {
+        let mut is_whole = at == 0;
+        loop {
+            let session = self.sessions.get(id)?;
+            let Some(kept) = session.outbound.message_at(at) else {
+                if is_whole {
+                    return None;
+                }
+                // Acknowledgements have moved what was behind: nothing may be passed over.
+                (at, is_whole) = (0, true);
+                continue;
+            };
+            let kept = kept.filter(|kept| self.is_old(kept, base)).cloned();
+            at += 1;
+            if let Some(kept) = kept {
+                if budget.is_spent() {
+                    return Some(at - 1);
+                }
+                budget.visit();
+                self.copy(&kept, budget);
+            }
+        }
+    }
+
+    /// Whether the record of a message goes with the older segments, and has not been copied yet.
+    fn is_old(&self, kept: &Kept, base: u32) -> bool {
+        let entry = kept.entry();
+        entry.is_some_and(|entry| self.is_entry_old(entry, base))
+    }
+
+    fn is_entry_old(&self, entry: &Entry, base: u32) -> bool {
+        entry.position().is_some_and(|position| position.segment < base)
+            && self.journal.as_deref().is_some_and(|journal| !journal.is_moving(entry.number))
+    }
+
+    /// Writes a message down again, behind all that is there.
+    fn copy(&mut self, kept: &Kept, budget: &mut Budget) {
+        budget.spend(kept.size());
+        match kept {
+            Kept::Memory(message) => self.copy_from_memory(message),
+            Kept::Disk(entry) => {
+                let Some(journal) = self.journal.as_deref_mut() else { return };
+                let mut body = Vec::new();
+                let read = journal.read(entry, &mut body);
+                match (read, Head::decode(&body)) {
+                    (Ok(()), Some((head, parts, _))) => {
+                        journal.copy_message(&head.alone(), &parts, entry);
+                    }
+                    (read, _) => {
+                        let cause = read.err().map_or_else(String::new, |lost| lost.to_string());
+                        error!(cause, number = entry.number, "a message cannot be read");
+                    }
+                }
+            }
+        }
+    }
+
+    fn copy_from_memory(&mut self, message: &Arc<Message>) {
+        let Some(entry) = message.entry() else { return };
+        let Some(journal) = self.journal.as_deref_mut() else { return };
+        let Message { qos, retain, expiry, .. } = **message;
+        let head = Head::of(entry.number, qos, retain, expiry);
+        journal.copy_message(&head, &message.parts(), entry);
+    }
+
+    /// Sees to it that a message which changes hands is not lost with an older segment: whoever had
+    /// it may have been written down anew already, or whoever gets it.
+    pub(super) fn renew(&mut self, message: &Arc<Message>) {
+        let base = self.commons.base();
+        if base > 0 && message.entry().is_some_and(|entry| self.is_entry_old(entry, base)) {
+            self.copy_from_memory(message);
+        }
+    }
+
+    /// The same for one that may be on the disk alone.
+    pub(super) fn renew_kept(&mut self, kept: &Kept) {
+        let base = self.commons.base();
+        if base > 0 && self.is_old(kept, base) {
+            self.copy(kept, &mut Budget { visits: 1, bytes: 1 });
+        }
+    }
+
+    /// Writes the session down as a whole.
+    fn write_session(&mut self, id: SessionId, budget: &mut Budget) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let Some(journal) = self.journal.as_deref_mut() else { return };
+        let before = journal.bytes();
+        journal.push_events();
+        let holder = session.holder;
+        if holder != 0 {
+            let event = session_event(session, &session.client_id);
+            journal.note(&Event::Session { holder, fresh: true, session: event });
+            let groups = session.rare.as_ref().map_or(&[][..], |rare| &rare.groups);
+            for (filter, subscription) in session.all_subscriptions() {
+                let group = groups.iter().find(|group| *group.filter == *filter);
+                journal.note(&Event::Subscribe {
+                    holder,
+                    options: subscription.options,
+                    identifier: subscription.identifier,
+                    group: group.map_or(0, |group| group.holder),
+                    filter,
+                });
+            }
+            if let Some(will) = session.will() {
+                journal.note(&Event::Will { holder, will: will_event(will) });
+            }
+            for packet_id in session.unreleased() {
+                journal.note(&Event::Inbound { holder, packet_id });
+            }
+        }
+        for (packet_id, pending) in session.outbound.in_flight() {
+            match pending {
+                Some(pending) => note_pending(pending, Some(packet_id), |event| {
+                    journal.note(event);
+                }),
+                None if holder != 0 => {
+                    journal.note(&Event::Received { holder, number: 0, packet_id });
+                }
+                None => {}
+            }
+        }
+        for pending in session.outbound.waiting() {
+            note_pending(pending, None, |event| journal.note(event));
+        }
+        journal.push_events();
+        journal.mark_state();
+        budget.spend(journal.bytes() - before);
+    }
+
+    fn compact_groups(
+        &mut self,
+        base: u32,
+        mut left: Vec<Arc<Group>>,
+        mut at: usize,
+        append: &mut dyn FnMut(&mut Batch) -> Option<Ticket>,
+        budget: &mut Budget,
+    ) -> Stage {
+        let Some(group) = left.last().map(Arc::clone) else {
+            return Stage::Retained { after: None };
+        };
+        let turns = group.lock();
+        budget.visit();
+        let mut old = Vec::new();
+        let from = at;
+        for pending in turns.backlog().skip(from) {
+            at += 1;
+            if self.is_old(&pending.message, base) {
+                old.push(pending.message.clone());
+                budget.spend(pending.message.size());
+                if budget.bytes == 0 {
+                    break;
+                }
+            }
+        }
+        if !old.is_empty() || from > 0 {
+            // What was taken meanwhile has moved the others: look again, until all are copied.
+            let again = if old.is_empty() { 0 } else { at - old.len() };
+            drop(turns);
+            old.iter().for_each(|kept| self.copy(kept, &mut Budget { visits: 1, bytes: 1 }));
+            return Stage::Groups { left, at: again.min(from) };
+        }
+        let mut events = Vec::new();
+        for pending in turns.backlog() {
+            note_pending(pending, None, |event| event.encode(&mut events));
+        }
+        if !events.is_empty() {
+            let mut batch = Batch::new();
+            batch.push(crate::record::EVENTS, &events);
+            // With the lock held: nobody takes a message, and is written down, before this is.
+            if append(&mut batch).is_none() {
+                budget.visits = 0;
+                return Stage::Groups { left, at: 0 };
+            }
+        }
+        drop(turns);
+        left.pop();
+        Stage::Groups { left, at: 0 }
+    }
+
+    fn compact_retained(&mut self, after: Option<Box<str>>, budget: &mut Budget) -> Stage {
+        let found = self.commons.retained.slice(self.number, after.as_deref(), RETAINED_VISITS);
+        let Some(journal) = self.journal.as_deref_mut() else { return Stage::Done };
+        let mut last = None;
+        for (message, sequence) in found.unwrap_or_default() {
+            let Message { qos, retain, expiry, .. } = *message;
+            let head = Head { sequence: Some(sequence), ..Head::of(0, qos, retain, expiry) };
+            let parts = message.parts();
+            journal.push_message(&head, &parts, None);
+            budget.visit();
+            budget.spend(message.size());
+            last = std::str::from_utf8(parts.topic).ok().map(Into::into);
+        }
+        match last {
+            Some(last) => Stage::Retained { after: Some(last) },
+            None => Stage::Done,
+        }
+    }
+}
+
+/// Notes for whom a message waits.
+fn note_pending(
+    pending: &Pending,
+    packet_id: Option<longshore_codec::PacketId>,
+    mut note: impl FnMut(&Event<'_>),
+) {
+    if pending.holder == 0 {
+        return;
+    }
+    let number = pending.message.number();
+    let to = match pending.holder & GROUP_BIT {
+        0 => pending.to_ref(packet_id),
+        _ => Ref::in_group(pending.holder, pending.message.qos(), pending.retain),
+    };
+    note(&Event::Ref { number, to });
+}
