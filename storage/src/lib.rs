@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`Log`] | the machine: append, commit, read, retire, recover; no thread, no clock |
 //! | [`Committer`] | the thread around it: many append, one commits |
+//! | [`backup`] | a copy of a log that is at work, cut at one point |
 //! | [`verify`], [`repair`] | what a directory holds, and what can be kept of a damaged one |
 //! | [`Disk`] | the seam to the file system; [`SystemDisk`], and [`SimulatedDisk`] for tests |
 //!
@@ -117,6 +118,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod batch;
 mod check;
 mod committer;
@@ -127,6 +129,7 @@ mod log;
 mod options;
 mod position;
 
+pub use backup::backup;
 pub use batch::Batch;
 pub use check::{Loss, Repaired, Report, repair, verify};
 pub use committer::{Committer, Event};
@@ -134,7 +137,7 @@ pub use disk::{
     DirectoryLock, Disk, DiskFile, Fault, LOCK_FILE, LockError, Operation, SimulatedDisk,
     SystemDisk,
 };
-pub use error::{Damage, Failure, Flaw, NotRetired, OpenError, ReadError, Refused};
+pub use error::{BackupError, Damage, Failure, Flaw, NotRetired, OpenError, ReadError, Refused};
 pub use format::Unsound;
 pub use log::{Entry, Log, Recovered, Replay, SegmentInfo};
 pub use options::{Level, Options};
