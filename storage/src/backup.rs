@@ -29,6 +29,7 @@ use crate::log::recovery::{is_written, open_segment};
 use crate::log::scan::{Found, Scan};
 use crate::log::table::Segment;
 use crate::options::Options;
+use crate::position::{Position, Ticket};
 
 /// Times that the directory is listed until it stands still.
 const LISTINGS_MAX: usize = 1000;
@@ -58,18 +59,44 @@ pub fn backup(
     to: &Arc<dyn Disk>,
     progress: &mut dyn FnMut(u32, u32),
 ) -> Result<Report, BackupError> {
+    copy(from, to, None, progress)
+}
+
+/// Does what [`backup`] does, and ends the copy with the batch of this ticket, whatever is appended
+/// after it. It is for the process that has the log open, when something else is to be copied as
+/// it was at the same point. That process sees to it that the ticket's batch is
+/// [written](crate::Committer::flush), and retires nothing between the ticket and the return.
+///
+/// # Errors
+/// [`BackupError::NotReached`] when the batch is not written; those of [`backup`].
+pub fn backup_until(
+    from: &Arc<dyn Disk>,
+    to: &Arc<dyn Disk>,
+    last: Ticket,
+    progress: &mut dyn FnMut(u32, u32),
+) -> Result<Report, BackupError> {
+    copy(from, to, Some(Position::from_u64(last.to_u64())), progress)
+}
+
+fn copy(
+    from: &Arc<dyn Disk>,
+    to: &Arc<dyn Disk>,
+    until: Option<Position>,
+    progress: &mut dyn FnMut(u32, u32),
+) -> Result<Report, BackupError> {
     let lock = to.lock().map_err(OpenError::Lock)?;
     let names = to.list().map_err(OpenError::io("list", "the directory of the copy"))?;
     if names.iter().any(|name| name != LOCK_FILE) {
         return Err(BackupError::NotEmpty);
     }
-    let mut copy = Copy { from: &**from, to: &**to, whole: BTreeSet::new() };
+    let mut copy = Copy { from: &**from, to: &**to, until, whole: BTreeSet::new() };
     let count = copy.run(progress)?;
     drop(lock);
     // Each segment is a step in the one, and one in the other.
     let report = verify(to, &mut |done, of| progress(count + done, count + of))?;
     match report.losses.first() {
         Some(loss) => Err(OpenError::Damaged(loss.damage.clone()).into()),
+        None if until.is_some() && report.end < until => Err(BackupError::NotReached),
         None => Ok(report),
     }
 }
@@ -77,6 +104,8 @@ pub fn backup(
 struct Copy<'a> {
     from: &'a dyn Disk,
     to: &'a dyn Disk,
+    /// Where the copy is to end, if that was asked for.
+    until: Option<Position>,
     /// Segments that are copied to their end.
     whole: BTreeSet<u32>,
 }
@@ -130,6 +159,9 @@ impl Copy<'_> {
         let of = 2 * listing.segments.len() as u32;
         let mut last = 0;
         for (at, &number) in listing.segments.iter().enumerate() {
+            if self.until.is_some_and(|until| number > until.segment) {
+                break;
+            }
             last = number;
             if !self.whole.contains(&number) {
                 match self.copy(number)? {
@@ -162,22 +194,24 @@ impl Copy<'_> {
         }
     }
 
-    /// Walks through a copy, and takes away what is behind the end of the log.
+    /// Walks through a copy, and lets the log end where nothing sound comes any more.
     fn judge(&self, source: &Segment, copy: &Segment) -> Result<Copied, OpenError> {
         let SegmentHeader { number, bytes, .. } = copy.header;
         let name = names::segment(number);
         let mut scan = Scan::new(&*copy.file, copy.header, Vec::new());
         let mut looked_again_at = None;
         loop {
-            let unsound = match scan.next().map_err(OpenError::io("read the copy of", &name))? {
-                Found::Full => return Ok(Copied::Whole),
-                Found::Fragment(_) => continue,
-                Found::Unsound(unsound) => unsound,
-            };
             let at = scan.offset();
+            let is_cut = self.until == Some(Position { segment: number, offset: at });
+            let found = scan.next().map_err(OpenError::io("read the copy of", &name))?;
+            let unsound = match found {
+                Found::Full => return Ok(Copied::Whole),
+                Found::Fragment(_) if !is_cut => continue,
+                Found::Unsound(unsound) if !is_cut => unsound,
+                _ => return end_at(copy, at),
+            };
             if !self.goes_on(&scan, number)? {
-                clear(&*copy.file, at..bytes).map_err(OpenError::io(WRITE, &name))?;
-                return Ok(Copied::Last);
+                return end_at(copy, at);
             }
             if looked_again_at == Some(at) {
                 return Err(damage(number, at, Flaw::Record(unsound)));
@@ -264,6 +298,14 @@ impl Copy<'_> {
 
 fn damage(number: u32, offset: u32, flaw: Flaw) -> OpenError {
     OpenError::Damaged(Damage { file: names::segment(number), offset, flaw })
+}
+
+/// Takes away what is behind `offset`: there the log ends.
+fn end_at(copy: &Segment, offset: u32) -> Result<Copied, OpenError> {
+    let SegmentHeader { number, bytes, .. } = copy.header;
+    let name = names::segment(number);
+    clear(&*copy.file, offset..bytes).map_err(OpenError::io(WRITE, &name))?;
+    Ok(Copied::Last)
 }
 
 fn clear(file: &dyn DiskFile, range: Range<u32>) -> io::Result<()> {

@@ -114,6 +114,8 @@ impl std::error::Error for OpenError {
 pub enum BackupError {
     /// There are files in the directory that the copy was to go to.
     NotEmpty,
+    /// The log ends before the ticket at which the copy was to end.
+    NotReached,
     /// Segments came and went faster than they could be copied.
     Unsteady,
     /// One of the two directories could not be read or written, or the log is damaged.
@@ -130,6 +132,7 @@ impl fmt::Display for BackupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotEmpty => f.write_str("the directory for the copy is not empty"),
+            Self::NotReached => f.write_str("the log ends before the copy was to end"),
             Self::Unsteady => f.write_str(
                 "the log changes faster than it can be copied; try again when less is written",
             ),

@@ -129,7 +129,7 @@ mod log;
 mod options;
 mod position;
 
-pub use backup::backup;
+pub use backup::{backup, backup_until};
 pub use batch::Batch;
 pub use check::{Loss, Repaired, Report, repair, verify};
 pub use committer::{Committer, Event};

@@ -13,7 +13,7 @@ use std::thread;
 
 use longshore_storage::{
     BackupError, DirectoryLock, Disk, DiskFile, Entry, Fault, Level, LockError, Log, OpenError,
-    Operation, Options, Report, SimulatedDisk, SystemDisk, backup, verify,
+    Operation, Options, Report, SimulatedDisk, SystemDisk, backup, backup_until, verify,
 };
 
 use self::rig::{
@@ -79,6 +79,34 @@ fn a_copy_goes_on_as_a_log_wherever_it_was_cut() {
         drop(log);
         expected.extend(more);
         assert_eq!(open(&copied).1, expected);
+    }
+}
+
+#[test]
+fn a_copy_ends_with_the_batch_that_is_asked_for() {
+    let disk = SimulatedDisk::new(1);
+    let (mut log, _) = open(&disk);
+    let mut tickets = vec![log.durable()];
+    let mut kept = Vec::new();
+    for number in 0..60 {
+        let next = record(number, number * 131 % 1700);
+        commit_each(&mut log, std::slice::from_ref(&next));
+        kept.push(next);
+        let more = [record(number, 3), record(number, 40)];
+        tickets.push(append(&mut log, &more[..1]).unwrap().0);
+        tickets.push(append(&mut log, &more[1..]).unwrap().0);
+        kept.extend(more);
+    }
+    let (to, last) = (SimulatedDisk::new(8), *tickets.last().unwrap());
+    let early = backup_until(&shared(&disk), &shared(&to), last, &mut |_, _| {});
+    assert!(matches!(early, Err(BackupError::NotReached)));
+    log.commit().unwrap();
+    for (count, ticket) in tickets.iter().enumerate() {
+        let to = SimulatedDisk::new(8);
+        let copied = backup_until(&shared(&disk), &shared(&to), *ticket, &mut |_, _| {});
+        let count = count.div_ceil(2) + count;
+        assert_eq!(copied.unwrap().records, count as u64);
+        assert_eq!(open_with(&to.restart(), &options()).unwrap().1, kept[..count]);
     }
 }
 
