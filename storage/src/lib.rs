@@ -10,6 +10,7 @@
 //! | [`Committer`] | the thread around it: many append, one commits |
 //! | [`backup`] | a copy of a log that is at work, cut at one point |
 //! | [`verify`], [`repair`] | what a directory holds, and what can be kept of a damaged one |
+//! | `Tables` | ordered tables for what is not on the way of a message, with the feature `tables` |
 //! | [`Disk`] | the seam to the file system; [`SystemDisk`], and [`SimulatedDisk`] for tests |
 //!
 //! # What survives
@@ -128,6 +129,8 @@ mod format;
 mod log;
 mod options;
 mod position;
+#[cfg(feature = "tables")]
+mod tables;
 
 pub use backup::{backup, backup_until};
 pub use batch::Batch;
@@ -142,3 +145,5 @@ pub use format::Unsound;
 pub use log::{Entry, Log, Recovered, Replay, SegmentInfo};
 pub use options::{Level, Options};
 pub use position::{Position, Span, Ticket};
+#[cfg(feature = "tables")]
+pub use tables::{Changes, Row, Rows, Snapshot, Table, Tables, TablesError, TablesOptions};
