@@ -22,6 +22,40 @@ pub(crate) enum Command {
     Serve(ServeOptions),
     /// Say what would run, or what is wrong with the configuration and where
     Check(CheckOptions),
+    /// Look after what a broker keeps
+    #[command(subcommand)]
+    Data(DataCommand),
+}
+
+/// What to do with a data directory.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Say what the data directory of a stopped broker holds, and what of it is damaged
+    Verify(DataOptions),
+    /// Keep all that is sound in the damaged data directory of a stopped broker
+    Repair(DataOptions),
+    /// Copy the data directory; a broker may run meanwhile
+    Backup {
+        /// Folder of the backup, empty or not there yet
+        dir: PathBuf,
+        #[command(flatten)]
+        data: DataOptions,
+    },
+    /// Make a data directory of a backup
+    Restore {
+        /// Folder of the backup
+        dir: PathBuf,
+        #[command(flatten)]
+        data: DataOptions,
+    },
+}
+
+/// Options of all that is done with a data directory.
+#[derive(Debug, Args)]
+pub(crate) struct DataOptions {
+    /// Folder of the master token and everything else that is kept
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
 }
 
 /// Options of `serve`.

@@ -9,9 +9,14 @@ use longshore::acl::MasterToken;
 
 use crate::config::{MASTER_TOKEN_ENV, Place, Problem, Source};
 
-const TOKEN_FILE: &str = "master-token";
-/// The folder of what the broker remembers.
-const JOURNAL: &str = "journal";
+/// The file of the master token.
+pub(crate) const TOKEN_FILE: &str = "master-token";
+
+/// The folder of the journal.
+pub(crate) const JOURNAL: &str = "journal";
+
+/// The folder of a journal that is being restored.
+const RESTORING: &str = "journal.restoring";
 
 /// The folder of everything the broker keeps.
 #[derive(Debug)]
@@ -36,11 +41,6 @@ impl DataDir {
         Self { path: path.to_owned() }
     }
 
-    /// The folder of the journal.
-    pub(crate) fn journal(&self) -> PathBuf {
-        self.path.join(JOURNAL)
-    }
-
     /// The master token: from `environment` if it is set there, else the one kept here, else a new
     /// one. Leaves nothing behind.
     pub(crate) fn master(&self, environment: Option<&str>) -> Result<Master, Problem> {
@@ -55,8 +55,34 @@ impl DataDir {
         Ok(Master { token, source: Source::File(path), is_new })
     }
 
-    /// Makes the directory if it is not there, for its owner alone, and keeps a new token in it.
-    pub(crate) fn keep(&self, master: &Master) -> Result<(), Problem> {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the journal is.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// Where the journal is while it is restored.
+    pub(crate) fn restoring(&self) -> PathBuf {
+        self.path.join(RESTORING)
+    }
+
+    /// Refuses a directory that was restored in part: a broker would begin with nothing there.
+    pub(crate) fn check_whole(&self) -> Result<(), Problem> {
+        let path = self.restoring();
+        if !path.exists() {
+            return Ok(());
+        }
+        let what = "a restore was cut short: run `longshore data restore` again, or remove this \
+                    folder to begin with nothing";
+        Err(problem(&path, what.to_owned()))
+    }
+
+    /// Makes the directory if it is not there, for its owner alone.
+    pub(crate) fn make(&self) -> Result<(), Problem> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(|error| {
             let hint = match error.kind() {
@@ -64,12 +90,18 @@ impl DataDir {
                 _ => "",
             };
             problem(&self.path, format!("cannot be made a data directory: {error}{hint}"))
-        })?;
+        })
+    }
+
+    /// Makes the directory if it is not there, and keeps a new token in it.
+    pub(crate) fn keep(&self, master: &Master) -> Result<(), Problem> {
+        self.make()?;
         if !master.is_new {
             return Ok(());
         }
         let path = self.path.join(TOKEN_FILE);
-        self.write(&path, &master.token).map_err(|error| {
+        let text = format!("{}\n", master.token.expose());
+        write_once(&self.path, TOKEN_FILE, text.as_bytes()).map_err(|error| {
             let what = match error.kind() {
                 ErrorKind::AlreadyExists => "another start was quicker: start again".to_owned(),
                 _ => format!("cannot be written: {error}"),
@@ -77,16 +109,17 @@ impl DataDir {
             problem(&path, what)
         })
     }
+}
 
-    /// Writes the token so that after a crash there is either all of it or none, and never over
-    /// one that is there.
-    fn write(&self, path: &Path, token: &MasterToken) -> io::Result<()> {
-        let draft = self.path.join(format!("{TOKEN_FILE}.{}", std::process::id()));
-        let written = write_durably(&draft, token).and_then(|()| fs::hard_link(&draft, path));
-        let removed = fs::remove_file(&draft);
-        written.and(removed)?;
-        File::open(&self.path)?.sync_all()
-    }
+/// Writes a file for its owner alone, so that after a crash there is either all of it or none, and
+/// never over one that is there.
+pub(crate) fn write_once(directory: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let draft = directory.join(format!("{name}.{}", std::process::id()));
+    let written =
+        write_durably(&draft, text).and_then(|()| fs::hard_link(&draft, directory.join(name)));
+    let removed = fs::remove_file(&draft);
+    written.and(removed)?;
+    File::open(directory)?.sync_all()
 }
 
 /// The token of the environment variable.
@@ -98,11 +131,11 @@ pub(crate) fn from_environment(text: &str) -> Result<Master, Problem> {
     }
 }
 
-fn write_durably(path: &Path, token: &MasterToken) -> io::Result<()> {
+fn write_durably(path: &Path, text: &[u8]) -> io::Result<()> {
     // One left by a start that was cut short may have any mode.
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", token.expose())?;
+    file.write_all(text)?;
     file.sync_all()
 }
 
@@ -125,7 +158,8 @@ fn read(path: &Path) -> Result<Option<MasterToken>, Problem> {
     Ok(Some(token))
 }
 
-fn problem(path: &Path, what: String) -> Problem {
+/// Something wrong with a file or folder.
+pub(crate) fn problem(path: &Path, what: String) -> Problem {
     Problem { place: Place::Source(Source::File(path.to_owned())), what }
 }
 

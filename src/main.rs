@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod config;
+mod data;
 mod data_dir;
 mod log;
 mod reload;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(options) => serve::serve(&options),
         Command::Check(options) => check::check(&options),
+        Command::Data(command) => data::data(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -92,6 +92,7 @@ fn run(
         return Err(problems);
     }
     let data = DataDir::at(&options.data_dir);
+    data.check_whole().map_err(one)?;
     let master = data.master(std::env::var(MASTER_TOKEN_ENV).ok().as_deref()).map_err(one)?;
     let tls = start::load_tls(&config.tls).map_err(one)?;
 

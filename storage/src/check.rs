@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use crate::disk::{DirectoryLock, Disk, DiskFile, LockError, read_up_to};
+use crate::disk::{DirectoryLock, Disk, LockError, copy_bytes};
 use crate::error::{Damage, Flaw, OpenError};
 use crate::format::{FRAGMENT_HEADER, Part, SegmentHeader, Stamp, Unsound};
 use crate::log::names::{self, DRAFT, Listing};
@@ -18,9 +18,6 @@ use crate::position::Position;
 /// Times that a repair looks again. Once is the rule: what is given up may lay open something that
 /// was taken for a torn tail, and that is all.
 const ROUNDS_MAX: usize = 8;
-
-/// Bytes that are copied at once.
-const COPY_BYTES: u32 = 1 << 20;
 
 /// What a directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -319,7 +316,7 @@ fn copy_aside(disk: &dyn Disk, number: u32) -> Result<String, OpenError> {
     let aside = (1..).map(|attempt| names::damaged(number, attempt));
     let aside = aside.into_iter().find(|name| !there.contains(name)).expect("one is free");
     let copied = disk.create(&aside, u64::from(bytes)).and_then(|copy| {
-        copy_bytes(&*file, &*copy, bytes)?;
+        copy_bytes(&*file, &*copy, 0..bytes)?;
         copy.sync()
     });
     copied.map_err(OpenError::io("write", &aside))?;
@@ -327,26 +324,11 @@ fn copy_aside(disk: &dyn Disk, number: u32) -> Result<String, OpenError> {
     Ok(aside)
 }
 
-fn copy_bytes(from: &dyn DiskFile, to: &dyn DiskFile, bytes: u32) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_BYTES.min(bytes) as usize];
-    let mut offset = 0;
-    while offset < bytes {
-        let wanted = (bytes - offset).min(COPY_BYTES) as usize;
-        let read = read_up_to(from, &mut buffer[..wanted], u64::from(offset))?;
-        if read == 0 {
-            break;
-        }
-        to.write_at(&buffer[..read], u64::from(offset))?;
-        offset += read as u32;
-    }
-    Ok(())
-}
-
 /// Replaces a segment by one in which the lost stretches are marked as such.
 fn mend(disk: &dyn Disk, segment: &Segment, wounds: &[Wound]) -> Result<(), OpenError> {
     let SegmentHeader { number, bytes, .. } = segment.header;
     let draft = disk.create(DRAFT, u64::from(bytes)).map_err(OpenError::io("create", DRAFT))?;
-    let copied = copy_bytes(&*segment.file, &*draft, bytes);
+    let copied = copy_bytes(&*segment.file, &*draft, 0..bytes);
     copied.map_err(OpenError::io("write", DRAFT))?;
     for wound in wounds {
         let Wound::Gap { segment, from, until, stamp } = wound else { continue };

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 mod simulated;
@@ -17,6 +18,9 @@ pub use self::system::SystemDisk;
 
 /// The file by which a directory is locked.
 pub const LOCK_FILE: &str = "lock";
+
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// One directory of files, without directories in it.
 ///
@@ -113,6 +117,26 @@ pub(crate) fn read_up_to(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) ->
         }
     }
     Ok(filled)
+}
+
+/// Copies a stretch of a file to the same place of another, or as much of it as there is.
+pub(crate) fn copy_bytes(
+    from: &dyn DiskFile,
+    to: &dyn DiskFile,
+    range: Range<u32>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES.min(range.len())];
+    let mut offset = u64::from(range.start);
+    while offset < u64::from(range.end) {
+        let wanted = COPY_BYTES.min((u64::from(range.end) - offset) as usize);
+        let read = read_up_to(from, &mut buffer[..wanted], offset)?;
+        if read == 0 {
+            break;
+        }
+        to.write_at(&buffer[..read], offset)?;
+        offset += read as u64;
+    }
+    Ok(())
 }
 
 /// Holds the directory for this process until it is dropped.

@@ -108,6 +108,48 @@ impl std::error::Error for OpenError {
     }
 }
 
+/// Why a log could not be copied.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// There are files in the directory that the copy was to go to.
+    NotEmpty,
+    /// The log ends before the ticket at which the copy was to end.
+    NotReached,
+    /// Segments came and went faster than they could be copied.
+    Unsteady,
+    /// One of the two directories could not be read or written, or the log is damaged.
+    Open(OpenError),
+}
+
+impl From<OpenError> for BackupError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl fmt::Display for BackupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEmpty => f.write_str("the directory for the copy is not empty"),
+            Self::NotReached => f.write_str("the log ends before the copy was to end"),
+            Self::Unsteady => f.write_str(
+                "the log changes faster than it can be copied; try again when less is written",
+            ),
+            Self::Open(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BackupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// A write or a sync that went wrong. Nothing is known of what was to be durable then, so nothing
 /// after it is ever called durable: the log is to be opened again.
 #[derive(Clone, Debug)]

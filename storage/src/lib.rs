@@ -8,7 +8,9 @@
 //! | --- | --- |
 //! | [`Log`] | the machine: append, commit, read, retire, recover; no thread, no clock |
 //! | [`Committer`] | the thread around it: many append, one commits |
+//! | [`backup`] | a copy of a log that is at work, cut at one point |
 //! | [`verify`], [`repair`] | what a directory holds, and what can be kept of a damaged one |
+//! | `Tables` | ordered tables for what is not on the way of a message, with the feature `tables` |
 //! | [`Disk`] | the seam to the file system; [`SystemDisk`], and [`SimulatedDisk`] for tests |
 //!
 //! # What survives
@@ -117,6 +119,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod batch;
 mod check;
 mod committer;
@@ -126,7 +129,10 @@ mod format;
 mod log;
 mod options;
 mod position;
+#[cfg(feature = "tables")]
+mod tables;
 
+pub use backup::{backup, backup_until};
 pub use batch::Batch;
 pub use check::{Loss, Repaired, Report, repair, verify};
 pub use committer::{Committer, Event};
@@ -134,8 +140,10 @@ pub use disk::{
     DirectoryLock, Disk, DiskFile, Fault, LOCK_FILE, LockError, Operation, SimulatedDisk,
     SystemDisk,
 };
-pub use error::{Damage, Failure, Flaw, NotRetired, OpenError, ReadError, Refused};
+pub use error::{BackupError, Damage, Failure, Flaw, NotRetired, OpenError, ReadError, Refused};
 pub use format::Unsound;
 pub use log::{Entry, Log, Recovered, Replay, SegmentInfo};
 pub use options::{Level, Options};
 pub use position::{Position, Span, Ticket};
+#[cfg(feature = "tables")]
+pub use tables::{Changes, Row, Rows, Snapshot, Table, Tables, TablesError, TablesOptions};

@@ -67,9 +67,13 @@ impl Disk for SystemDisk {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            if entry.file_type()?.is_file() {
+            match entry.file_type() {
                 // A name that is not text is none of ours.
-                names.extend(entry.file_name().into_string());
+                Ok(kind) if kind.is_file() => names.extend(entry.file_name().into_string()),
+                Ok(_) => {}
+                // It went while it was listed: another process may be at work here.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(names)

@@ -79,6 +79,11 @@ impl<'a> Scan<'a> {
         self.offset = offset;
     }
 
+    /// Reads anew what was read ahead: the file has changed from here on.
+    pub(crate) fn look_again(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
     /// The fragment at which the walk stands, and on to the next one. It stays where it is when
     /// there is none.
     #[inline]
