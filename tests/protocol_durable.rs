@@ -16,3 +16,6 @@ const JOURNAL: bool = true;
 
 #[path = "protocol/mod.rs"]
 mod protocol;
+
+#[path = "protocol_durable/mod.rs"]
+mod durable;

@@ -16,4 +16,5 @@ const TURN_WORK: Option<usize> = Some(1);
 const JOURNAL: bool = false;
 
 #[path = "protocol/mod.rs"]
+#[expect(dead_code, reason = "only a broker that remembers is started again")]
 mod protocol;

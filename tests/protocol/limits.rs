@@ -367,7 +367,7 @@ fn a_first_packet_that_is_not_connect_is_refused_by_its_first_byte() {
             client.send_raw(&[0xFF, 0xFF, 0xFF, 0x7F]);
         }
         assert!(client.is_closed(), "{first:#04x}");
-        assert_eq!(client.bytes(), [], "{first:#04x}");
+        assert_eq!(client.bytes(), b"", "{first:#04x}");
     }
 }
 

@@ -101,7 +101,7 @@ fn a_connect_of_mqtt_3_with_strings_that_are_no_text_closes() {
             let head = [string(b"MQTT"), vec![4, flags | 2, 0, 0]].concat();
             client.send_raw(&packet(kind::CONNECT, &[head, fields.concat()].concat()));
             assert!(client.is_closed(), "{name}");
-            assert_eq!(client.bytes(), [], "{name}");
+            assert_eq!(client.bytes(), b"", "{name}");
         }
     }
 }

@@ -2,11 +2,11 @@
 
 // The rig.
 mod doorkeeper;
-mod packets;
+pub(crate) mod packets;
 mod received;
-mod rig;
+pub(crate) mod rig;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 
 // From CONNECT to DISCONNECT.
 mod connect;

@@ -30,8 +30,33 @@ pub(crate) struct Rig(Rc<RefCell<World>>);
 
 struct World {
     shard: Shards,
+    limits: Limits,
+    /// What it remembers on, if it does.
+    disk: Option<Arc<SimulatedDisk>>,
     now: Now,
     lines: Vec<Line>,
+}
+
+/// How a broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is told to.
+    Stop,
+    /// By `kill -9`.
+    Kill,
+    /// With the machine.
+    PowerCut,
+}
+
+fn begin(limits: &Limits, disk: Option<&Arc<SimulatedDisk>>, now: Now) -> Shards {
+    let mut configs = Config::of(SHARDS, limits.clone(), super::doorkeeper::doorkeeper(), 7);
+    if let Some(work) = TURN_WORK {
+        configs.iter_mut().for_each(|config| config.turn_work = work);
+    }
+    match disk {
+        Some(disk) => Shards::open(configs, disk, now),
+        None => Shards::new(configs),
+    }
 }
 
 /// One connection as the transport sees it.
@@ -61,17 +86,42 @@ impl Rig {
     pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        let mut configs = Config::of(SHARDS, limits, super::doorkeeper::doorkeeper(), 7);
-        if let Some(work) = TURN_WORK {
-            configs.iter_mut().for_each(|config| config.turn_work = work);
-        }
         let now = Now { mono: Mono(MONO_START), wall: Wall(WALL_START) };
         let disk = JOURNAL.then(|| Arc::new(SimulatedDisk::new(1)));
-        let shard = match &disk {
-            Some(disk) => Shards::open(configs.clone(), disk, now),
-            None => Shards::new(configs),
+        let shard = begin(&limits, disk.as_ref(), now);
+        let lines = Vec::new();
+        Self(Rc::new(RefCell::new(World { shard, limits, disk, now, lines })))
+    }
+
+    /// Ends the broker as `end` says and starts it again, `secs` later; all transports are gone.
+    pub(crate) fn restart(&self, end: End, secs: u64) {
+        let mut world = self.0.borrow_mut();
+        let disk = world.disk.take().expect("a broker that remembers");
+        if end == End::Stop {
+            let now = world.now;
+            world.shard.shut_down(now);
+            world.tick();
+        }
+        let disk = match end {
+            End::PowerCut => disk.restart(),
+            End::Stop | End::Kill => disk.restart_after_kill(),
         };
-        Self(Rc::new(RefCell::new(World { shard, now, lines: Vec::new() })))
+        let disk = Arc::new(disk);
+        world.lines.iter_mut().for_each(|line| line.gone = true);
+        world.now.wall = world.now.wall.plus_secs(secs);
+        // Another process, another clock.
+        world.now.mono = Mono(MONO_START / 7);
+        let restarted = begin(&world.limits, Some(&disk), world.now);
+        world.shard = restarted;
+        world.disk = Some(disk);
+        world.tick();
+    }
+
+    /// A whole round of compaction; how many segments it retired.
+    pub(crate) fn compact(&self) -> usize {
+        let mut world = self.0.borrow_mut();
+        let now = world.now;
+        world.shard.compact(now)
     }
 
     /// A transport on which nothing was sent yet.

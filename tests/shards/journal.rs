@@ -7,7 +7,7 @@ use longshore_broker::clock::Now;
 use longshore_broker::journal::ReadRecords;
 use longshore_broker::recovery::Recovery;
 use longshore_broker::shard::Config;
-use longshore_storage::{Log, Options, Position, ReadError, SimulatedDisk, Ticket};
+use longshore_storage::{Batch, Log, Options, Position, ReadError, SimulatedDisk, Ticket};
 
 /// Bytes of a segment: small, so that many records lie in two of them.
 const SEGMENT_BYTES: u32 = 16 << 10;
@@ -43,19 +43,36 @@ impl Journal {
 
     /// Takes what the shard has written down.
     pub(crate) fn append(&mut self, shard: &mut Shard) {
-        let Some(batch) = shard.batch() else { return };
+        if let Some(batch) = shard.batch() {
+            let ticket = self.take(batch);
+            shard.appended(ticket);
+        }
+    }
+
+    /// Takes a batch.
+    pub(crate) fn take(&mut self, batch: &mut Batch) -> Ticket {
         let mut log = self.0.lock().expect("nobody has panicked");
         loop {
             match log.append(batch) {
-                Ok(ticket) => {
-                    drop(log);
-                    return shard.appended(ticket);
-                }
+                Ok(ticket) => return ticket,
                 Err(refused) => {
                     log.commit().unwrap_or_else(|failure| panic!("{refused}, {failure}"));
                 }
             }
         }
+    }
+
+    /// The segment that is written to.
+    pub(crate) fn current(&self) -> u32 {
+        self.0.lock().expect("nobody has panicked").current()
+    }
+
+    /// Retires all segments before `base`; how many.
+    pub(crate) fn retire(&mut self, base: u32) -> usize {
+        let mut log = self.0.lock().expect("nobody has panicked");
+        let old: Vec<u32> = log.segments().iter().map(|it| it.number).collect();
+        let old = old.into_iter().filter(|number| *number < base);
+        old.map(|number| log.retire(number).expect("it is full")).count()
     }
 
     /// Writes it; up to where everything is durable.

@@ -62,6 +62,26 @@ impl Shards {
         shards
     }
 
+    /// A whole round of compaction; how many segments it retired.
+    pub(crate) fn compact(&mut self, now: Now) -> usize {
+        let mut journal = self.journal.clone().expect("shards that remember");
+        let base = journal.current();
+        let changes = self.shards[0].retained_changes();
+        self.shards.iter_mut().for_each(|shard| shard.compact(base));
+        while self.shards.iter().any(Shard::is_compacting) {
+            for at in 0..self.shards.len() {
+                self.append();
+                self.shards[at].compact_slice(&mut |batch| Some(journal.take(batch)));
+                self.exchange(now);
+            }
+        }
+        self.append();
+        let messages = self.shards.iter().map(Shard::last_message).max().unwrap_or(0);
+        self.shards[0].note_compacted(changes, messages);
+        self.commit();
+        journal.retire(base)
+    }
+
     /// What the shards have written down goes to the journal, before their mail goes out.
     fn append(&mut self) {
         if let Some(journal) = &mut self.journal {

@@ -1,0 +1,3 @@
+//! What survives the end of the broker: told to stop, killed, or with the machine.
+
+mod restart;
