@@ -375,6 +375,10 @@ impl Recovery {
     }
 
     fn received(&mut self, holder: u64, number: u64, packet_id: PacketId) {
+        if holder & GROUP_BIT != 0 {
+            // Its client is a member that does not outlive the process: nobody resumes the exchange.
+            return self.done(holder, number);
+        }
         let Some(session) = self.sessions.get_mut(&holder) else { return };
         match session.window.iter_mut().find(|(id, it)| *id == packet_id && it.is_some()) {
             Some((_, message)) => *message = None,
@@ -414,7 +418,7 @@ impl Recovery {
         now: Now,
     ) {
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
-        self.forget_old(will_grace_secs, now.wall);
+        self.forget_old(now.wall);
         let mut groups = HashMap::new();
         for session in self.sessions.values() {
             for (filter, subscribed) in session.subscriptions.iter() {
@@ -474,7 +478,7 @@ impl Recovery {
     }
 
     /// Forgets sessions that have ended meanwhile, and of several of one client all but the last.
-    fn forget_old(&mut self, grace_secs: u64, wall: Wall) {
+    fn forget_old(&mut self, wall: Wall) {
         let mut last: HashMap<(u64, Box<str>), u64> = HashMap::new();
         for session in self.sessions.values() {
             let owner = (session.account, session.client_id.clone());
@@ -487,8 +491,8 @@ impl Recovery {
                 (None, secs) => return secs == 0,
                 (Some(left), secs) => left.plus_secs(u64::from(secs)),
             };
-            // Whoever has a will stays until that is due.
-            end <= wall && (session.will.is_none() || end.plus_secs(grace_secs) <= wall)
+            // Whoever has a will stays until it is sent, also where it fell due meanwhile.
+            end <= wall && session.will.is_none()
         };
         let old: Vec<u64> = self
             .sessions

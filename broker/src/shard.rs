@@ -195,6 +195,9 @@ enum Unsettled {
     /// A will to be published, by a session of this class, account and client id.
     /// `holder` is the number of the session whose will it is, if the journal knows it.
     Will { owner: Owner, message: Arc<Message>, class: u32, holder: u64 },
+    /// The will of a session's new connection is to be written down: behind that of its last one,
+    /// whose record takes away the will that the session had.
+    NewWill(SessionId),
     /// A session whose queue is full.
     Overflow(SessionId),
     /// All queues together are full.
@@ -576,6 +579,7 @@ impl Shard {
                 Unsettled::Will { owner, message, class, holder } => {
                     self.publish_will(&owner, &message, class, holder, now);
                 }
+                Unsettled::NewWill(session) => self.note_will(session),
                 Unsettled::Unsendable(id) => {
                     // No DISCONNECT: it could be CONNACK that was too large.
                     if let Some(connection) = self.connections.get(id)

@@ -13,7 +13,7 @@ use longshore_codec::{
 };
 use tracing::info;
 
-use super::{Fault, Shard};
+use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
 use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
 use crate::message::{Message, Parts, forwardable};
@@ -276,7 +276,7 @@ impl Shard {
         if let Some(will) = &connect.will {
             let will = stored_will(will);
             self.will_bytes += will.message.size();
-            self.note_will(self.holder_of(session_id), &will);
+            self.unsettled.push_back(Unsettled::NewWill(session_id));
             let Some(session) = self.sessions.get_mut(session_id) else { return };
             session.rare().will = Some(will);
         }

@@ -132,9 +132,14 @@ impl Shard {
         self.note(holder, &Event::Session { holder, fresh, session: event });
     }
 
-    /// Notes the session's will.
-    pub(super) fn note_will(&mut self, holder: u64, will: &Will) {
-        self.note(holder, &Event::Will { holder, will: will_event(will) });
+    /// Notes the session's will, if it still has one.
+    pub(super) fn note_will(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(id) else { return };
+        if let (holder @ 1.., Some(will)) = (session.holder, session.will())
+            && let Some(journal) = self.journal.as_deref_mut()
+        {
+            journal.note(&Event::Will { holder, will: will_event(will) });
+        }
     }
 
     /// The message's place in the journal, to be written down by [`Shard::write_down`].
