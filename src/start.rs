@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore::acl::Authenticate;
-use longshore::{Broker, Listen, Scheme, StartError, Storage, Tls};
+use longshore::{Broker, Listen, Scheme, StartError, Storage, StoreError, Tls};
 
 use crate::config::{Config, Listener, Place, Problem, Source, TlsFiles};
 
@@ -67,6 +67,15 @@ pub(crate) fn start(
                 Some(listener) => not_opened(listener, &error),
                 None => everywhere(format!("{listen} cannot be listened on: {error}")),
             }
+        }
+        StartError::Storage(StoreError::Io { directory, error }) => {
+            let hint = match error.kind() {
+                ErrorKind::PermissionDenied => "; name another with --data-dir",
+                _ => "",
+            };
+            let what = format!("cannot be made a data directory: {error}{hint}");
+            let directory = directory.parent().map(Path::to_owned).unwrap_or(directory);
+            Problem { place: Place::Source(Source::File(directory)), what }
         }
         error => everywhere(error.to_string()),
     })?;

@@ -109,11 +109,14 @@ pub(super) struct Terms<'a> {
     pub(super) group: Option<&'a Arc<Group>>,
     /// For whom the journal is to have it; 0 for nobody.
     pub(super) holder: u64,
+    /// Whether it is sent now if the window has room, however much output waits: the caller has
+    /// looked.
+    pub(super) at_once: bool,
 }
 
 impl Terms<'_> {
     /// They as they are written down.
-    fn to_ref(&self, packet_id: Option<PacketId>) -> Ref {
+    fn to_ref(self, packet_id: Option<PacketId>) -> Ref {
         if self.holder & GROUP_BIT != 0 {
             return Ref::in_group(self.holder, self.qos, self.retain);
         }
@@ -177,6 +180,7 @@ impl Shard {
             identifiers: &target.identifiers,
             group: None,
             holder: target.holder,
+            at_once: false,
         };
         self.deliver(target.session, terms, outgoing, now);
         true
@@ -226,8 +230,8 @@ impl Shard {
             group: terms.group.cloned(),
             holder: terms.holder,
         };
-        let room =
-            session.outbound.has_room() && connection.is_some_and(|c| c.output_len() <= output_max);
+        let room = session.outbound.has_room()
+            && connection.is_some_and(|c| terms.at_once || c.output_len() <= output_max);
         let Some(id) = session.connection.filter(|_| room) else {
             return self.enqueue(to, pending, outgoing);
         };
@@ -374,6 +378,7 @@ impl Shard {
             identifiers: &identifiers,
             group: Some(group),
             holder,
+            at_once: false,
         };
         self.deliver(seat.session, terms, outgoing, now);
         self.show_room(seat.session);

@@ -248,7 +248,7 @@ impl Target {
 
 impl Seat {
     /// How the journal is told that it gets a message of this kind, on behalf of `holder`.
-    fn to_ref(&self, holder: u64, group: &Group, qos: QoS, retain: bool) -> Ref {
+    fn to_ref(self, holder: u64, group: &Group, qos: QoS, retain: bool) -> Ref {
         if holder & GROUP_BIT != 0 {
             return Ref::in_group(holder, qos, retain);
         }

@@ -435,6 +435,7 @@ impl Shard {
             identifiers,
             group: None,
             holder: session.holder,
+            at_once: true,
         };
         self.forms.clear();
         if terms.qos != QoS::AtMostOnce {
