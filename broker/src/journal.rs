@@ -10,20 +10,29 @@ use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use longshore_storage::{Batch, Position, ReadError, Ticket};
+use longshore_storage::{Ahead, Batch, Position, ReadError, Ticket};
 
 use crate::connection::ConnectionId;
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{EVENTS, Event, Head, MESSAGE, Ref};
 use crate::slots::SHARDS_MAX;
 
+/// Bytes of the buffer for records that are read, which is kept.
+const BODY_KEPT: usize = 64 << 10;
+
 /// Reads what was written down.
 pub trait ReadRecords: fmt::Debug + Send + Sync {
-    /// Appends the body of the record at `position` to `body`.
+    /// Appends the body of the record at `position` to `body`. `ahead` may keep what stands behind
+    /// it, for the next call.
     ///
     /// # Errors
     /// [`ReadError`]; `body` is as it was then.
-    fn read(&self, position: Position, body: &mut Vec<u8>) -> Result<(), ReadError>;
+    fn read(
+        &self,
+        position: Position,
+        ahead: &mut Ahead,
+        body: &mut Vec<u8>,
+    ) -> Result<(), ReadError>;
 }
 
 /// Whether the journal takes new work.
@@ -42,6 +51,9 @@ pub enum Taking {
 #[derive(Debug)]
 pub(crate) struct Journal {
     reader: Arc<dyn ReadRecords>,
+    ahead: Ahead,
+    /// The record that was read last.
+    body: Vec<u8>,
     batch: Batch,
     /// Events that follow the records of the batch.
     events: Vec<u8>,
@@ -75,6 +87,8 @@ impl Journal {
         let step = SHARDS_MAX as u64;
         Self {
             reader,
+            ahead: Ahead::new(),
+            body: Vec::new(),
             batch: Batch::new(),
             events: Vec::new(),
             refs: Vec::new(),
@@ -268,20 +282,25 @@ impl Journal {
     }
 
     /// The message, from the journal if it is not in memory.
-    pub(crate) fn load(&self, kept: &Kept) -> Result<Arc<Message>, Lost> {
+    pub(crate) fn load(&mut self, kept: &Kept) -> Result<Arc<Message>, Lost> {
         match kept {
             Kept::Memory(message) => Ok(Arc::clone(message)),
             Kept::Disk(entry) => {
-                let mut body = Vec::new();
-                self.read(entry, &mut body)?;
-                let (head, parts, _) = Head::decode(&body).ok_or(Lost::Unreadable)?;
-                Ok(Arc::new(Message::restore(&head, parts, Some(entry))))
+                let mut body = std::mem::take(&mut self.body);
+                body.clear();
+                let read = self.read(entry, &mut body);
+                let decoded = read.and_then(|()| Head::decode(&body).ok_or(Lost::Unreadable));
+                let message = decoded
+                    .map(|(head, parts, _)| Arc::new(Message::restore(&head, parts, Some(entry))));
+                body.shrink_to(BODY_KEPT);
+                self.body = body;
+                message
             }
         }
     }
 
     /// Appends the record of a message to `body`.
-    pub(crate) fn read(&self, entry: &Arc<Entry>, body: &mut Vec<u8>) -> Result<(), Lost> {
+    pub(crate) fn read(&mut self, entry: &Arc<Entry>, body: &mut Vec<u8>) -> Result<(), Lost> {
         loop {
             let Some(place) = entry.position() else {
                 // It is of this turn.
@@ -291,7 +310,7 @@ impl Journal {
                 body.extend_from_slice(self.batch.record(*record).1);
                 return Ok(());
             };
-            match self.reader.read(place, body) {
+            match self.reader.read(place, &mut self.ahead, body) {
                 // It was moved while we looked.
                 Err(ReadError::Gone(_)) if entry.position() != Some(place) => {}
                 read => return read.map_err(Lost::Read),

@@ -248,9 +248,10 @@ impl ReadRecords for Store {
     fn read(
         &self,
         position: longshore_storage::Position,
+        ahead: &mut longshore_storage::Ahead,
         body: &mut Vec<u8>,
     ) -> Result<(), longshore_storage::ReadError> {
-        self.committer.read(position, body).map(drop)
+        self.committer.read_ahead(position, ahead, body).map(drop)
     }
 }
 

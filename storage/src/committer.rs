@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::error::{Failure, NotRetired, ReadError, Refused};
-use crate::log::read::read;
+use crate::log::read::{Ahead, read, read_ahead};
 use crate::log::table::Table;
 use crate::log::tail::{Image, Tail};
 use crate::log::writer::{NotAllocated, Writer};
@@ -162,6 +162,23 @@ impl Committer {
         // What was pending can only have moved on to the file, or to `writing` as it is here.
         drop(state);
         read(&self.shared.table, [&*writing], position, body)
+    }
+
+    /// As [`Committer::read`], for whoever reads many records in the order in which they stand:
+    /// `ahead` keeps what was read with the last one.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `body` is as it was then.
+    pub fn read_ahead(
+        &self,
+        position: Position,
+        ahead: &mut Ahead,
+        body: &mut Vec<u8>,
+    ) -> Result<u8, ReadError> {
+        match read_ahead(&self.shared.table, position, ahead, body) {
+            Some(kind) => Ok(kind),
+            None => self.read(position, body),
+        }
     }
 
     /// Takes back a segment as [`Log::retire`] does, on the committing thread and soon. A full

@@ -142,7 +142,7 @@ pub use disk::{
 };
 pub use error::{BackupError, Damage, Failure, Flaw, NotRetired, OpenError, ReadError, Refused};
 pub use format::Unsound;
-pub use log::{Entry, Log, Recovered, Replay, SegmentInfo};
+pub use log::{Ahead, Entry, Log, Recovered, Replay, SegmentInfo};
 pub use options::{Level, Options};
 pub use position::{Position, Span, Ticket};
 #[cfg(feature = "tables")]

@@ -16,6 +16,7 @@ pub(crate) mod table;
 pub(crate) mod tail;
 pub(crate) mod writer;
 
+pub use self::read::Ahead;
 pub use self::recovery::{Recovered, Replay};
 pub use self::scan::Entry;
 pub use self::table::SegmentInfo;

@@ -7,7 +7,7 @@ use longshore_broker::clock::Now;
 use longshore_broker::journal::ReadRecords;
 use longshore_broker::recovery::Recovery;
 use longshore_broker::shard::Config;
-use longshore_storage::{Batch, Log, Options, Position, ReadError, SimulatedDisk, Ticket};
+use longshore_storage::{Ahead, Batch, Log, Options, Position, ReadError, SimulatedDisk, Ticket};
 
 /// Bytes of a segment: small, so that many records lie in two of them.
 const SEGMENT_BYTES: u32 = 16 << 10;
@@ -20,7 +20,7 @@ pub(crate) const WILL_GRACE_SECS: u64 = 30;
 pub(crate) struct Journal(Arc<Mutex<Log>>);
 
 impl ReadRecords for Journal {
-    fn read(&self, position: Position, body: &mut Vec<u8>) -> Result<(), ReadError> {
+    fn read(&self, position: Position, _: &mut Ahead, body: &mut Vec<u8>) -> Result<(), ReadError> {
         self.0.lock().expect("nobody has panicked").read(position, body).map(drop)
     }
 }

@@ -250,11 +250,11 @@ impl Shard {
 
     /// A message that waits, from the journal if need be; `None` when the journal has lost it,
     /// which the log hears of.
-    pub(super) fn load(&self, kept: &Kept) -> Option<Arc<Message>> {
+    pub(super) fn load(&mut self, kept: &Kept) -> Option<Arc<Message>> {
         if let Kept::Memory(message) = kept {
             return Some(Arc::clone(message));
         }
-        let loaded = self.journal.as_deref()?.load(kept);
+        let loaded = self.journal.as_deref_mut()?.load(kept);
         if let Err(cause) = &loaded {
             error!(%cause, number = kept.number(), "a message cannot be read and is lost");
         }

@@ -131,3 +131,77 @@ fn load_from_file(
     }
     Ok(header)
 }
+
+/// Bytes that are read ahead at most.
+const AHEAD_MAX: usize = 64 << 10;
+
+/// A stretch of the log that was read in one call, for whoever reads on from record to record.
+///
+/// The stretch grows while what is asked for lies just behind what was asked for last, and is
+/// small else.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    segment: u32,
+    offset: u32,
+    bytes: Vec<u8>,
+    /// Bytes to read next time.
+    next: usize,
+}
+
+impl Ahead {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends the body of the record at `position`, if all of it is here and sound; its kind.
+    fn take(&self, table: &Table, position: Position, body: &mut Vec<u8>) -> Option<u8> {
+        let skipped = position.offset.checked_sub(self.offset)? as usize;
+        if position.segment != self.segment {
+            return None;
+        }
+        let bytes = self.bytes.get(skipped..).filter(|it| it.len() >= FRAGMENT_HEADER as usize)?;
+        let segment = table.get(position.segment)?;
+        let room = segment.header.bytes.checked_sub(position.offset)?;
+        let header = FragmentHeader::decode(bytes, room).ok()?;
+        let fragment = bytes.get(..(FRAGMENT_HEADER + header.length) as usize)?;
+        let stamp = segment.stamp(position.offset);
+        let is_sound =
+            header.part == Part::Whole && header.is_sound(stamp, position.offset, fragment);
+        is_sound.then(|| {
+            body.extend_from_slice(&fragment[FRAGMENT_HEADER as usize..]);
+            header.kind
+        })
+    }
+
+    /// Reads from `position` on, as much as seems worth it.
+    fn fill(&mut self, table: &Table, position: Position) {
+        let end = self.offset as usize + self.bytes.len();
+        let is_near = position.segment == self.segment
+            && (position.offset as usize).checked_sub(end).is_some_and(|gap| gap <= self.next);
+        self.next = if is_near { (2 * self.next).min(AHEAD_MAX) } else { FIRST_READ };
+        (self.segment, self.offset) = (position.segment, position.offset);
+        self.bytes.clear();
+        let Some(segment) = table.get(position.segment) else { return };
+        let room = segment.header.bytes.saturating_sub(position.offset) as usize;
+        self.bytes.resize(self.next.min(room), 0);
+        // What cannot be read is read again, and told, by whoever finds nothing here.
+        let read = read_up_to(&*segment.file, &mut self.bytes, u64::from(position.offset));
+        self.bytes.truncate(read.unwrap_or(0));
+    }
+}
+
+/// As [`read`], of what is written, by way of `ahead`. `None` when it is not found there: divided,
+/// larger than a stretch, or not written yet.
+pub(crate) fn read_ahead(
+    table: &Table,
+    position: Position,
+    ahead: &mut Ahead,
+    body: &mut Vec<u8>,
+) -> Option<u8> {
+    ahead.take(table, position, body).or_else(|| {
+        ahead.fill(table, position);
+        ahead.take(table, position, body)
+    })
+}
