@@ -9,7 +9,7 @@ use longshore::codec::{
     SubscribeOptions, Subscriptions, TopicFilters, Unsubscribe, Version,
 };
 
-use super::process::PATIENCE;
+use super::process::LATE;
 use super::wire::{DISCONNECT, Inbox};
 
 /// A PUBLISH that came in.
@@ -46,7 +46,7 @@ impl Caller {
     ) -> (Self, bool) {
         let stream = TcpStream::connect(address).expect("the broker takes connections");
         stream.set_nodelay(true).expect("an option of TCP");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time above 0");
+        stream.set_read_timeout(Some(LATE)).expect("a time above 0");
         let (inbox, messages) = (Inbox::new(version), VecDeque::new());
         let mut caller = Self { version, stream, inbox, messages, last_id: 0 };
         let mut properties = Vec::new();
