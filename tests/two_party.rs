@@ -9,6 +9,7 @@
 mod clients {
     mod acts;
     mod broker;
+    mod dice;
     mod hostile;
     mod pair;
     mod process;
@@ -16,7 +17,8 @@ mod clients {
 
     pub(crate) use acts::ACTS;
     pub(crate) use broker::Broker;
-    pub(crate) use hostile::{Dice, Hostile};
+    pub(crate) use dice::Dice;
+    pub(crate) use hostile::Hostile;
     pub(crate) use pair::{Delays, Pair};
 }
 

@@ -1,7 +1,7 @@
 //! A program that runs beside the test, and the lines it writes.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -94,6 +94,14 @@ impl Process {
         let status = self.child.wait().expect("it was started");
         assert!(status.success(), "{status} from {}", self.story());
         std::mem::take(&mut self.seen)
+    }
+
+    /// Waits for its end, whatever end that is, which must not be late; gives all lines.
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
+        let deadline = Instant::now() + LATE;
+        while self.line(deadline).is_some() {}
+        let status = self.child.wait().expect("it was started");
+        (status, std::mem::take(&mut self.seen))
     }
 
     /// Ends it as a power cut would.

@@ -119,15 +119,9 @@ impl Inbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next packet that is whole.
+    /// The next packet that is whole, and what a client sees of it.
     pub(crate) fn next(&mut self) -> Option<Seen> {
-        let rest = &self.bytes[self.at..];
-        let found = frame(rest, PACKET_BYTES_MAX).expect("the broker sends packets")?;
-        let body = rest.get(found.header..found.total())?;
-        let packet = codec::decode(self.version, found.first, body);
-        let packet = packet.expect("the broker sends good packets");
-        self.at += found.total();
-        Some(match packet {
+        Some(match self.packet()? {
             Packet::Connack(it) => Seen::Connack(it.reason.value(), it.session_present),
             Packet::Suback(_) => Seen::Suback,
             Packet::Puback(it) => Seen::Puback(it.packet_id.get()),
@@ -143,5 +137,14 @@ impl Inbox {
             Packet::Disconnect(it) => Seen::Disconnect(it.reason.value()),
             _ => Seen::Other,
         })
+    }
+    /// The next packet that is whole, with all that is in it.
+    pub(crate) fn packet(&mut self) -> Option<Packet<'_>> {
+        let rest = &self.bytes[self.at..];
+        let found = frame(rest, PACKET_BYTES_MAX).expect("the broker sends packets")?;
+        let body = rest.get(found.header..found.total())?;
+        self.at += found.total();
+        let packet = codec::decode(self.version, found.first, body);
+        Some(packet.expect("the broker sends good packets"))
     }
 }
