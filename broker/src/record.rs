@@ -61,6 +61,8 @@ pub(crate) struct Ref {
     pub(crate) group: u64,
     /// Whether the holder may have it already: who compacts the journal cannot tell.
     pub(crate) repeated: bool,
+    /// Whether it may have been sent before, under a packet id that is not known.
+    pub(crate) again: bool,
     pub(crate) identifiers: Identifiers,
 }
 
@@ -97,11 +99,13 @@ pub(crate) enum Event<'a> {
         fresh: bool,
         session: SessionEvent<'a>,
     },
-    /// Its client has left.
+    /// Its client has left. `broken` when nobody saw it: the broker had ended, and what waits may have
+    /// been sent.
     Left {
         holder: u64,
         at: Wall,
         expiry_secs: u32,
+        broken: bool,
     },
     End {
         holder: u64,
@@ -184,6 +188,7 @@ const SENT: u8 = 1 << 3;
 const VIA_GROUP: u8 = 1 << 4;
 const IDENTIFIED: u8 = 1 << 5;
 const REPEATED: u8 = 1 << 6;
+const AGAIN: u8 = 1 << 7;
 
 impl Head {
     /// That of a message that is written down again, and of which nothing is told but itself.
@@ -276,6 +281,7 @@ impl Ref {
         flags |= if self.group != 0 { VIA_GROUP } else { 0 };
         flags |= if identifiers.is_empty() { 0 } else { IDENTIFIED };
         flags |= if self.repeated { REPEATED } else { 0 };
+        flags |= if self.again { AGAIN } else { 0 };
         out.extend_from_slice(&self.holder.to_le_bytes());
         out.push(flags);
         if let Some(id) = self.packet_id {
@@ -347,10 +353,11 @@ impl<'a> Event<'a> {
                 begin(tag::SESSION, *holder);
                 encode_session(session, *fresh, out);
             }
-            Self::Left { holder, at, expiry_secs } => {
+            Self::Left { holder, at, expiry_secs, broken } => {
                 begin(tag::LEFT, *holder);
                 out.extend_from_slice(&at.0.to_le_bytes());
                 out.extend_from_slice(&expiry_secs.to_le_bytes());
+                out.push(u8::from(*broken));
             }
             Self::End { holder } => begin(tag::END, *holder),
             Self::Subscribe { holder, options, identifier, group, filter } => {
@@ -431,7 +438,8 @@ impl<'a> Events<'a> {
                 Event::Session { holder, fresh, session }
             }
             tag::LEFT => {
-                Event::Left { holder, at: Wall(reader.u64()?), expiry_secs: reader.u32()? }
+                let (at, expiry_secs) = (Wall(reader.u64()?), reader.u32()?);
+                Event::Left { holder, at, expiry_secs, broken: reader.u8()? != 0 }
             }
             tag::END => Event::End { holder },
             tag::SUBSCRIBE => Event::Subscribe {
@@ -578,8 +586,8 @@ impl<'a> Reader<'a> {
             identifiers = ids.map(id).collect::<Option<Vec<_>>>()?.into_iter().collect();
         }
         let (qos, retain) = (QoS::try_from(flags & QOS_MASK).ok()?, flags & RETAIN != 0);
-        let repeated = flags & REPEATED != 0;
-        Some(Ref { holder, qos, retain, packet_id, group, repeated, identifiers })
+        let (repeated, again) = (flags & REPEATED != 0, flags & AGAIN != 0);
+        Some(Ref { holder, qos, retain, packet_id, group, repeated, again, identifiers })
     }
 
     fn session(&mut self) -> Option<(bool, SessionEvent<'a>)> {

@@ -84,6 +84,8 @@ struct Held {
     qos: QoS,
     retain: bool,
     group: u64,
+    /// It may have been sent before.
+    again: bool,
     identifiers: Identifiers,
 }
 
@@ -125,6 +127,8 @@ pub(crate) struct Waiting {
     pub(crate) retain: bool,
     /// The topic filter of the group through which it came.
     pub(crate) group: Option<Box<str>>,
+    /// It may have been sent before.
+    pub(crate) again: bool,
     pub(crate) identifiers: Identifiers,
 }
 
@@ -134,6 +138,13 @@ const REF_BYTES: u64 = 32;
 const SESSION_BYTES: u64 = 256;
 
 impl Session {
+    /// Its connection broke unseen: what came from another shard may have been sent to it, although
+    /// the journal has not come to hear of it. Not at QoS 2, which waits for that.
+    fn doubt(&mut self) {
+        let at_least_once = self.queue.iter_mut().filter(|it| it.qos == QoS::AtLeastOnce);
+        at_least_once.for_each(|it| it.again = true);
+    }
+
     fn holds(&self, number: u64) -> bool {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
         in_flight.chain(&self.queue).any(|it| it.number == number)
@@ -238,8 +249,8 @@ impl Recovery {
     }
 
     fn refer(&mut self, number: u64, to: Ref) {
-        let Ref { holder, qos, retain, packet_id, group, repeated, identifiers } = to;
-        let waiting = Held { number, qos, retain, group, identifiers };
+        let Ref { holder, qos, retain, packet_id, group, repeated, again, identifiers } = to;
+        let waiting = Held { number, qos, retain, group, again, identifiers };
         let known = self.messages.entry(number).or_default();
         if holder & GROUP_BIT != 0 {
             // Its members may be yet to come.
@@ -272,7 +283,10 @@ impl Recovery {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Session { holder, fresh, session } => self.session(holder, fresh, &session),
-            Event::Left { holder, at, expiry_secs } => self.with(holder, |session| {
+            Event::Left { holder, at, expiry_secs, broken } => self.with(holder, |session| {
+                if broken {
+                    session.doubt();
+                }
                 session.left = Some(at);
                 session.expiry_secs = expiry_secs;
             }),
@@ -444,6 +458,9 @@ impl Recovery {
         let hasher = BuildHasherDefault::<DefaultHasher>::new();
         let mut of_shards: Vec<Vec<Session>> = configs.iter().map(|_| Vec::new()).collect();
         for (_, mut session) in std::mem::take(&mut self.sessions) {
+            if session.left.is_none() {
+                session.doubt();
+            }
             for (id, it) in std::mem::take(&mut session.window) {
                 let found = it.as_ref().map(|it| self.find(it, &groups));
                 match found {
@@ -473,6 +490,7 @@ impl Recovery {
             qos: waiting.qos,
             retain: waiting.retain,
             group: groups.get(&waiting.group).cloned(),
+            again: waiting.again,
             identifiers: waiting.identifiers.clone(),
         })
     }
@@ -524,7 +542,7 @@ fn restored_will(will: &WillEvent<'_>) -> Will {
 impl Waiting {
     /// It as a session or group keeps it.
     pub(crate) fn pending(self, holder: u64, group: Option<Arc<crate::share::Group>>) -> Pending {
-        let Self { entry, qos, retain, identifiers, .. } = self;
-        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder }
+        let Self { entry, qos, retain, again, identifiers, .. } = self;
+        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder, again }
     }
 }

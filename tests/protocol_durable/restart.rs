@@ -353,3 +353,25 @@ fn compaction_retires_what_is_done_with() {
     let want: Vec<String> = (51..=100).map(|id| format!("19 {id}")).collect();
     assert_eq!(rest, want);
 }
+
+/// [MQTT-4.3.3-10]
+#[test]
+fn qos_2_messages_are_taken_once_while_their_readers_are_there() {
+    over_a_restart(|rig, restart| {
+        let readers = ["a", "b", "c", "d"].map(|id| lasting(rig, id, "t", 2));
+        let publisher = rig.connect(&v5("pub").lasting());
+        for id in 1..=5 {
+            publisher.send(&publish("t", &format!("{id}")).qos2(id));
+        }
+        restart();
+        drop(readers);
+        let publisher = back(rig, "pub");
+        for id in 1..=5 {
+            publisher.send(&publish("t", &format!("{id}")).qos2(id).dup());
+            publisher.pubrec();
+        }
+        for id in ["a", "b", "c", "d"] {
+            assert_eq!(back(rig, id).payloads(), ["1", "2", "3", "4", "5"]);
+        }
+    });
+}

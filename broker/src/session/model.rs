@@ -172,7 +172,7 @@ impl Twins {
         });
         let identifiers = Identifiers::None;
         let message = Kept::Memory(message.into());
-        Pending { message, qos, retain: false, identifiers, group, holder: 0 }
+        Pending { message, qos, retain: false, identifiers, group, holder: 0, again: false }
     }
 
     /// A message is to be sent, and can be sent at once.

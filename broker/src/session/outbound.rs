@@ -22,6 +22,8 @@ pub(crate) struct Pending {
     pub(crate) group: Option<Arc<Group>>,
     /// For whom the journal has it: the session, or the group; 0 where nobody has written it down.
     pub(crate) holder: u64,
+    /// It may have been sent before, by a broker that ended before it could note that.
+    pub(crate) again: bool,
 }
 
 /// What the journal has to hear of a message that is done with.

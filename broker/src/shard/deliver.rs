@@ -127,6 +127,7 @@ impl Terms<'_> {
             packet_id,
             group: self.group.map_or(0, |group| group.holder),
             repeated: false,
+            again: false,
             identifiers: self.identifiers.clone(),
         }
     }
@@ -202,7 +203,10 @@ impl Shard {
         }
         let Terms { qos, retain, identifiers, .. } = terms;
         let delivery = Delivery { id: None, qos, retain, duplicate: false, identifiers };
-        self.append(id, &outgoing.source, &delivery, now.wall);
+        match outgoing.qos == QoS::ExactlyOnce {
+            true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
+            false => self.append(id, &outgoing.source, &delivery, now.wall),
+        };
     }
 
     /// Gives a message of QoS 1 or 2 to one session.
@@ -229,6 +233,7 @@ impl Shard {
             identifiers: terms.identifiers.clone(),
             group: terms.group.cloned(),
             holder: terms.holder,
+            again: false,
         };
         let room = session.outbound.has_room()
             && connection.is_some_and(|c| terms.at_once || c.output_len() <= output_max);
@@ -239,8 +244,7 @@ impl Shard {
         let packet_id = session.outbound.send(pending);
         let Terms { qos, retain, identifiers, .. } = *terms;
         let delivery = Delivery { id: Some(packet_id), qos, retain, duplicate: false, identifiers };
-        let waits = qos == QoS::ExactlyOnce && (terms.holder != 0 || outgoing.inbound.is_some());
-        let sent = match waits {
+        let sent = match outgoing.qos == QoS::ExactlyOnce {
             true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
             false => self.append(id, &outgoing.source, &delivery, now.wall),
         };
@@ -333,6 +337,7 @@ impl Shard {
             identifiers: Identifiers::None,
             group: None,
             holder: lasting,
+            again: false,
         };
         if turns.keep(pending) {
             if outgoing.needs_ref(lasting) {
@@ -497,7 +502,7 @@ impl Shard {
             id: Some(packet_id),
             qos: pending.qos,
             retain: pending.retain,
-            duplicate,
+            duplicate: duplicate || pending.again,
             identifiers: &pending.identifiers,
         };
         let message = self.load(&pending.message);
@@ -509,7 +514,7 @@ impl Shard {
             let source = Source { parts: message.parts(), expiry, packet: None };
             self.forms.clear();
             // What is sent again was durable before its client's CONNACK left.
-            match pending.qos == QoS::ExactlyOnce && pending.holder != 0 && !duplicate {
+            match message.qos == QoS::ExactlyOnce && !duplicate {
                 true => self.append_waiting(id, &source, &delivery, now.wall),
                 false => self.append(id, &source, &delivery, now.wall),
             }
@@ -602,7 +607,9 @@ impl Shard {
         done.is_ok()
     }
 
-    /// The same for a message that must not leave before what is written down of it is durable.
+    /// The same for a message of QoS 2, at whatever QoS it is delivered: it does not leave before
+    /// what is written down of it is durable. Else its publisher would send it once more to a
+    /// broker that has never heard of it, or its receiver get it under another packet id.
     fn append_waiting(
         &mut self,
         id: ConnectionId,

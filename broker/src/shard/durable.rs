@@ -340,6 +340,7 @@ impl crate::session::Pending {
             packet_id,
             group: self.group.as_ref().map_or(0, |group| group.holder),
             repeated: false,
+            again: self.again,
             identifiers: self.identifiers.clone(),
         }
     }
@@ -349,6 +350,7 @@ impl Ref {
     /// Of a message that waits in a group.
     pub(super) fn in_group(holder: u64, qos: QoS, retain: bool) -> Self {
         let identifiers = Identifiers::None;
-        Self { holder, qos, retain, packet_id: None, group: 0, repeated: false, identifiers }
+        let (repeated, again) = (false, false);
+        Self { holder, qos, retain, packet_id: None, group: 0, repeated, again, identifiers }
     }
 }

@@ -41,7 +41,7 @@ impl Shard {
         };
         session.left = Some(now.wall);
         let (holder, expiry_secs) = (session.holder, session.expiry_secs);
-        self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs });
+        self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs, broken: false });
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let mut sent_now = false;
         if let Some(rare) = &mut session.rare {

@@ -241,6 +241,7 @@ impl Target {
             packet_id: None,
             group: 0,
             repeated: false,
+            again: false,
             identifiers: self.identifiers.clone(),
         }
     }
@@ -259,6 +260,7 @@ impl Seat {
             packet_id: None,
             group: group.holder,
             repeated: false,
+            again: false,
             identifiers: self.identifier.map_or(Identifiers::None, Identifiers::One),
         }
     }

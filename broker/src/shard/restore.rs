@@ -60,7 +60,7 @@ impl Shard {
         self.commons.sessions.fetch_add(1, Ordering::Relaxed);
         if known.left.is_none() {
             let expiry_secs = known.expiry_secs;
-            self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs });
+            self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs, broken: true });
         }
         for (filter, subscribed) in known.subscriptions {
             self.restore_subscription(id, holder, &filter, subscribed);

@@ -7,7 +7,7 @@ fn pending() -> Pending {
     let parts = Parts { topic: b"t", properties: b"", payload: b"x", shared: None };
     let message = Kept::Memory(Message::new(parts, QoS::AtLeastOnce, false, None).into());
     let (qos, identifiers) = (QoS::AtLeastOnce, Identifiers::None);
-    Pending { message, qos, retain: false, identifiers, group: None, holder: 0 }
+    Pending { message, qos, retain: false, identifiers, group: None, holder: 0, again: false }
 }
 
 fn connected(quota: u16) -> Outbound {
