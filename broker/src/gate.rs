@@ -78,3 +78,64 @@ impl Gate {
         self.output.rest(spare);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn drain(output: &mut Output, most: usize, into: &mut Vec<u8>) {
+        let mut left = most;
+        while left > 0 && !output.is_empty() {
+            let front = output.front();
+            let count = front.len().min(left);
+            into.extend_from_slice(&front[..count]);
+            output.consume(count);
+            left -= count;
+        }
+    }
+
+    #[test]
+    fn what_waits_leaves_in_order_and_as_a_whole_however_it_is_released_and_written() {
+        let mut state = 7_u64;
+        let mut dice = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for _ in 0..300 {
+            let (mut gate, mut output) = (Gate::default(), Output::default());
+            let mut spare = Spare::default();
+            let (mut wanted, mut written) = (Vec::new(), Vec::new());
+            let (mut number, mut durable) = (1, 0);
+            for step in 0..600_u32 {
+                match dice(7) {
+                    0..=3 => {
+                        let before = gate.len();
+                        let packet = step.to_be_bytes().repeat(1 + dice(300) as usize);
+                        gate.output().tail(&mut spare).extend_from_slice(&packet);
+                        wanted.extend_from_slice(&packet);
+                        if dice(3) == 0 {
+                            let payload = step.to_le_bytes().repeat(300 + dice(2_000) as usize);
+                            wanted.extend_from_slice(&payload);
+                            gate.output().share(Bytes::from(payload));
+                        }
+                        gate.wait(number, before);
+                    }
+                    4 => number += 1,
+                    5 => {
+                        durable = durable.max(number - 1 - dice(number.min(3)));
+                        gate.release(durable, &mut output, &mut spare);
+                    }
+                    _ => {
+                        drain(&mut output, dice(20_000) as usize, &mut written);
+                        if output.is_empty() { output.rest(&mut spare) } else { output.compact() }
+                    }
+                }
+            }
+            gate.release(number, &mut output, &mut spare);
+            drain(&mut output, usize::MAX, &mut written);
+            assert!(gate.is_empty() && gate.len() == 0 && written == wanted);
+        }
+    }
+}

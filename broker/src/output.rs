@@ -176,14 +176,14 @@ impl Output {
         assert!(self.start <= self.copied.len(), "more was written than waited");
     }
 
-    /// Moves the first `count` bytes, which are whole packets, to the end of `to`.
+    /// Moves the first `count` bytes to the end of `to`.
     pub(crate) fn move_to(&mut self, to: &mut Self, mut count: usize, spare: &mut Spare) {
         while count > 0 {
             let moved = match self.shared.front() {
                 Some((place, payload)) if *place == self.start => {
-                    let payload = payload.clone();
-                    let moved = payload.len();
-                    to.share(payload);
+                    // It may be a piece of many packets that was set aside.
+                    let moved = payload.len().min(count);
+                    to.share(payload.slice(..moved));
                     moved
                 }
                 _ => {
