@@ -201,6 +201,8 @@ enum Unsettled {
     Relief,
     /// A connection whose client would not take the answer it is owed.
     Unsendable(ConnectionId),
+    /// A connection that waits for a disk that has failed.
+    Forsaken(ConnectionId),
 }
 
 /// Why a connection ends by the broker's decision.
@@ -571,7 +573,7 @@ impl Shard {
 
     /// Does what follows from the step just taken.
     fn settle(&mut self, now: Now) {
-        while let Some(work) = self.unsettled.pop_front() {
+        while let Some(work) = self.next_unsettled() {
             match work {
                 Unsettled::Will { owner, message, class, holder } => {
                     self.publish_will(&owner, &message, class, holder, now);
@@ -586,6 +588,7 @@ impl Shard {
                     }
                     self.close(id, false, now);
                 }
+                Unsettled::Forsaken(id) => self.forsake(id, now),
                 Unsettled::Overflow(session) => self.overflow(session, now),
                 Unsettled::Relief => self.relieve(now),
             }

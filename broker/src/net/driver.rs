@@ -315,7 +315,7 @@ impl Driver {
         let mut shard = self.shard.borrow_mut();
         let taking = store.status().taking();
         if self.taking.replace(taking) != taking {
-            shard.set_taking(taking);
+            shard.set_taking(taking, self.now());
         }
         let appended = match shard.batch().map(|batch| store.append(batch)) {
             None => true,
@@ -325,7 +325,7 @@ impl Driver {
             }
             // It has failed: the committing thread says so, too.
             Some(Err(NotAppended::Failed(_))) => {
-                shard.set_taking(Taking::Nothing);
+                shard.set_taking(Taking::Nothing, self.now());
                 false
             }
             // It is tried again when there is room, of which the committing thread tells.
