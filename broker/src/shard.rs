@@ -45,6 +45,7 @@ mod deliver;
 mod durable;
 mod end;
 mod mail;
+mod overflow;
 mod publish;
 mod receive;
 mod restore;
@@ -218,6 +219,12 @@ pub(crate) enum Cause {
     Packet(Error),
     /// A fault that a limit makes, and its name.
     Limit(Error, &'static str),
+    /// A queue with so much in it.
+    Full {
+        cause: &'static str,
+        messages: usize,
+        bytes: usize,
+    },
     Said(&'static str),
 }
 
@@ -226,6 +233,9 @@ impl std::fmt::Display for Cause {
         match self {
             Self::Packet(error) => error.fmt(f),
             Self::Limit(error, limit) => write!(f, "{error} ({limit})"),
+            Self::Full { cause, messages, bytes } => {
+                write!(f, "{cause}: {messages} messages, {bytes} bytes")
+            }
             Self::Said(cause) => f.write_str(cause),
         }
     }

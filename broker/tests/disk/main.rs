@@ -9,7 +9,7 @@ mod log;
 use std::sync::Arc;
 
 use longshore_acl::Anonymous;
-use longshore_broker::{Broker, Storage};
+use longshore_broker::{Broker, Limits, QueueOverflow, Storage};
 use longshore_codec::{PacketType, QoS, Version};
 use longshore_storage::{Fault, Operation, SimulatedDisk};
 
@@ -25,9 +25,14 @@ const QUOTA_EXCEEDED: u8 = 0x97;
 const SEGMENT_BYTES: u32 = 16 << 10;
 
 fn start(disk: &SimulatedDisk) -> Broker {
+    start_within(disk, Limits::default())
+}
+
+fn start_within(disk: &SimulatedDisk, limits: Limits) -> Broker {
     let mut storage = Storage::at("simulated");
     storage.segment_bytes = SEGMENT_BYTES;
     Broker::builder()
+        .limits(limits)
         .auth(Arc::new(Anonymous::new()))
         .storage_on(Arc::new(disk.clone()), storage)
         .listen("mqtt://127.0.0.1:0")
@@ -213,4 +218,23 @@ fn the_journal_is_counted_and_a_broker_without_one_says_nothing_of_it() {
     let (_, text) = page(&without, "/metrics");
     assert!(!text.contains("longshore_journal") && !text.contains("longshore_storage"), "{text}");
     assert_eq!(health(&without).0, 200);
+}
+
+#[test]
+fn what_a_full_session_has_lost_is_lost_after_a_restart_too() {
+    log::keep();
+    let disk = SimulatedDisk::new(4);
+    let mut limits = Limits::default();
+    limits.queue_messages = 10;
+    limits.queue_overflow = QueueOverflow::DropOldest;
+    let broker = start_within(&disk, limits.clone());
+    leave_session(&broker);
+    let mut publisher = Client::connect(&broker, V5, "publisher", false);
+    let acknowledged = publish_some(&mut publisher, 30);
+    assert_eq!(metric(&broker, "longshore_dropped_total{cause=\"queue_full\"}"), Some(20));
+    let words = ["WARN", "client=\"away\"", "messages=10", "a session loses its oldest messages"];
+    assert!(log::has(&words));
+    let killed = disk.restart_after_kill();
+    drop(broker);
+    assert_eq!(waiting(&start_within(&killed, limits)), acknowledged[20..]);
 }
