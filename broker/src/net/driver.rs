@@ -374,6 +374,10 @@ impl Driver {
                 return true;
             }
         }
+        if store.status().taking() == Taking::Relief {
+            // What is copied now might not fit, and all behind it would wait.
+            return false;
+        }
         let is_through = shard.compact_slice(&mut |batch| store.append(batch).ok());
         if is_through {
             self.finishing.set(Finishing::Shard);
