@@ -59,3 +59,10 @@ pub use store::{Storage, StoreError};
 pub fn session_ops(data: &[u8]) {
     session::model::run(data);
 }
+
+/// What the fuzz target `replay` runs.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn replay(data: &[u8]) {
+    recovery::anything::run(data);
+}
