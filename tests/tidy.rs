@@ -49,8 +49,14 @@ const WORLD: [&str; 12] = [
 const CLOCKS: [&str; 3] = ["Instant::now", "SystemTime", "UNIX_EPOCH"];
 
 /// Folders and files of the broker that drive the shard, and so may touch the world.
-const DRIVERS: [&str; 4] =
-    ["broker/src/net/", "broker/src/broker.rs", "broker/src/link.rs", "broker/src/link/"];
+const DRIVERS: [&str; 6] = [
+    "broker/src/net/",
+    "broker/src/broker.rs",
+    "broker/src/link.rs",
+    "broker/src/link/",
+    "broker/src/store.rs",
+    "broker/src/store/",
+];
 
 /// Files of the log that drive it, and so may touch the world, and the tables beside it.
 const LOG_DRIVERS: [&str; 3] =

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use longshore_acl::{Authenticate, MasterOnly, MasterToken};
+use longshore_storage::Disk;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
@@ -47,6 +48,7 @@ pub struct Builder {
     listen: Vec<Result<Listen, InvalidListen>>,
     shards: usize,
     storage: Option<Storage>,
+    disk: Option<Arc<dyn Disk>>,
 }
 
 /// A running broker. Dropping it stops it.
@@ -153,6 +155,15 @@ impl Builder {
         self
     }
 
+    /// Remembers on this disk, as [`Builder::storage`] does in a directory: for tests of what a
+    /// broker does when its disk is full or fails.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn storage_on(mut self, disk: Arc<dyn Disk>, storage: Storage) -> Self {
+        self.disk = Some(disk);
+        self.storage(storage)
+    }
+
     /// Adds a listener, for example `mqtt://127.0.0.1:1883`; port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, url: impl AsRef<str>) -> Self {
@@ -189,7 +200,11 @@ impl Builder {
         };
         let open = |storage: &Storage| {
             let now = around.clock.now();
-            let opened = Store::open(storage, &mut configs, &around.mailboxes, now);
+            let (configs, mailboxes) = (&mut configs, &around.mailboxes);
+            let opened = match self.disk {
+                Some(disk) => Store::open_on(disk, storage, configs, mailboxes, now),
+                None => Store::open(storage, configs, mailboxes, now),
+            };
             opened.map_err(StartError::Storage)
         };
         let store = self.storage.as_ref().map(open).transpose()?;
@@ -215,6 +230,7 @@ impl Builder {
             authenticate: Arc::clone(&configs[0].authenticate),
             totals: around.totals.clone(),
             counts: Arc::clone(&around.counts),
+            store: store.clone(),
             tls: Arc::clone(&broker.tls),
             clock: around.clock,
             arrivals: arrivals.into(),
@@ -290,7 +306,8 @@ impl Broker {
     #[must_use]
     pub fn builder() -> Builder {
         let limits = Limits::default();
-        Builder { limits, auth: None, tls: None, listen: Vec::new(), shards: 0, storage: None }
+        let (storage, disk, listen) = (None, None, Vec::new());
+        Builder { limits, auth: None, tls: None, listen, shards: 0, storage, disk }
     }
 
     /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once

@@ -47,6 +47,17 @@ pub enum Taking {
     Nothing,
 }
 
+impl Taking {
+    /// What is wrong with the disk, if something is.
+    pub(crate) fn trouble(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::Relief => Some("the disk is full"),
+            Self::Nothing => Some("the disk has failed"),
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -270,6 +281,14 @@ impl Journal {
     /// The connection has output that waits for the batch that is being filled.
     pub(crate) fn wait(&mut self, id: ConnectionId) {
         self.waiting.push_back((self.number, id));
+    }
+
+    /// The next connection that waits for what will never be durable.
+    pub(crate) fn forsaken(&mut self) -> Option<ConnectionId> {
+        match self.taking {
+            Taking::Nothing => self.waiting.pop_front().map(|(_, id)| id),
+            _ => None,
+        }
     }
 
     /// The next connection that need not wait any longer.

@@ -44,7 +44,7 @@ pub use longshore_storage::Level as Durability;
 
 pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};
-pub use limits::Limits;
+pub use limits::{Limits, QueueOverflow};
 pub use link::{Link, LinkError, Message, Outcome, Subscription};
 pub use mail::{Mail, Moved};
 pub use net::listen::{InvalidListen, Listen, Network, Scheme};
@@ -58,4 +58,11 @@ pub use store::{Storage, StoreError};
 #[doc(hidden)]
 pub fn session_ops(data: &[u8]) {
     session::model::run(data);
+}
+
+/// What the fuzz target `replay` runs.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn replay(data: &[u8]) {
+    recovery::anything::run(data);
 }

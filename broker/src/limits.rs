@@ -3,7 +3,7 @@
 /// The bounds within which clients move. Past one, its owner gets the reason code named here, one
 /// log line says who and why, and nobody else notices.
 ///
-/// A struct of plain numbers: take [`Limits::default`] and change what you need.
+/// A struct of plain values: take [`Limits::default`] and change what you need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -69,8 +69,8 @@ pub struct Limits {
     /// QoS 1 and 2 messages in flight to one client, at most what it allows; 1 to 65,535. Default
     /// 1,024.
     pub inflight: u16,
-    /// QoS 1 and 2 messages that wait in one session or shared group beyond those in flight. A
-    /// session that would exceed it ends, with 0x97 when connected; a group drops its oldest.
+    /// QoS 1 and 2 messages that wait in one session or shared group beyond those in flight. What
+    /// becomes of a session that would exceed it says `queue_overflow`; a group drops its oldest.
     /// Default 1,000,000.
     pub queue_messages: usize,
     /// Bytes of topic, properties and payload of those messages, in memory or on the disk;
@@ -78,8 +78,11 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Bytes of memory for all queued messages of one shard, counted once for each session they
     /// wait in: those of the message, or 128 where it is only on the disk. When it is exceeded the
-    /// sessions with most of them end, with 0x97 when connected. Default 2 GiB.
+    /// sessions with most of them end or lose what waits in them, as `queue_overflow` says.
+    /// Default 2 GiB.
     pub queue_bytes_total: usize,
+    /// What becomes of a session whose queue is full. Default [`QueueOverflow::End`].
+    pub queue_overflow: QueueOverflow,
     /// Sessions, connected or not; further ones get 0x97. Default 1,000,000.
     pub sessions: usize,
     /// Bytes of the wills of all sessions of one shard; a CONNECT with a will that would exceed it
@@ -130,6 +133,7 @@ impl Default for Limits {
             queue_messages: 1_000_000,
             queue_bytes: 1 << 30,
             queue_bytes_total: 2 << 30,
+            queue_overflow: QueueOverflow::End,
             sessions: 1_000_000,
             will_bytes: 256 << 20,
             session_expiry_secs: u32::MAX,
@@ -139,6 +143,18 @@ impl Default for Limits {
             route_cache_bytes: 64 << 20,
         }
     }
+}
+
+/// What becomes of a session whose queue is full. Its publishers never notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueOverflow {
+    /// It ends, with 0x97 when connected: its client learns that it has lost something.
+    #[default]
+    End,
+    /// The oldest messages that wait in it go, and are counted: its client goes on with the newest
+    /// and never learns. Those in flight stay.
+    DropOldest,
 }
 
 /// Why a connection was not accepted. The transport is to be closed unanswered.

@@ -10,23 +10,30 @@
 //!
 //! ```text
 //! message   number 8 | flags 1 | [ends 8, secs 4] | [sequence 8] | [inbound 8 + 2] | [will of 8]
-//!           | bytes of topic 2 | bytes of properties 4 | bytes of refs 4 | topic | properties
-//!           | refs | payload
-//! ref       holder 8 | flags 1 | [packet id 2] | [group 8] | [count 1, identifiers 4 each]
+//!           | bytes of topic 2 | bytes of properties 4 | bytes of refs 4 | bytes of payload 4
+//!           | topic | properties | refs | payload
+//! ref       holder 8 | flags 1 | [packet id 2] | [group 8] | [count 2, identifiers 4 each]
 //! events    tag 1, what belongs to it, and the next one
 //! ```
 
 use std::num::NonZeroU32;
 
-use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
+use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::Wall;
 use crate::message::{Expiry, Identifiers, Parts};
+
+mod reader;
+
+use self::reader::Reader;
 
 /// Kind of the record of a message.
 pub(crate) const MESSAGE: u8 = 1;
 /// Kind of the record of events.
 pub(crate) const EVENTS: u8 = 2;
+
+/// Numbers of messages, holders and changes are given one after another: one above is not ours.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// The bit that tells a group from a session.
 pub(crate) const GROUP_BIT: u64 = 1 << 63;
@@ -230,6 +237,7 @@ impl Head {
         out.extend_from_slice(&(parts.topic.len() as u16).to_le_bytes());
         out.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
         out.extend_from_slice(&(refs.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(parts.payload.len() as u32).to_le_bytes());
         out.extend_from_slice(parts.topic);
         out.extend_from_slice(parts.properties);
         out.extend_from_slice(refs);
@@ -238,7 +246,7 @@ impl Head {
     /// Reads the record of a message: its head, its parts and its refs.
     pub(crate) fn decode(body: &[u8]) -> Option<(Self, Parts<'_>, Refs<'_>)> {
         let mut reader = Reader(body);
-        let number = reader.u64()?;
+        let number = reader.number()?;
         let flags = reader.u8()?;
         let mut head = Self {
             number,
@@ -255,20 +263,22 @@ impl Head {
             head.expiry = Some(Expiry { ends, secs: reader.u32()? });
         }
         if flags & RETAINED != 0 {
-            head.sequence = Some(reader.u64()?);
+            head.sequence = Some(reader.number()?);
         }
         if flags & INBOUND != 0 {
-            head.inbound = Some((reader.u64()?, reader.packet_id()?));
+            head.inbound = Some((reader.number()?, reader.packet_id()?));
         }
         if flags & WILL_OF != 0 {
-            head.will_of = Some(reader.u64()?);
+            head.will_of = Some(reader.number()?);
         }
-        let [topic, properties, refs] =
-            [usize::from(reader.u16()?), reader.u32()? as usize, reader.u32()? as usize];
+        let topic = usize::from(reader.u16()?);
+        let mut bytes = || reader.u32().map(|bytes| bytes as usize);
+        let (properties, refs, payload) = (bytes()?, bytes()?, bytes()?);
         let topic = reader.bytes(topic)?;
         let properties = reader.bytes(properties)?;
         let refs = Refs(Reader(reader.bytes(refs)?));
-        Some((head, Parts { topic, properties, payload: reader.0, shared: None }, refs))
+        let payload = Some(reader.0).filter(|rest| rest.len() == payload)?;
+        Some((head, Parts { topic, properties, payload, shared: None }, refs))
     }
 }
 
@@ -431,7 +441,11 @@ impl<'a> Events<'a> {
 
     fn read(&mut self) -> Option<Event<'a>> {
         let reader = &mut self.0;
-        let (tag, holder) = (reader.u8()?, reader.u64()?);
+        let (tag, holder) = (reader.u8()?, reader.holder()?);
+        // A message that came through a group may be the group's until it is done with.
+        if holder & GROUP_BIT != 0 && !matches!(tag, tag::DONE | tag::RECEIVED) {
+            return None;
+        }
         Some(match tag {
             tag::SESSION => {
                 let (fresh, session) = reader.session()?;
@@ -439,23 +453,28 @@ impl<'a> Events<'a> {
             }
             tag::LEFT => {
                 let (at, expiry_secs) = (Wall(reader.u64()?), reader.u32()?);
-                Event::Left { holder, at, expiry_secs, broken: reader.u8()? != 0 }
+                let broken = match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return None,
+                };
+                Event::Left { holder, at, expiry_secs, broken }
             }
             tag::END => Event::End { holder },
             tag::SUBSCRIBE => Event::Subscribe {
                 holder,
-                options: decode_options(reader.u8()?)?,
-                identifier: NonZeroU32::new(reader.u32()?),
-                group: reader.u64()?,
+                options: reader.options()?,
+                identifier: reader.identifier()?,
+                group: reader.group()?,
                 filter: reader.str()?,
             },
             tag::UNSUBSCRIBE => Event::Unsubscribe { holder, filter: reader.str()? },
             tag::WILL => Event::Will { holder, will: reader.will()? },
             tag::NO_WILL => Event::NoWill { holder },
             tag::REF => Event::Ref { number: holder, to: reader.to()? },
-            tag::DONE => Event::Done { holder, number: reader.u64()? },
+            tag::DONE => Event::Done { holder, number: reader.number()? },
             tag::RECEIVED => {
-                let (number, packet_id) = (reader.u64()?, reader.packet_id()?);
+                let (number, packet_id) = (reader.number()?, reader.packet_id()?);
                 Event::Received { holder, number, packet_id }
             }
             tag::COMPLETED => Event::Completed { holder, packet_id: reader.packet_id()? },
@@ -463,7 +482,7 @@ impl<'a> Events<'a> {
             tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
             tag::CLEAR => Event::Clear { sequence: holder, topic: reader.text()? },
             tag::COMPACTED => {
-                let (messages, sequence) = (reader.u64()?, reader.u64()?);
+                let (messages, sequence) = (reader.number()?, reader.number()?);
                 Event::Compacted { holders: holder, messages, sequence }
             }
             _ => return None,
@@ -508,118 +527,13 @@ fn encode_options(options: SubscribeOptions) -> u8 {
         | (options.retain_handling as u8) << 4
 }
 
-fn decode_options(byte: u8) -> Option<SubscribeOptions> {
-    let retain_handling = match byte >> 4 {
-        0 => RetainHandling::Send,
-        1 => RetainHandling::SendIfNew,
-        2 => RetainHandling::DoNotSend,
-        _ => return None,
-    };
-    Some(SubscribeOptions {
-        qos: QoS::try_from(byte & QOS_MASK).ok()?,
-        no_local: byte & 1 << 2 != 0,
-        retain_as_published: byte & 1 << 3 != 0,
-        retain_handling,
-    })
-}
-
 fn put_text(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
     out.extend_from_slice(text);
 }
 
-/// What is left of a record.
-#[derive(Debug)]
-struct Reader<'a>(&'a [u8]);
+#[cfg(any(test, fuzzing))]
+pub(crate) mod any;
 
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn packet_id(&mut self) -> Option<PacketId> {
-        PacketId::new(self.u16()?)
-    }
-
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let count = usize::from(self.u16()?);
-        self.bytes(count)
-    }
-
-    fn str(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.text()?).ok()
-    }
-
-    fn to(&mut self) -> Option<Ref> {
-        let (holder, flags) = (self.u64()?, self.u8()?);
-        let packet_id = if flags & SENT == 0 { None } else { Some(self.packet_id()?) };
-        let group = if flags & VIA_GROUP == 0 { 0 } else { self.u64()? };
-        let mut identifiers = Identifiers::None;
-        if flags & IDENTIFIED != 0 {
-            let count = usize::from(self.u16()?);
-            let ids = self.bytes(4 * count)?.chunks_exact(4);
-            let id = |bytes: &[u8]| NonZeroU32::new(u32::from_le_bytes(bytes.try_into().ok()?));
-            identifiers = ids.map(id).collect::<Option<Vec<_>>>()?.into_iter().collect();
-        }
-        let (qos, retain) = (QoS::try_from(flags & QOS_MASK).ok()?, flags & RETAIN != 0);
-        let (repeated, again) = (flags & REPEATED != 0, flags & AGAIN != 0);
-        Some(Ref { holder, qos, retain, packet_id, group, repeated, again, identifiers })
-    }
-
-    fn session(&mut self) -> Option<(bool, SessionEvent<'a>)> {
-        let flags = self.u8()?;
-        let (account, class, token) = (self.u64()?, self.u32()?, self.u64()?);
-        let (expiry_secs, left) = (self.u32()?, Wall(self.u64()?));
-        let session = SessionEvent {
-            account,
-            class,
-            token: (flags & HAS_TOKEN != 0).then_some(token),
-            anonymous: flags & ANONYMOUS != 0,
-            expiry_secs,
-            left: (flags & HAS_LEFT != 0).then_some(left),
-            client_id: self.str()?,
-        };
-        Some((flags & FRESH != 0, session))
-    }
-
-    fn will(&mut self) -> Option<WillEvent<'a>> {
-        let (flags, delay_secs, expiry_secs) = (self.u8()?, self.u32()?, self.u32()?);
-        let topic = self.text()?;
-        let mut part = || {
-            let count = self.u32()? as usize;
-            self.bytes(count)
-        };
-        let (properties, payload) = (part()?, part()?);
-        Some(WillEvent {
-            parts: Parts { topic, properties, payload, shared: None },
-            qos: QoS::try_from(flags & QOS_MASK).ok()?,
-            retain: flags & RETAIN != 0,
-            delay_secs,
-            expiry_secs: (flags & EXPIRY != 0).then_some(expiry_secs),
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,9 @@ use crate::record::{
 use crate::session::{NEVER, Pending, Will};
 use crate::shard::{Config, Storage};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod anything;
+
 /// What a journal holds, as its records tell one after another.
 ///
 /// Replay a journal into it, then [`Recovery::apply`] it to the configurations of the shards.
@@ -213,7 +216,7 @@ impl Recovery {
             session.will = None;
         }
         if head.number == 0 {
-            return Ok(());
+            return if refs.is_empty() { Ok(()) } else { Err(Unreadable) };
         }
         let size = parts.topic.len() + parts.properties.len() + parts.payload.len();
         let known = self.messages.entry(head.number).or_default();

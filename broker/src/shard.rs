@@ -45,6 +45,7 @@ mod deliver;
 mod durable;
 mod end;
 mod mail;
+mod overflow;
 mod publish;
 mod receive;
 mod restore;
@@ -204,6 +205,8 @@ enum Unsettled {
     Relief,
     /// A connection whose client would not take the answer it is owed.
     Unsendable(ConnectionId),
+    /// A connection that waits for a disk that has failed.
+    Forsaken(ConnectionId),
 }
 
 /// Why a connection ends by the broker's decision.
@@ -219,6 +222,12 @@ pub(crate) enum Cause {
     Packet(Error),
     /// A fault that a limit makes, and its name.
     Limit(Error, &'static str),
+    /// A queue with so much in it.
+    Full {
+        cause: &'static str,
+        messages: usize,
+        bytes: usize,
+    },
     Said(&'static str),
 }
 
@@ -227,6 +236,9 @@ impl std::fmt::Display for Cause {
         match self {
             Self::Packet(error) => error.fmt(f),
             Self::Limit(error, limit) => write!(f, "{error} ({limit})"),
+            Self::Full { cause, messages, bytes } => {
+                write!(f, "{cause}: {messages} messages, {bytes} bytes")
+            }
             Self::Said(cause) => f.write_str(cause),
         }
     }
@@ -574,7 +586,7 @@ impl Shard {
 
     /// Does what follows from the step just taken.
     fn settle(&mut self, now: Now) {
-        while let Some(work) = self.unsettled.pop_front() {
+        while let Some(work) = self.next_unsettled() {
             match work {
                 Unsettled::Will { owner, message, class, holder } => {
                     self.publish_will(&owner, &message, class, holder, now);
@@ -590,6 +602,7 @@ impl Shard {
                     }
                     self.close(id, false, now);
                 }
+                Unsettled::Forsaken(id) => self.forsake(id, now),
                 Unsettled::Overflow(session) => self.overflow(session, now),
                 Unsettled::Relief => self.relieve(now),
             }

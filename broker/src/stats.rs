@@ -45,11 +45,13 @@ pub enum Drop {
     NobodyThere,
     /// The client refused it with an error code.
     Refused,
+    /// The queue of its session was full, and it was the oldest there.
+    QueueFull,
 }
 
 impl Drop {
     /// All causes, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SlowReader,
         Self::TooLarge,
         Self::Expired,
@@ -57,6 +59,7 @@ impl Drop {
         Self::SessionEnded,
         Self::NobodyThere,
         Self::Refused,
+        Self::QueueFull,
     ];
 
     /// The name under which metrics show the cause.
@@ -70,6 +73,7 @@ impl Drop {
             Self::SessionEnded => "session_ended",
             Self::NobodyThere => "group_offline",
             Self::Refused => "refused_by_receiver",
+            Self::QueueFull => "queue_full",
         }
     }
 }

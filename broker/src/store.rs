@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use longshore_storage::{
-    Batch, Committer, Event, Failure, Level, Log, OpenError, Options, Refused, SystemDisk, Ticket,
+    Batch, Committer, Disk, Event, Failure, Level, Log, OpenError, Options, Refused, SegmentInfo,
+    SystemDisk, Ticket,
 };
 use tracing::{error, info, warn};
 
@@ -18,6 +19,7 @@ use crate::journal::{ReadRecords, Taking};
 use crate::net::mailbox::Mailboxes;
 use crate::recovery::Recovery;
 use crate::shard::Config;
+use crate::stats::Counter;
 
 mod rounds;
 
@@ -71,6 +73,23 @@ pub(crate) struct Status {
     rounds: AtomicU64,
     /// Whether one is through and waits for the disk.
     retiring: AtomicBool,
+    /// Commits that were written, counted by the committing thread.
+    commits_total: Counter,
+}
+
+/// What the journal is like at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub(crate) taking: Taking,
+    /// Segments with records in them: those allocated ahead do not count.
+    pub(crate) segments: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Bytes that wait to be written.
+    pub(crate) pending_bytes: u64,
+    pub(crate) commits_total: u64,
+    /// Rounds of compaction that are complete.
+    pub(crate) compactions_total: u64,
 }
 
 impl Status {
@@ -78,7 +97,8 @@ impl Status {
     fn new(shards: usize) -> Self {
         let awaiting = (0..shards).map(|_| AtomicBool::new(false)).collect();
         let (rounds, retiring) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { taking: AtomicU8::new(0), awaiting, rounds, retiring }
+        let (taking, commits_total) = (AtomicU8::new(0), Counter::default());
+        Self { taking, awaiting, rounds, retiring, commits_total }
     }
 
     fn shards(&self) -> usize {
@@ -145,8 +165,7 @@ impl longshore_storage::Replay for Told {
 }
 
 impl Store {
-    /// Opens the journal, gives what it holds to the shards that are to be made with `configs`,
-    /// and starts the committing thread.
+    /// Opens the journal in the directory, as [`Store::open_on`] does.
     pub(crate) fn open(
         storage: &Storage,
         configs: &mut [Config],
@@ -158,11 +177,24 @@ impl Store {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&storage.directory);
         made.map_err(failed)?;
         let disk = SystemDisk::open(&storage.directory).map_err(failed)?;
+        Self::open_on(Arc::new(disk), storage, configs, mailboxes, now)
+    }
+
+    /// Opens the journal on a disk, gives what it holds to the shards that are to be made with
+    /// `configs`, and starts the committing thread.
+    pub(crate) fn open_on(
+        disk: Arc<dyn Disk>,
+        storage: &Storage,
+        configs: &mut [Config],
+        mailboxes: &Mailboxes,
+        now: Now,
+    ) -> Result<Arc<Self>, StoreError> {
+        let failed = |error| StoreError::Io { directory: storage.directory.clone(), error };
         let mut options = Options::default();
         options.level = storage.level;
         options.segment_bytes = storage.segment_bytes;
         let mut told = Told { recovery: Recovery::new(), tenths: 0 };
-        let opened = Log::open(Arc::new(disk), &options, &mut told);
+        let opened = Log::open(disk, &options, &mut told);
         let (log, recovered) = opened
             .map_err(|error| StoreError::Open { directory: storage.directory.clone(), error })?;
         if let Some(position) = told.recovery.unreadable() {
@@ -188,6 +220,7 @@ impl Store {
         move |event| {
             match event {
                 Event::Durable(_) => {
+                    status.commits_total.add(1);
                     for (awaits, mailbox) in status.awaiting.iter().zip(&*mailboxes) {
                         if awaits.swap(false, Ordering::SeqCst) {
                             mailbox.wake();
@@ -236,6 +269,25 @@ impl Store {
     /// Bytes that wait to be written.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.committer.pending_bytes()
+    }
+
+    /// Segments that have records in them.
+    fn used(&self) -> impl Iterator<Item = SegmentInfo> {
+        let current = self.committer.current();
+        self.committer.segments().into_iter().filter(move |it| it.number <= current)
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let sizes = self.used().map(|it| u64::from(it.bytes));
+        let (segments, bytes) = sizes.fold((0, 0), |(count, sum), it| (count + 1, sum + it));
+        Figures {
+            taking: self.status.taking(),
+            segments,
+            bytes,
+            pending_bytes: self.pending_bytes() as u64,
+            commits_total: self.status.commits_total.get(),
+            compactions_total: self.rounds.completed(),
+        }
     }
 
     /// Writes everything, and ends the thread.

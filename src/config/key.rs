@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use longshore::Durability;
+use longshore::{Durability, QueueOverflow};
 use tracing_subscriber::filter::Targets;
 
 use super::value::Value;
@@ -107,6 +107,22 @@ static KEYS: &[Key] = &[
     limit!(queue_messages: ANY),
     limit!(queue_bytes: ANY),
     limit!(queue_bytes_total: ANY),
+    Key {
+        section: "limits",
+        name: "queue_overflow",
+        set: |config, value, _| {
+            config.limits.queue_overflow = match value.text()?.as_str() {
+                "end" => QueueOverflow::End,
+                "drop_oldest" => QueueOverflow::DropOldest,
+                other => return Err(format!("is \"end\" or \"drop_oldest\", not {other:?}")),
+            };
+            Ok(())
+        },
+        show: |config| match config.limits.queue_overflow {
+            QueueOverflow::DropOldest => "\"drop_oldest\"".to_owned(),
+            _ => "\"end\"".to_owned(),
+        },
+    },
     limit!(sessions: SOME),
     limit!(will_bytes: ANY),
     limit!(session_expiry_secs: 0..=u32::MAX),

@@ -523,6 +523,14 @@ fn queues() -> Vec<Row> {
         row.ends_others = true;
         rows.push(row);
     }
+    // The second goes, instead of the session.
+    const OLDEST: &[(&str, &str)] = &[("queue_overflow", "drop_oldest"), ("queue_messages", "1")];
+    let narrow = connect("c", &[Property::ReceiveMaximum(1)], None);
+    let three: Vec<u8> = (1..=3).flat_map(|id| publish(V5, "t", id)).collect();
+    let sends = [narrow, subscribe(V5, 1, &["t"]), three].concat();
+    let gets = [connack(WELCOME), suback(&[1]), puback(0), puback(0), puback(0)];
+    let why = "a session loses its oldest messages";
+    rows.push(Row::new("queue_overflow", OLDEST, sends, why).gets(&gets).goes_on());
     rows
 }
 

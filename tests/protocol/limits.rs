@@ -1,5 +1,7 @@
 //! The limits that clients feel, each with the code the standard has for it.
 
+use longshore_broker::QueueOverflow;
+
 use super::packets::{
     Connect, Pingreq, Publish, Subscribe, connect, puback, publish, pubrel, subscribe, unsubscribe,
     v5,
@@ -354,6 +356,89 @@ fn a_session_that_would_exceed_its_queue_ends() {
     slow.publish();
     assert_eq!(slow.closed_with(), code::QUOTA_EXCEEDED);
     publisher.expect_alive();
+}
+
+/// Where the newest count more than all: nobody ends, and publishers are answered as ever.
+#[test]
+fn a_session_may_lose_its_oldest_messages_instead_of_ending() {
+    let rig = Rig::with(|limits| {
+        limits.queue_messages = 10;
+        limits.queue_overflow = QueueOverflow::DropOldest;
+    });
+    let away = rig.connect(&v5("away").lasting());
+    away.subscribe(&subscribe(1, "t").qos(1));
+    away.reset();
+    let slow = rig.connect(&v5("slow").lasting().receive_maximum(1));
+    slow.subscribe(&subscribe(1, "t").qos(1));
+    let publisher = rig.client("p");
+    for n in 1..=30 {
+        publisher.send(&publish("t", &n.to_string()).qos1(n));
+        assert_eq!(publisher.puback().code, code::SUCCESS);
+    }
+    let newest: Vec<String> = (21..=30).map(|n| n.to_string()).collect();
+    let (away, connack) = rig.connect_told(&v5("away").lasting());
+    assert!(connack.session_present());
+    assert_eq!(away.payloads(), newest);
+    let mut got = Vec::new();
+    while let Some(Received::Publish(publish)) = slow.next() {
+        got.push(publish.text().to_owned());
+        slow.send(&puback(publish.id()));
+    }
+    assert_eq!(got[0], "1", "it was under way");
+    assert_eq!(got[1..], newest);
+    slow.expect_alive();
+}
+
+/// Also where it is the memory of all that is full.
+#[test]
+fn those_with_most_lose_their_oldest_when_all_queues_together_are_full() {
+    let rig = Rig::with(|limits| {
+        limits.queue_bytes_total = 10_000;
+        limits.queue_overflow = QueueOverflow::DropOldest;
+    });
+    let names = ["large", "small"];
+    for name in names {
+        let away = rig.connect(&v5(name).lasting());
+        away.subscribe(&subscribe(1, name).qos(1));
+        away.reset();
+    }
+    let publisher = rig.client("p");
+    for n in 0..200 {
+        publisher.send(&publish("large", &format!("{n:0500}")).qos1(1));
+        assert_eq!(publisher.puback().code, code::SUCCESS);
+        if n == 0 {
+            publisher.send(&publish("small", "x").qos1(1));
+            assert_eq!(publisher.puback().code, code::SUCCESS);
+        }
+    }
+    let [large, small] = names.map(|name| {
+        let (away, connack) = rig.connect_told(&v5(name).lasting());
+        assert!(connack.session_present(), "{name}");
+        away.payloads()
+    });
+    assert!(large.len() < 100, "{} of 200", large.len());
+    assert_eq!(large.last().map(String::as_str), Some(&*format!("{:0500}", 199)));
+    assert_eq!(small, ["x"], "whoever has little keeps it");
+}
+
+/// One message may come to a session twice, and find no room but its own.
+#[test]
+fn a_message_that_comes_twice_to_a_full_queue_stays_once() {
+    let rig = Rig::with(|limits| {
+        limits.queue_messages = 1;
+        limits.queue_overflow = QueueOverflow::DropOldest;
+    });
+    let away = rig.connect(&v5("away").lasting());
+    away.subscribe(&subscribe(1, "t").qos(1).and("$share/g/t").qos(1));
+    away.reset();
+    let publisher = rig.client("p");
+    for n in 1..=3 {
+        publisher.send(&publish("t", &n.to_string()).qos1(n));
+        assert_eq!(publisher.puback().code, code::SUCCESS);
+    }
+    let (away, _) = rig.connect_told(&v5("away").lasting());
+    assert_eq!(away.payloads().first().map(String::as_str), Some("3"));
+    away.expect_alive();
 }
 
 /// Whatever a first packet announces, nothing is set aside for it.

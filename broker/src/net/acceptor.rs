@@ -41,6 +41,7 @@ use crate::commons::network;
 use crate::connection::Peer;
 use crate::limits::Limits;
 use crate::shard::Refused;
+use crate::store::Store;
 use crate::totals::Totals;
 
 /// What the entrance is made with.
@@ -50,6 +51,8 @@ pub(crate) struct Entrance {
     pub(crate) authenticate: Arc<dyn Authenticate>,
     pub(crate) totals: Totals,
     pub(crate) counts: Arc<Counts>,
+    /// The journal, of a broker that has one.
+    pub(crate) store: Option<Arc<Store>>,
     pub(crate) tls: Arc<ArcSwapOption<Tls>>,
     pub(crate) clock: Clock,
     /// To each shard.
@@ -296,6 +299,7 @@ impl Acceptor {
             authenticate: Arc::clone(&entrance.authenticate),
             totals: entrance.totals.clone(),
             counts: Arc::clone(&entrance.counts),
+            store: entrance.store.clone(),
             turn: Cell::new(Some(turn)),
             is_upgraded: Cell::new(false),
         };

@@ -315,7 +315,7 @@ impl Driver {
         let mut shard = self.shard.borrow_mut();
         let taking = store.status().taking();
         if self.taking.replace(taking) != taking {
-            shard.set_taking(taking);
+            shard.set_taking(taking, self.now());
         }
         let appended = match shard.batch().map(|batch| store.append(batch)) {
             None => true,
@@ -325,7 +325,7 @@ impl Driver {
             }
             // It has failed: the committing thread says so, too.
             Some(Err(NotAppended::Failed(_))) => {
-                shard.set_taking(Taking::Nothing);
+                shard.set_taking(Taking::Nothing, self.now());
                 false
             }
             // It is tried again when there is room, of which the committing thread tells.
@@ -373,6 +373,10 @@ impl Driver {
                 shard.last_ticket().into_iter().for_each(|ticket| store.end_round_at(ticket));
                 return true;
             }
+        }
+        if store.status().taking() == Taking::Relief {
+            // What is copied now might not fit, and all behind it would wait.
+            return false;
         }
         let is_through = shard.compact_slice(&mut |batch| store.append(batch).ok());
         if is_through {

@@ -22,6 +22,8 @@ use tracing::warn;
 use super::counts::Counts;
 use super::metrics;
 use crate::connection::Peer;
+use crate::journal::Taking;
+use crate::store::Store;
 use crate::totals::Totals;
 
 /// How long the answer to a request may take to be read, so that no connection is held for ever.
@@ -44,6 +46,8 @@ pub(super) struct Http<T> {
     pub(super) authenticate: Arc<dyn Authenticate>,
     pub(super) totals: Totals,
     pub(super) counts: Arc<Counts>,
+    /// The journal, of a broker that has one.
+    pub(super) store: Option<Arc<Store>>,
     /// Given back as soon as this turns out to be no handshake.
     pub(super) turn: Cell<Option<T>>,
     pub(super) is_upgraded: Cell<bool>,
@@ -125,9 +129,7 @@ impl<T> Http<T> {
             return upgrade_required();
         }
         let page = match request.uri().path() {
-            "/health" => |_: &Self, _: &HeaderMap| {
-                text("application/json", StatusCode::OK, "{\"status\":\"ok\"}\n")
-            },
+            "/health" => |http: &Self, _: &HeaderMap| http.health(),
             "/metrics" => Self::metrics,
             _ => return error(StatusCode::NOT_FOUND, "there is nothing at this path"),
         };
@@ -138,13 +140,30 @@ impl<T> Http<T> {
         page(self, request.headers())
     }
 
+    /// Whether this process serves as it should, for those that would start another instead.
+    ///
+    /// A disk that has failed is not used again before a start: 503 asks for that. A full one is
+    /// no reason for it. It is used again as soon as it has room, until then everything is served
+    /// that need not be written down, and the next process would find it as full, with all its
+    /// clients gone: that is 200, and the text and the metrics say what is to be done.
+    fn health(&self) -> Page {
+        let taking = self.store.as_ref().map_or(Taking::All, |store| store.status().taking());
+        let code = match taking {
+            Taking::All | Taking::Relief => StatusCode::OK,
+            Taking::Nothing => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let status = taking.trouble().unwrap_or("ok");
+        text("application/json", code, format!("{{\"status\":\"{status}\"}}\n"))
+    }
+
     fn metrics(&self, headers: &HeaderMap) -> Page {
         if !self.peer.address.ip().is_loopback() && !self.knows(headers) {
             self.refuse(&"metrics without a token");
             let page = error(StatusCode::UNAUTHORIZED, "metrics take a token: Authorization");
             return with(page, header::WWW_AUTHENTICATE, "Bearer");
         }
-        let metrics = metrics::render(&self.totals.sum(), &self.counts);
+        let journal = self.store.as_ref().map(|store| store.figures());
+        let metrics = metrics::render(&self.totals.sum(), &self.counts, journal.as_ref());
         text(metrics::CONTENT_TYPE, StatusCode::OK, metrics)
     }
 

@@ -6,18 +6,23 @@
 use std::fmt::{Display, Write};
 
 use super::counts::{Counts, Handshake};
+use crate::journal::Taking;
 use crate::stats::{Drop, Histogram, Stats};
+use crate::store::Figures;
 
 /// What the text is.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const QOS: [&str; 3] = ["0", "1", "2"];
 
-/// All metrics. Labels have few values, all known beforehand.
-pub(super) fn render(stats: &Stats, counts: &Counts) -> String {
+/// All metrics, those of the journal if there is one. Labels have few values, all known beforehand.
+pub(super) fn render(stats: &Stats, counts: &Counts, figures: Option<&Figures>) -> String {
     let mut text = Text::default();
     connections(&mut text, stats, counts);
     messages(&mut text, stats);
+    if let Some(figures) = figures {
+        journal(&mut text, figures);
+    }
     text.histogram(
         "longshore_turn_seconds",
         "How long one turn of the shard took: everything between two sleeps.",
@@ -84,6 +89,35 @@ fn messages(text: &mut Text, stats: &Stats) {
     let dropped = Drop::ALL.map(|cause| (cause.name(), stats.dropped_total[cause as usize].get()));
     let about = "Messages that did not reach a receiver that should have had them.";
     text.by_label("longshore_dropped_total", about, "cause", dropped);
+}
+
+fn journal(text: &mut Text, figures: &Figures) {
+    let Figures { segments, bytes, pending_bytes, .. } = *figures;
+    let gauges = [
+        ("longshore_journal_segments", "Files of the journal that hold records.", segments),
+        ("longshore_journal_bytes", "Bytes of those files.", bytes),
+        ("longshore_journal_pending_bytes", "Bytes that wait to be written.", pending_bytes),
+    ];
+    for (name, about, value) in gauges {
+        text.single(name, "gauge", about, value);
+    }
+    let commits = figures.commits_total;
+    text.single("longshore_journal_commits_total", "counter", "Writes to the journal.", commits);
+    let about = "Times that the journal was written anew without what is over.";
+    let compactions = figures.compactions_total;
+    text.single("longshore_journal_compactions_total", "counter", about, compactions);
+    let name = "longshore_storage_state";
+    text.head(
+        name,
+        "gauge",
+        "1 at what is true: everything is taken, the disk is full, or failed.",
+    );
+    for (state, taking) in
+        [("taking", Taking::All), ("full", Taking::Relief), ("failed", Taking::Nothing)]
+    {
+        let is_it = u8::from(figures.taking == taking);
+        text.line(format_args!("{name}{{state=\"{state}\"}} {is_it}"));
+    }
 }
 
 #[derive(Default)]
@@ -154,7 +188,16 @@ mod tests {
         }
         (0..7).for_each(|_| stats.received(longshore_codec::QoS::AtLeastOnce, 100));
         counts.failed_total[Handshake::Tls as usize].add(2);
-        let text = render(&stats, &counts);
+        let figures = Figures {
+            taking: Taking::Relief,
+            segments: 3,
+            bytes: 3 << 20,
+            pending_bytes: 5,
+            commits_total: 6,
+            compactions_total: 7,
+        };
+        assert!(!render(&stats, &counts, None).contains("journal"), "there is none");
+        let text = render(&stats, &counts, Some(&figures));
         for line in [
             "longshore_turn_seconds_bucket{le=\"0.000001\"} 1",
             "longshore_turn_seconds_bucket{le=\"0.000002\"} 2",
@@ -167,6 +210,14 @@ mod tests {
             "longshore_received_message_bytes_total{qos=\"1\"} 700",
             "longshore_handshakes_failed_total{cause=\"tls\"} 2",
             "longshore_dropped_total{cause=\"slow_reader\"} 0",
+            "longshore_journal_segments 3",
+            "longshore_journal_bytes 3145728",
+            "longshore_journal_pending_bytes 5",
+            "longshore_journal_commits_total 6",
+            "longshore_journal_compactions_total 7",
+            "longshore_storage_state{state=\"taking\"} 0",
+            "longshore_storage_state{state=\"full\"} 1",
+            "longshore_storage_state{state=\"failed\"} 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
         }

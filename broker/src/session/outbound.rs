@@ -112,6 +112,8 @@ pub(crate) struct Outbound {
     /// How many of those the client allows; 0 while it is away.
     quota: u16,
     queue: VecDeque<Pending>,
+    /// Whether the log has been told that the oldest of the queue go.
+    dropping: bool,
     /// Bytes of all messages here.
     bytes: usize,
     /// Bytes of memory they are accounted with.
@@ -261,6 +263,19 @@ impl Outbound {
         self.queue.push_back(pending);
     }
 
+    /// The oldest message that waits.
+    pub(crate) fn oldest(&self) -> Option<&Pending> {
+        self.queue.front()
+    }
+
+    /// Drops the oldest message that waits; also says whether none was dropped since the queue was
+    /// empty.
+    pub(crate) fn drop_oldest(&mut self) -> Option<(Pending, bool)> {
+        let pending = self.queue.pop_front()?;
+        self.discount(&pending.message);
+        Some((pending, !std::mem::replace(&mut self.dropping, true)))
+    }
+
     /// Takes what was in flight when the broker stopped: the next one, in the order they were
     /// sent. Without a message it waits for PUBCOMP.
     pub(crate) fn restore(&mut self, id: PacketId, pending: Option<Pending>) {
@@ -344,6 +359,7 @@ impl Outbound {
         }
         while self.counted < self.quota && self.has_id() {
             let pending = self.queue.pop_front()?;
+            self.dropping &= !self.queue.is_empty();
             if !keep(&pending) {
                 self.discount(&pending.message);
                 continue;

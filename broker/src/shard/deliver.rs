@@ -265,13 +265,13 @@ impl Shard {
         if session.connection.is_none() {
             pending.message.leave_to_disk(self.number);
         }
-        let (outbound, size) = (&mut session.outbound, pending.message.size());
-        let fits = outbound.queued() < self.limits.queue_messages
-            && outbound.bytes() + size <= self.limits.queue_bytes;
-        if !fits && outbound.queued() > 0 {
-            self.unsettled.push_back(Unsettled::Overflow(to));
+        if !self.limits.has_room(&session.outbound, pending.message.size())
+            && !self.make_room(to, &pending, outgoing.is_written)
+        {
             return;
         }
+        let Some(session) = self.sessions.get_mut(to) else { return };
+        let outbound = &mut session.outbound;
         self.queued_bytes += pending.message.memory();
         let to_note = outgoing.needs_ref(pending.holder).then(|| pending.to_ref(None));
         outbound.push(pending);

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use longshore_codec::{Packet, PacketId, QoS, ReasonCode};
+use longshore_codec::{Connack, Packet, PacketId, Properties, QoS, ReasonCode};
 use longshore_storage::{Batch, Ticket};
 use tracing::error;
 
 use super::deliver::Outgoing;
-use super::{Fault, Shard};
+use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
 use crate::connection::{ConnectionId, Stage};
 use crate::journal::Taking;
 use crate::message::{Entry, Identifiers, Kept, Message};
+use crate::output::Output;
 use crate::record::{Event, Head, Ref, SessionEvent, WillEvent};
 use crate::session::{Recorded, Session, SessionId, Will};
 
@@ -68,13 +69,40 @@ impl Shard {
     }
 
     /// Tells whether the journal takes new work.
-    pub fn set_taking(&mut self, taking: Taking) {
+    pub fn set_taking(&mut self, taking: Taking, now: Now) {
         if let Some(journal) = self.journal.as_deref_mut() {
             match taking {
                 Taking::Nothing => journal.give_up(),
                 taking => journal.taking = taking,
             }
         }
+        self.settle(now);
+    }
+
+    /// The next work that the end of a step does.
+    pub(super) fn next_unsettled(&mut self) -> Option<Unsettled> {
+        let next = self.unsettled.pop_front();
+        next.or_else(|| self.journal.as_deref_mut()?.forsaken().map(Unsettled::Forsaken))
+    }
+
+    /// Ends a connection that is owed what will never be durable. A client would wait for its
+    /// acknowledgement as long as the connection lives; now it may try again, and is told.
+    pub(super) fn forsake(&mut self, id: ConnectionId, now: Now) {
+        let cause = "what was to be durable is not: the disk has failed";
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Stage::Online(session) = connection.stage else { return };
+        if !connection.is_held_back() {
+            return self.fail(id, Fault::new(ReasonCode::UnspecifiedError, cause), now);
+        }
+        // Nothing has left yet: its CONNACK can still say so.
+        connection.output = Output::default();
+        let peer = connection.peer;
+        self.log_end(peer, session, &cause);
+        let reason = ReasonCode::ServerUnavailable;
+        let properties = Properties::none();
+        let connack = Connack { session_present: false, reason, properties };
+        self.send(id, &Packet::Connack(connack));
+        self.close(id, false, now);
     }
 
     /// Tells whether the journal is behind: then clients whose packets have to be durable are not
@@ -87,11 +115,7 @@ impl Shard {
 
     /// Why new work that has to be durable is refused, if it is.
     pub(super) fn refused_work(&self) -> Option<&'static str> {
-        match self.journal.as_deref()?.taking {
-            Taking::All => None,
-            Taking::Relief => Some("the disk is full"),
-            Taking::Nothing => Some("the disk has failed"),
-        }
+        self.journal.as_deref()?.taking.trouble()
     }
 
     /// A number for a new session, 0 when it is not to outlive the process.
@@ -232,7 +256,7 @@ impl Shard {
         longshore_codec::encode(connection.version, packet, out);
         if out.len() - start > connection.packet_max as usize {
             out.truncate(start);
-            self.unsettled.push_back(super::Unsettled::Unsendable(id));
+            self.unsettled.push_back(Unsettled::Unsendable(id));
         }
         if gate.wait(journal.number(), before) {
             journal.wait(id);

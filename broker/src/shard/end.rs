@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
+use crate::limits::QueueOverflow;
 use crate::message::Message;
 use crate::record::Event;
 use crate::session::{NEVER, SessionId, Will};
@@ -170,29 +171,14 @@ impl Shard {
         self.session_timers.set(session_id, &mut session.deadline, next);
     }
 
-    /// A session that cannot keep its messages any more ends, rather than lose some in silence.
-    pub(super) fn overflow(&mut self, session_id: SessionId, now: Now) {
-        let Some(session) = self.sessions.get_mut(session_id) else { return };
-        session.expiry_secs = 0;
-        let cause = "its queue is full (limits.queue_messages, queue_bytes, queue_bytes_total)";
-        match session.connection {
-            Some(connection) => {
-                self.fail(connection, Fault::new(ReasonCode::QuotaExceeded, cause), now);
-            }
-            None => {
-                tracing::warn!(client = ?session.client_id, cause, "session ended");
-                self.end_session(session_id, cause, now);
-            }
-        }
-    }
-
-    /// All queues together are full: the sessions with most of it end, until some room is free
-    /// again. Whoever has little is not touched.
+    /// All queues together are full: the sessions with most of it end or lose what waits in them,
+    /// until some room is free again. Whoever has little is not touched.
     pub(super) fn relieve(&mut self, now: Now) {
         let total = self.limits.queue_bytes_total;
         if self.queued_bytes <= total {
             return;
         }
+        let least = total - total / RELIEF;
         let mut sessions: Vec<_> = self
             .sessions
             .keys()
@@ -200,8 +186,17 @@ impl Shard {
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         sessions.sort_unstable_by(|a, b| b.cmp(a));
+        if self.limits.queue_overflow == QueueOverflow::DropOldest {
+            for (_, session) in &sessions {
+                while self.queued_bytes > least && self.drop_oldest(*session) {}
+            }
+            if self.queued_bytes <= total {
+                return;
+            }
+            // It is what is in flight.
+        }
         for (_, session) in sessions {
-            if self.queued_bytes <= total - total / RELIEF {
+            if self.queued_bytes <= least {
                 return;
             }
             self.overflow(session, now);

@@ -61,6 +61,12 @@ impl Rounds {
         Self(Mutex::new(State { begun: 0, running: None, live_bytes, next_look, base }))
     }
 
+    /// How many have begun and ended.
+    pub(super) fn completed(&self) -> u64 {
+        let state = self.lock();
+        state.begun - u64::from(state.running.is_some())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Whoever panicked with it ends the broker.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,10 +113,7 @@ impl Store {
     }
 
     fn is_due(&self, live_bytes: u64) -> bool {
-        let current = self.committer.current();
-        let segments = self.committer.segments();
-        let used = segments.iter().filter(|it| it.number <= current);
-        let used: u64 = used.map(|it| u64::from(it.bytes)).sum();
+        let used: u64 = self.used().map(|it| u64::from(it.bytes)).sum();
         used > 2 * live_bytes + SEGMENTS_MIN * u64::from(self.segment_bytes)
     }
 

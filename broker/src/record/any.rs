@@ -1,0 +1,272 @@
+//! Records of whatever kind, made from bytes: what the tests of records and of recovery begin with.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
+
+use super::reader::IDENTIFIER_MAX;
+use super::{EVENTS, Event, GROUP_BIT, Head, MESSAGE, NUMBER_MAX, Ref, SessionEvent, WillEvent};
+use crate::clock::Wall;
+use crate::message::{Expiry, Identifiers, Parts};
+
+const CLIENTS: [&str; 4] = ["a", "b", "", "\u{e9}"];
+const FILTERS: [&str; 8] =
+    ["t", "t/#", "+/x", "$share/g/t", "$share/h/t", "$share/g/#", "bad/#/x", ""];
+const TOPICS: [&[u8]; 6] = [b"t", b"t/x", b"$x", b"", b"\xff", b"t/#"];
+const PROPERTIES: [&[u8]; 4] = [b"", b"\x01\x01", b"\x03\0\x01x", b"\xff\xff"];
+const PAYLOADS: [&[u8]; 4] = [b"", b"x", &[b'x'; 300], &[b'x'; 3_000]];
+
+/// Choices made by bytes; when they have run out, always the first.
+pub(crate) struct Source<'a>(std::slice::Iter<'a, u8>);
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(data: &'a [u8]) -> Self {
+        Self(data.iter())
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0.len() == 0
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        self.0.next().copied().unwrap_or(0)
+    }
+
+    /// A number below `end`, which is at most 256 and not 0.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::from(self.byte()) % end
+    }
+
+    fn is(&mut self) -> bool {
+        self.byte() & 1 == 1
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// Small most of the time.
+    fn u32(&mut self) -> u32 {
+        match self.below(8) {
+            0 => u32::MAX,
+            1 => u32::from_le_bytes(std::array::from_fn(|_| self.byte())),
+            small => small as u32,
+        }
+    }
+
+    fn wall(&mut self) -> Wall {
+        Wall(match self.below(8) {
+            0 => u64::MAX,
+            1 => u64::from_le_bytes(std::array::from_fn(|_| self.byte())),
+            secs => secs as u64 * 1_000_000,
+        })
+    }
+
+    fn number(&mut self) -> u64 {
+        match self.below(64) {
+            0 => NUMBER_MAX,
+            number => number as u64 % 12,
+        }
+    }
+
+    fn group(&mut self) -> u64 {
+        GROUP_BIT | self.number()
+    }
+
+    fn identifier(&mut self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.u32().min(IDENTIFIER_MAX))
+    }
+
+    fn packet_id(&mut self) -> PacketId {
+        let id = match self.below(16) {
+            0 => u16::MAX,
+            id => id as u16,
+        };
+        NonZeroU16::new(id).unwrap_or(PacketId::MIN)
+    }
+
+    fn qos(&mut self) -> QoS {
+        self.one_of(&[QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtMostOnce])
+    }
+
+    fn parts(&mut self) -> Parts<'static> {
+        Parts {
+            topic: self.one_of(&TOPICS),
+            properties: self.one_of(&PROPERTIES),
+            payload: self.one_of(&PAYLOADS),
+            shared: None,
+        }
+    }
+
+    pub(crate) fn to(&mut self) -> Ref {
+        let identifiers = self.below(4);
+        Ref {
+            holder: if self.below(4) == 0 { self.group() } else { self.number() },
+            qos: self.qos(),
+            retain: self.is(),
+            packet_id: self.is().then(|| self.packet_id()),
+            group: if self.below(4) == 0 { self.group() } else { 0 },
+            repeated: self.is(),
+            again: self.is(),
+            identifiers: (0..identifiers)
+                .filter_map(|_| self.identifier())
+                .collect::<Identifiers>(),
+        }
+    }
+
+    pub(crate) fn head(&mut self) -> Head {
+        Head {
+            number: self.number(),
+            qos: self.qos(),
+            retain: self.is(),
+            expiry: self.is().then(|| Expiry { ends: self.wall(), secs: self.u32() }),
+            sequence: self.is().then(|| self.number()),
+            inbound: (self.below(4) == 0).then(|| (self.number(), self.packet_id())),
+            will_of: (self.below(4) == 0).then(|| self.number()),
+            is_copy: self.is(),
+        }
+    }
+
+    /// The body of a record of a message.
+    pub(crate) fn message(&mut self) -> Vec<u8> {
+        let (head, parts, mut refs) = (self.head(), self.parts(), Vec::new());
+        for _ in 0..if head.number == 0 { 0 } else { self.below(4) } {
+            self.to().encode(&mut refs);
+        }
+        let mut body = Vec::new();
+        head.encode(&parts, &refs, &mut body);
+        body.extend_from_slice(parts.payload);
+        body
+    }
+
+    fn session(&mut self) -> SessionEvent<'static> {
+        SessionEvent {
+            account: if self.is() { 0 } else { self.number() },
+            class: self.u32(),
+            token: self.is().then(|| self.number()),
+            anonymous: self.is(),
+            expiry_secs: self.u32(),
+            left: self.is().then(|| self.wall()),
+            client_id: self.one_of(&CLIENTS),
+        }
+    }
+
+    fn options(&mut self) -> SubscribeOptions {
+        use RetainHandling::{DoNotSend, Send, SendIfNew};
+        SubscribeOptions {
+            qos: self.qos(),
+            no_local: self.is(),
+            retain_as_published: self.is(),
+            retain_handling: self.one_of(&[Send, SendIfNew, DoNotSend]),
+        }
+    }
+
+    fn will(&mut self) -> WillEvent<'static> {
+        WillEvent {
+            parts: self.parts(),
+            qos: self.qos(),
+            retain: self.is(),
+            delay_secs: self.u32(),
+            expiry_secs: self.is().then(|| self.u32()),
+        }
+    }
+
+    /// Kinds of events.
+    pub(crate) const EVENTS: usize = 15;
+
+    /// An event of this kind.
+    pub(crate) fn event_of(&mut self, kind: usize) -> Event<'static> {
+        let holder = self.number();
+        match kind {
+            0 => Event::Session { holder, fresh: self.is(), session: self.session() },
+            1 => Event::Subscribe {
+                holder,
+                options: self.options(),
+                identifier: self.identifier(),
+                group: if self.is() { self.group() } else { 0 },
+                filter: self.one_of(&FILTERS),
+            },
+            2 => Event::Unsubscribe { holder, filter: self.one_of(&FILTERS) },
+            3 => {
+                let (at, expiry_secs, broken) = (self.wall(), self.u32(), self.is());
+                Event::Left { holder, at, expiry_secs, broken }
+            }
+            4 => Event::End { holder },
+            5 => Event::Will { holder, will: self.will() },
+            6 => Event::NoWill { holder },
+            7 => Event::Ref { number: holder, to: self.to() },
+            8 => {
+                let holder = if self.is() { self.group() } else { holder };
+                Event::Done { holder, number: self.number() }
+            }
+            9 => {
+                let holder = if self.is() { self.group() } else { holder };
+                Event::Received { holder, number: self.number(), packet_id: self.packet_id() }
+            }
+            10 => Event::Completed { holder, packet_id: self.packet_id() },
+            11 => Event::Inbound { holder, packet_id: self.packet_id() },
+            12 => Event::Released { holder, packet_id: self.packet_id() },
+            13 => Event::Clear { sequence: holder, topic: self.one_of(&TOPICS) },
+            _ => {
+                let (messages, sequence) = (self.number(), self.number());
+                Event::Compacted { holders: holder, messages, sequence }
+            }
+        }
+    }
+
+    /// Kind and body of a sound record.
+    pub(crate) fn record(&mut self) -> (u8, Vec<u8>) {
+        if self.below(3) == 0 {
+            return (MESSAGE, self.message());
+        }
+        let mut body = Vec::new();
+        for _ in 0..1 + self.below(4) {
+            // Sessions, and what is subscribed to, more often than all else.
+            let kind = self.below(2 * Self::EVENTS);
+            let kind = if kind < Self::EVENTS { kind } else { kind % 2 };
+            self.event_of(kind).encode(&mut body);
+        }
+        (EVENTS, body)
+    }
+
+    /// The same, or damaged, or nothing that anybody wrote.
+    pub(crate) fn any_record(&mut self) -> (u8, Vec<u8>) {
+        let (kind, mut body) = self.record();
+        match self.below(16) {
+            0 => {
+                let length = self.below(64);
+                (self.byte() % 4, (0..length).map(|_| self.byte()).collect())
+            }
+            1 => {
+                body.truncate(usize::from(self.byte()) % (body.len() + 1));
+                (kind, body)
+            }
+            2 | 3 => {
+                for _ in 0..1 + self.below(3) {
+                    let place = (self.below(256) << 8 | self.below(256)) % body.len().max(1);
+                    let byte = self.byte();
+                    body.get_mut(place).into_iter().for_each(|it| *it = byte);
+                }
+                (kind, body)
+            }
+            4 => {
+                body.push(self.byte());
+                (kind, body)
+            }
+            _ => (kind, body),
+        }
+    }
+}
+
+/// Bytes that look like chance (SplitMix64).
+#[cfg(test)]
+pub(crate) fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut word = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)).to_le_bytes()
+    };
+    (0..count / 8).flat_map(|_| word()).collect()
+}
