@@ -92,6 +92,7 @@ impl Run {
                     self.start()
                 }
                 End::Cut => {
+                    self.greet();
                     self.members.iter_mut().for_each(|member| member.leave(Leave::Cut));
                     broker
                 }
@@ -164,9 +165,7 @@ impl Run {
         }
         let is_early = self.round > 0 && self.world.dice.once_in(EARLY);
         if !is_early {
-            self.until(Mood::Load, "everybody is greeted", |run| {
-                run.members.iter().all(|it| it.is_greeted() || it.line().is_none())
-            });
+            self.greet();
         }
         let millis = LOAD_MILLIS.start + self.world.dice.below(LOAD_MILLIS.len());
         let millis = if is_early { self.world.dice.below(40) } else { millis };
@@ -179,6 +178,13 @@ impl Run {
             }
             self.turn(Mood::Load);
         }
+    }
+
+    /// Waits for CONNACK to everybody who has connected.
+    fn greet(&mut self) {
+        self.until(Mood::Load, "everybody is greeted", |run| {
+            run.members.iter().all(|it| it.is_greeted() || it.line().is_none())
+        });
     }
 
     /// Who comes, goes and flaps when in this round, in order of time.
@@ -219,6 +225,8 @@ impl Run {
         match plan.deed {
             Deed::Come => member.connect(address, &mut self.world),
             Deed::Go(how) => member.leave(how),
+            // Else the broker may see the old connection after the new one, and takes it for newer.
+            Deed::Flap(_) if !member.is_greeted() => {}
             Deed::Flap(how) => {
                 if !matches!(how, Leave::Takeover) {
                     member.leave(how);
