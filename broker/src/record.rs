@@ -134,6 +134,9 @@ pub(crate) enum Event<'a> {
     Done {
         holder: u64,
         number: u64,
+        /// The shared group through which the holder got it; 0 for none. Without it a message that
+        /// came in several ways could be taken for another of them.
+        group: u64,
     },
     /// PUBREC came: the message is gone, its packet id is not.
     Received {
@@ -328,6 +331,7 @@ mod tag {
     pub(super) const RELEASED: u8 = 13;
     pub(super) const CLEAR: u8 = 14;
     pub(super) const COMPACTED: u8 = 15;
+    pub(super) const DONE_IN_GROUP: u8 = 16;
 }
 
 // Of a session.
@@ -373,9 +377,14 @@ impl<'a> Event<'a> {
                 begin(tag::REF, *number);
                 to.encode(out);
             }
-            Self::Done { holder, number } => {
+            Self::Done { holder, number, group: 0 } => {
                 begin(tag::DONE, *holder);
                 out.extend_from_slice(&number.to_le_bytes());
+            }
+            Self::Done { holder, number, group } => {
+                begin(tag::DONE_IN_GROUP, *holder);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.extend_from_slice(&group.to_le_bytes());
             }
             Self::Received { holder, number, packet_id } => {
                 begin(tag::RECEIVED, *holder);
@@ -445,7 +454,10 @@ impl<'a> Events<'a> {
             tag::WILL => Event::Will { holder, will: reader.will()? },
             tag::NO_WILL => Event::NoWill { holder },
             tag::REF => Event::Ref { number: holder, to: reader.to()? },
-            tag::DONE => Event::Done { holder, number: reader.u64()? },
+            tag::DONE => Event::Done { holder, number: reader.u64()?, group: 0 },
+            tag::DONE_IN_GROUP => {
+                Event::Done { holder, number: reader.u64()?, group: reader.u64()? }
+            }
             tag::RECEIVED => {
                 let (number, packet_id) = (reader.u64()?, reader.packet_id()?);
                 Event::Received { holder, number, packet_id }

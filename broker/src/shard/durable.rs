@@ -119,8 +119,8 @@ impl Shard {
     /// Notes that a message is done with.
     #[inline]
     pub(super) fn note_done(&mut self, recorded: Recorded) {
-        let Recorded { holder, number } = recorded;
-        self.note(holder, &Event::Done { holder, number });
+        let Recorded { holder, number, group } = recorded;
+        self.note(holder, &Event::Done { holder, number, group });
     }
 
     /// Notes what the session is, as the first of its events or after a change.
@@ -172,7 +172,7 @@ impl Shard {
         let (before, holder) = (std::mem::take(&mut outgoing.held_by), to.holder);
         journal.note(&Event::Ref { number, to });
         if before != 0 && before != holder {
-            journal.note(&Event::Done { holder: before, number });
+            journal.note(&Event::Done { holder: before, number, group: outgoing.held_in });
         }
     }
 

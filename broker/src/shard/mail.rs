@@ -43,12 +43,12 @@ impl Shard {
                         self.deliver_to_target(target, &mut outgoing, now);
                     } else {
                         let (holder, number) = (target.holder, outgoing.number());
-                        self.note_done(Recorded { holder, number });
+                        self.note_done(Recorded { holder, number, group: 0 });
                     }
                 }
             }
             To::Member { group, seat, holder } => {
-                outgoing.held_by = holder;
+                (outgoing.held_by, outgoing.held_in) = (holder, group.holder);
                 self.take_turn(&group, seat, &mut outgoing, now);
             }
         }
