@@ -250,21 +250,26 @@ impl Book {
     }
 
     fn check_once(&self) {
-        let mut counts: BTreeMap<(Number, Option<(usize, u32)>), usize> = BTreeMap::new();
+        let mut counts: BTreeMap<(Number, (usize, u32)), usize> = BTreeMap::new();
         for it in self.deliveries.iter().filter(|it| it.qos == 2 && !it.retain) {
             if self.published[it.number].is_doubtful {
                 continue;
             }
-            let to = (!self.is_shared(it.number)).then_some(it.session);
-            *counts.entry((it.number, to)).or_default() += 1;
+            *counts.entry((it.number, it.session)).or_default() += 1;
         }
-        for ((number, to), count) in counts {
-            let most = match to {
-                Some(_) => 1,
-                None if self.has_passing_members => usize::MAX,
-                None => self.groups,
-            };
-            assert!(count <= most, "m{number} came {count} times at QoS 2 to {to:?}");
+        let mut of_groups: BTreeMap<Number, BTreeMap<usize, usize>> = BTreeMap::new();
+        for ((number, session), count) in counts {
+            if self.is_shared(number) {
+                let of_client = of_groups.entry(number).or_default().entry(session.0).or_default();
+                *of_client = count.max(*of_client);
+            } else {
+                assert!(count == 1, "m{number} came {count} times at QoS 2 to {session:?}");
+            }
+        }
+        for (number, counts) in of_groups {
+            let count: usize = counts.values().sum();
+            let most = if self.has_passing_members { usize::MAX } else { self.groups };
+            assert!(count <= most, "m{number} came {count} times at QoS 2: {counts:?}");
         }
     }
 }

@@ -109,6 +109,8 @@ pub(crate) struct Client {
     will_due: u64,
     /// Whether somebody watched for wills when that one was left.
     pub(crate) is_watched: bool,
+    /// It has no state, and takes no session that has some [MQTT-3.2.2-4].
+    pub(crate) starts_clean: bool,
 }
 
 impl Client {
@@ -132,6 +134,7 @@ impl Client {
             will: None,
             will_due: 0,
             is_watched: false,
+            starts_clean: false,
         }
     }
 
@@ -201,7 +204,15 @@ impl Run {
     /// Sends CONNECT on a new connection, in place of any other.
     pub(crate) fn connect(&mut self, at: usize, clean: bool, expiry_secs: u32, will: bool) {
         let now = self.world.now.wall.0;
-        if let Some(line) = self.clients[at].line.take() {
+        let client = &mut self.clients[at];
+        client.starts_clean |= clean;
+        let clean = client.starts_clean;
+        let expiry_secs = match client.version {
+            Version::V5 => expiry_secs,
+            _ if clean => 0,
+            _ => NEVER,
+        };
+        if let Some(line) = client.line.take() {
             self.abandoned.push(line.id);
             self.lose_line(at, line.asked, None);
         }
@@ -308,7 +319,7 @@ impl Run {
         (client.session, client.expiry_secs) = (Known::Yes, asked.expiry_secs);
         (client.gone_min, client.gone_max) = (u64::MAX, u64::MAX);
         (client.will, client.will_due, client.left) = (asked.will, u64::MAX, None);
-        client.is_watched = is_watched;
+        (client.is_watched, client.starts_clean) = (is_watched, false);
         self.send_again(at);
     }
 
