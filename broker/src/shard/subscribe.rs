@@ -439,6 +439,9 @@ impl Shard {
         };
         self.forms.clear();
         if terms.qos != QoS::AtMostOnce {
+            if terms.holder != 0 {
+                self.write_down_unplaced(&message);
+            }
             // A slice is no larger than the window.
             self.deliver_surely(session_id, &terms, &mut outgoing, now);
             self.write_down(&mut outgoing);
