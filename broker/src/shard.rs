@@ -427,7 +427,10 @@ impl Shard {
         connection.aliases = Vec::new();
         connection.aliases_out = None;
         // What it promises is kept, but there is nobody to promise it to.
-        connection.gate = None;
+        connection.gate = connection.gate.take().filter(|gate| gate.is_held());
+        if let Some(gate) = &mut connection.gate {
+            gate.abandon();
+        }
         connection.paused = false;
         connection.held = false;
         connection.resting = false;
