@@ -243,7 +243,8 @@ impl Shard {
         let packet_id = session.outbound.send(pending);
         let Terms { qos, retain, identifiers, .. } = *terms;
         let delivery = Delivery { id: Some(packet_id), qos, retain, duplicate: false, identifiers };
-        let waits = qos == QoS::ExactlyOnce && (terms.holder != 0 || outgoing.inbound.is_some());
+        let waits = qos == QoS::ExactlyOnce
+            && (terms.holder != 0 || outgoing.inbound.is_some() || self.is_gated(id));
         let sent = match waits {
             true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
             false => self.append(id, &outgoing.source, &delivery, now.wall),
@@ -521,7 +522,8 @@ impl Shard {
             let source = Source { parts: message.parts(), expiry, packet: None };
             self.forms.clear();
             // What is sent again was durable before its client's CONNACK left.
-            match pending.qos == QoS::ExactlyOnce && pending.holder != 0 && !duplicate {
+            let waits = pending.qos == QoS::ExactlyOnce && !duplicate;
+            match waits && (pending.holder != 0 || self.is_gated(id)) {
                 true => self.append_waiting(id, &source, &delivery, now.wall),
                 false => self.append(id, &source, &delivery, now.wall),
             }
@@ -612,6 +614,13 @@ impl Shard {
             self.dirty.push(id);
         }
         done.is_ok()
+    }
+
+    /// Whether something waits on the connection already, which messages of the same kind must not
+    /// overtake [MQTT-4.6.0-6].
+    fn is_gated(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_some_and(|it| it.gate.as_ref().is_some_and(|gate| !gate.is_empty()))
     }
 
     /// The same for a message that must not leave before what is written down of it is durable.
