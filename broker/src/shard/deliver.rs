@@ -339,7 +339,7 @@ impl Shard {
             group: None,
             holder: lasting,
         };
-        if turns.keep(pending) {
+        if turns.keep(pending, self.noted_in(group, lasting)) {
             if outgoing.needs_ref(lasting) {
                 self.refer(outgoing, Ref::in_group(lasting, outgoing.qos, outgoing.retain));
             } else if lasting == 0 {
@@ -451,10 +451,14 @@ impl Shard {
     ) {
         while most > 0 {
             let mut turns = group.lock();
-            let Some(oldest) = turns.oldest() else {
+            let Some((oldest, noted)) = turns.oldest() else {
                 turns.dropping = false;
                 return;
             };
+            if noted.shard != self.number && !self.commons.is_appended(noted) {
+                // That shard hands it out then.
+                return;
+            }
             let qos = oldest.qos;
             if oldest.message.is_expired(now.wall) {
                 let expired = turns.take().map(|pending| pending.recorded());

@@ -33,6 +33,7 @@ impl Shard {
     pub fn appended(&mut self, ticket: Ticket) {
         if let Some(journal) = self.journal.as_deref_mut() {
             journal.appended(Some(ticket));
+            self.commons.set_appended(self.number, journal.number() - 1);
         }
     }
 
@@ -71,7 +72,10 @@ impl Shard {
     pub fn set_taking(&mut self, taking: Taking) {
         if let Some(journal) = self.journal.as_deref_mut() {
             match taking {
-                Taking::Nothing => journal.give_up(),
+                Taking::Nothing => {
+                    journal.give_up();
+                    self.commons.set_appended(self.number, u64::MAX);
+                }
                 taking => journal.taking = taking,
             }
         }

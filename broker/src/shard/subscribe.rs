@@ -339,7 +339,7 @@ impl Shard {
                 self.note_done(before);
             }
         }
-        let waits = turns.take_back(pending);
+        let waits = turns.take_back(pending, self.noted_in(group, holder));
         drop(turns);
         if !waits {
             self.stats.dropped(Drop::Backlog, 1);
