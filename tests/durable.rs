@@ -33,6 +33,8 @@ mod wire;
 
 #[path = "durable/book.rs"]
 mod book;
+#[path = "durable/cases.rs"]
+mod cases;
 #[path = "durable/client.rs"]
 mod client;
 #[path = "durable/hear.rs"]

@@ -87,9 +87,9 @@ pub(crate) struct Book {
 
 /// Whether a topic filter of these tests matches a topic of theirs.
 pub(crate) fn matches(filter: &str, topic: &str) -> bool {
-    let filter = filter.strip_prefix("$share/").map_or(filter, |shared| {
-        shared.split_once('/').expect("a name and a filter").1
-    });
+    let filter = filter
+        .strip_prefix("$share/")
+        .map_or(filter, |shared| shared.split_once('/').expect("a name and a filter").1);
     match filter.strip_suffix('+') {
         Some(start) => topic.starts_with(start),
         None => filter == topic,
@@ -144,9 +144,8 @@ impl Book {
         self.owed.retain(|owed| owed.session != session);
         let published = &self.published;
         // What was sent to it at QoS 2 goes with it [MQTT-4.8.2-5].
-        self.owed_to_groups.retain(|owed| {
-            published[owed.number].qos < 2 || !groups.contains(&owed.filter)
-        });
+        self.owed_to_groups
+            .retain(|owed| published[owed.number].qos < 2 || !groups.contains(&owed.filter));
         for owed in &mut self.owed_to_groups {
             owed.members.remove(&session);
         }
@@ -245,7 +244,8 @@ impl Book {
 
     fn is_due(&self, number: Number, now: u64) -> bool {
         let published = &self.published[number];
-        let ends = published.ends.map(|(first, last)| if published.qos == 2 { first } else { last });
+        let ends =
+            published.ends.map(|(first, last)| if published.qos == 2 { first } else { last });
         published.is_acknowledged && ends.is_none_or(|ends| ends > now)
     }
 

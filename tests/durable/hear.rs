@@ -74,9 +74,10 @@ impl Run {
         }
         for id in std::mem::take(&mut self.world.closed) {
             self.abandoned.retain(|it| *it != id);
-            let place = self.clients.iter().position(|client| {
-                client.line.as_ref().is_some_and(|line| line.id == id)
-            });
+            let place = self
+                .clients
+                .iter()
+                .position(|client| client.line.as_ref().is_some_and(|line| line.id == id));
             assert_eq!(place, None, "the broker has closed the connection of a client");
         }
     }
@@ -102,7 +103,12 @@ impl Run {
         let said = match &received {
             Received::Publish(it) => format!(
                 "PUBLISH {} q{} id {:?} dup {} retain {} m{:?}",
-                it.topic, it.qos, it.packet_id, it.dup, it.retain, number_of(&it.payload)
+                it.topic,
+                it.qos,
+                it.packet_id,
+                it.dup,
+                it.retain,
+                number_of(&it.payload)
             ),
             other => format!("{other:?}"),
         };
@@ -218,7 +224,8 @@ impl Run {
                 continue;
             }
             let is_retained = self.book.published[number].retain;
-            self.book.published[number].sends += usize::from(qos == 1 || self.book.published[number].is_doubtful);
+            self.book.published[number].sends +=
+                usize::from(qos == 1 || self.book.published[number].is_doubtful);
             self.book.note(&self.world, format!("{at} PUBLISH again m{number} id {packet_id}"));
             let mut packet = self.publish_packet(number, packet_id).dup();
             if is_retained {

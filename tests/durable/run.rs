@@ -53,6 +53,8 @@ pub(crate) struct Run {
     groups: Vec<&'static str>,
     /// How often the journal is written, of a hundred steps.
     commit_percent: u64,
+    /// Whether the journal is compacted.
+    compacts: bool,
 }
 
 /// Runs it; the operations of the disk until the first end.
@@ -99,6 +101,7 @@ impl Run {
             gone: Vec::new(),
             groups,
             commit_percent,
+            compacts: plan.seed % 2 == 1,
         }
     }
 
@@ -188,7 +191,11 @@ impl Run {
             self.collect();
             let secs = *self.choices.pick(&[1, 4, 12, 70]);
             self.book.note(&self.world, format!("{secs} s pass"));
-            self.world.pass(secs);
+            self.world.pass(secs)?;
+        }
+        if self.compacts && self.choices.percent(4) {
+            self.book.note(&self.world, "compaction".into());
+            self.world.compact()?;
         }
         self.collect();
         let at = self.choices.place(self.clients.len());

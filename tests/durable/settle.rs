@@ -25,7 +25,7 @@ impl Run {
                 is_busy = true;
                 self.world.carry(0);
             }
-            self.world.pass(0);
+            self.world.pass(0)?;
             for shard in 0..self.world.count() {
                 self.world.end_turn(shard)?;
             }
@@ -70,7 +70,7 @@ impl Run {
             self.book.void_groups(&client.groups);
         }
         self.book.check(self.world.now.wall.0);
-        self.world.pass(WILLS_SECS);
+        self.world.pass(WILLS_SECS).expect("the power is not cut any more");
         self.rest();
         self.check_wills(&absent);
         self.book.check(self.world.now.wall.0);

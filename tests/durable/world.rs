@@ -188,6 +188,19 @@ impl World {
         Ok(())
     }
 
+    /// A whole round of compaction.
+    pub(crate) fn compact(&mut self) -> Result<(), PowerCut> {
+        let now = self.now;
+        self.step += 1;
+        match self.shards().compact(now) {
+            Ok(_) => {}
+            Err(failure) => return Err(self.ended(&failure)),
+        }
+        self.appended.fill(self.step);
+        *self.durable.last_mut().expect("a process runs") = self.appended.clone();
+        Ok(())
+    }
+
     /// The shards hear what is durable.
     pub(crate) fn tell(&mut self) {
         let (count, reached) = (self.count(), self.reached);
@@ -241,7 +254,7 @@ impl World {
     }
 
     /// Lets time pass, and does what falls due on the way.
-    pub(crate) fn pass(&mut self, secs: u64) {
+    pub(crate) fn pass(&mut self, secs: u64) -> Result<(), PowerCut> {
         let end = self.now.mono.plus_secs(secs);
         for _ in 0..100_000 {
             let now = self.now;
@@ -249,7 +262,11 @@ impl World {
             let due = self.shards().advance(now);
             let at = due.map_or(end, |due| due.min(end)).max(now.mono);
             if at == now.mono && due.is_none_or(|due| due > at) {
-                return;
+                return Ok(());
+            }
+            if at == now.mono {
+                // Something may wait for the turn to end.
+                (0..self.count()).try_for_each(|shard| self.end_turn(shard))?;
             }
             self.now.wall.0 += at.0 - now.mono.0;
             self.now.mono = at;
