@@ -17,7 +17,8 @@ use crate::limits::{Limits, Refused};
 use crate::record::GROUP_BIT;
 use crate::retained::Retained;
 use crate::session::{Owner, Pending, SessionId};
-use crate::share::{Group, Member};
+use crate::share::{Group, Member, Noted};
+use crate::slots::SHARDS_MAX;
 
 /// See the module.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Commons {
     /// The last number given to a session or group of the journal.
     holders: AtomicU64,
     base: AtomicU32,
+    /// The last batch that each shard has appended to the journal.
+    appended: [AtomicU64; SHARDS_MAX],
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
@@ -58,6 +61,7 @@ impl Commons {
             groups: DashMap::new(),
             holders: AtomicU64::new(0),
             base: AtomicU32::new(0),
+            appended: [const { AtomicU64::new(0) }; SHARDS_MAX],
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
@@ -88,7 +92,7 @@ impl Commons {
         let Ok(Filter { inner, .. }) = filter::parse(name) else { return };
         let group = Arc::new(Group::new(name, holder));
         for pending in waiting {
-            group.lock().keep(pending);
+            group.lock().keep(pending, Noted::default());
         }
         self.change(|index| index.add_group(inner, Arc::clone(&group)));
         self.groups.insert(name.into(), group);
@@ -112,6 +116,16 @@ impl Commons {
     /// All groups there are.
     pub(crate) fn all_groups(&self) -> Vec<Arc<Group>> {
         self.groups.iter().map(|group| Arc::clone(&group)).collect()
+    }
+
+    /// The shard has appended everything up to this batch, or never will.
+    pub(crate) fn set_appended(&self, shard: usize, batch: u64) {
+        self.appended[shard].store(batch, Ordering::Release);
+    }
+
+    /// Whether the journal has been told.
+    pub(crate) fn is_appended(&self, noted: Noted) -> bool {
+        self.appended[noted.shard].load(Ordering::Acquire) >= noted.batch
     }
 
     /// Connections open, those that have not sent CONNECT yet included.

@@ -38,6 +38,13 @@ impl Gate {
         self.hold = number;
     }
 
+    /// Nobody is there any more to whom what waits could be said. What is in the connection's output
+    /// already is held all the same.
+    pub(crate) fn abandon(&mut self) {
+        self.output = Output::default();
+        self.waits.clear();
+    }
+
     /// Where a packet that waits is appended; [`Gate::wait`] is to follow.
     pub(crate) fn output(&mut self) -> &mut Output {
         &mut self.output

@@ -145,6 +145,9 @@ pub(crate) enum Event<'a> {
     Done {
         holder: u64,
         number: u64,
+        /// The shared group through which the holder got it; 0 for none. Without it a message that
+        /// came in several ways could be taken for another of them.
+        group: u64,
     },
     /// PUBREC came: the message is gone, its packet id is not.
     Received {
@@ -344,6 +347,7 @@ mod tag {
     pub(super) const RELEASED: u8 = 13;
     pub(super) const CLEAR: u8 = 14;
     pub(super) const COMPACTED: u8 = 15;
+    pub(super) const DONE_IN_GROUP: u8 = 16;
 }
 
 // Of a session.
@@ -390,9 +394,14 @@ impl<'a> Event<'a> {
                 begin(tag::REF, *number);
                 to.encode(out);
             }
-            Self::Done { holder, number } => {
+            Self::Done { holder, number, group: 0 } => {
                 begin(tag::DONE, *holder);
                 out.extend_from_slice(&number.to_le_bytes());
+            }
+            Self::Done { holder, number, group } => {
+                begin(tag::DONE_IN_GROUP, *holder);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.extend_from_slice(&group.to_le_bytes());
             }
             Self::Received { holder, number, packet_id } => {
                 begin(tag::RECEIVED, *holder);
@@ -472,7 +481,12 @@ impl<'a> Events<'a> {
             tag::WILL => Event::Will { holder, will: reader.will()? },
             tag::NO_WILL => Event::NoWill { holder },
             tag::REF => Event::Ref { number: holder, to: reader.to()? },
-            tag::DONE => Event::Done { holder, number: reader.number()? },
+            tag::DONE => Event::Done { holder, number: reader.number()?, group: 0 },
+            tag::DONE_IN_GROUP => {
+                let (number, group) =
+                    (reader.number()?, reader.group().filter(|group| *group != 0)?);
+                Event::Done { holder, number, group }
+            }
             tag::RECEIVED => {
                 let (number, packet_id) = (reader.number()?, reader.packet_id()?);
                 Event::Received { holder, number, packet_id }

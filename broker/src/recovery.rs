@@ -67,7 +67,7 @@ impl Backlog {
     }
 
     fn take(&mut self, number: u64) -> bool {
-        self.numbers.remove(&number) && take(&mut self.queue, number)
+        self.numbers.remove(&number) && take(&mut self.queue, |it| it.number == number)
     }
 }
 
@@ -148,9 +148,24 @@ impl Session {
         at_least_once.for_each(|it| it.again = true);
     }
 
-    fn holds(&self, number: u64) -> bool {
+    fn holds(&self, number: u64, group: u64) -> bool {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
-        in_flight.chain(&self.queue).any(|it| it.number == number)
+        in_flight.chain(&self.queue).any(|it| it.number == number && it.group == group)
+    }
+
+    /// The message does not wait any more that came through this group; whether it did. The group
+    /// may be no more, and its number forgotten.
+    fn done(&mut self, number: u64, group: u64) -> bool {
+        self.take(|it| it.number == number && it.group == group)
+            || self.take(|it| it.number == number)
+    }
+
+    fn take(&mut self, is_it: impl Fn(&Held) -> bool) -> bool {
+        let is_in_flight = |(_, it): &(PacketId, Option<Held>)| it.as_ref().is_some_and(&is_it);
+        match self.window.iter().position(is_in_flight) {
+            Some(place) => self.window.remove(place).is_some(),
+            None => take(&mut self.queue, is_it),
+        }
     }
 }
 
@@ -265,7 +280,7 @@ impl Recovery {
             known.is_wanted = true;
             return;
         };
-        if repeated && session.holds(number) {
+        if repeated && session.holds(number, group) {
             return;
         }
         match packet_id {
@@ -311,7 +326,7 @@ impl Recovery {
             }
             Event::NoWill { holder } => self.with(holder, |session| session.will = None),
             Event::Ref { number, to } => self.sent(number, to),
-            Event::Done { holder, number } => self.done(holder, number),
+            Event::Done { holder, number, group } => self.done(holder, number, group),
             Event::Received { holder, number, packet_id } => {
                 self.received(holder, number, packet_id);
             }
@@ -367,23 +382,17 @@ impl Recovery {
     fn sent(&mut self, number: u64, to: Ref) {
         if to.packet_id.is_some()
             && let Some(session) = self.sessions.get_mut(&to.holder)
-            && let Some(place) = session.queue.iter().position(|it| it.number == number)
+            && (take(&mut session.queue, |it| it.number == number && it.group == to.group)
+                || take(&mut session.queue, |it| it.number == number))
         {
-            session.queue.remove(place);
             self.release(number);
         }
         self.refer(number, to);
     }
 
-    fn done(&mut self, holder: u64, number: u64) {
+    fn done(&mut self, holder: u64, number: u64, group: u64) {
         let found = match self.sessions.get_mut(&holder) {
-            Some(Session { window, queue, .. }) => {
-                let is_it = |it: &Option<Held>| it.as_ref().is_some_and(|it| it.number == number);
-                match window.iter().position(|(_, it)| is_it(it)) {
-                    Some(place) => window.remove(place).is_some(),
-                    None => take(queue, number),
-                }
-            }
+            Some(session) => session.done(number, group),
             None => self.groups.get_mut(&holder).is_some_and(|backlog| backlog.take(number)),
         };
         if found {
@@ -394,7 +403,7 @@ impl Recovery {
     fn received(&mut self, holder: u64, number: u64, packet_id: PacketId) {
         if holder & GROUP_BIT != 0 {
             // Its client is a member that does not outlive the process: nobody resumes the exchange.
-            return self.done(holder, number);
+            return self.done(holder, number, 0);
         }
         let Some(session) = self.sessions.get_mut(&holder) else { return };
         match session.window.iter_mut().find(|(id, it)| *id == packet_id && it.is_some()) {
@@ -529,8 +538,8 @@ impl Recovery {
 }
 
 /// Takes the message out of a queue; whether it was there.
-fn take(queue: &mut VecDeque<Held>, number: u64) -> bool {
-    let place = queue.iter().position(|it| it.number == number);
+fn take(queue: &mut VecDeque<Held>, is_it: impl Fn(&Held) -> bool) -> bool {
+    let place = queue.iter().position(is_it);
     place.is_some_and(|place| queue.remove(place).is_some())
 }
 

@@ -34,6 +34,7 @@ use crate::message::Message;
 use crate::output::{Output, Spare};
 use crate::recovery;
 use crate::session::{Owner, Session, SessionId};
+use crate::share::Group;
 use crate::slots::{SHARDS_MAX, Slots};
 use crate::stats::Stats;
 use crate::timers::Timers;
@@ -184,6 +185,8 @@ pub struct Shard {
     unsettled: VecDeque<Unsettled>,
     /// Mail to other shards, by their numbers.
     outbox: Vec<(usize, Mail)>,
+    /// Groups in which messages wait since these batches, which are not appended yet.
+    fresh: Vec<(u64, Arc<Group>)>,
     /// Shards with too much mail, a bit each.
     full: u64,
     /// Connections that are not read because they publish to such shards.
@@ -322,6 +325,7 @@ impl Shard {
             readers: VecDeque::new(),
             unsettled: VecDeque::new(),
             outbox: Vec::new(),
+            fresh: Vec::new(),
             full: 0,
             held: Vec::new(),
         }
@@ -439,7 +443,10 @@ impl Shard {
         connection.aliases = Vec::new();
         connection.aliases_out = None;
         // What it promises is kept, but there is nobody to promise it to.
-        connection.gate = None;
+        connection.gate = connection.gate.take().filter(|gate| gate.is_held());
+        if let Some(gate) = &mut connection.gate {
+            gate.abandon();
+        }
         connection.paused = false;
         connection.held = false;
         connection.resting = false;
@@ -612,7 +619,7 @@ impl Shard {
 
     /// The earliest deadline of anything.
     fn next_deadline(&self, now: Now) -> Option<Mono> {
-        if !self.readers.is_empty() || !self.resting.is_empty() {
+        if !self.readers.is_empty() || !self.resting.is_empty() || !self.fresh.is_empty() {
             return Some(now.mono);
         }
         let retained = self.commons.retained.next_end().map(|end| {

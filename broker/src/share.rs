@@ -42,12 +42,21 @@ pub(crate) struct Turns {
     /// The member whose turn is next.
     turn: usize,
     /// Messages that no member could take, oldest first.
-    backlog: VecDeque<Pending>,
+    backlog: VecDeque<(Pending, Noted)>,
     backlog_bytes: usize,
     /// Whether the log has been told that the oldest go.
     pub(crate) dropping: bool,
     /// The last member has left: nobody will ever ask for what waits.
     is_over: bool,
+}
+
+/// Which batch of which shard tells the journal that a message waits in a group. Another shard takes
+/// the message when that is appended: else it could be told first that it was taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Noted {
+    pub(crate) shard: usize,
+    /// 0 where it was appended long ago.
+    pub(crate) batch: u64,
 }
 
 /// One session's part in a group.
@@ -166,20 +175,20 @@ impl Turns {
     }
 
     /// Keeps a message until a member can take it; false when the group is over.
-    pub(crate) fn keep(&mut self, pending: Pending) -> bool {
+    pub(crate) fn keep(&mut self, pending: Pending, noted: Noted) -> bool {
         if !self.is_over {
             self.backlog_bytes += pending.message.size();
-            self.backlog.push_back(pending);
+            self.backlog.push_back((pending, noted));
         }
         !self.is_over
     }
 
     /// Keeps a message that was another's before, ahead of all that wait; false when the group is
     /// over.
-    pub(crate) fn take_back(&mut self, pending: Pending) -> bool {
+    pub(crate) fn take_back(&mut self, pending: Pending, noted: Noted) -> bool {
         if !self.is_over {
             self.backlog_bytes += pending.message.size();
-            self.backlog.push_front(pending);
+            self.backlog.push_front((pending, noted));
         }
         !self.is_over
     }
@@ -192,17 +201,17 @@ impl Turns {
 
     /// Everything that waits, oldest first.
     pub(crate) fn backlog(&self) -> impl ExactSizeIterator<Item = &Pending> {
-        self.backlog.iter()
+        self.backlog.iter().map(|(pending, _)| pending)
     }
 
-    /// The oldest message that waits.
-    pub(crate) fn oldest(&self) -> Option<&Pending> {
-        self.backlog.front()
+    /// The oldest message that waits, and who has noted that it does.
+    pub(crate) fn oldest(&self) -> Option<(&Pending, Noted)> {
+        self.backlog.front().map(|(pending, noted)| (pending, *noted))
     }
 
     /// Takes the oldest message that waits.
     pub(crate) fn take(&mut self) -> Option<Pending> {
-        let pending = self.backlog.pop_front()?;
+        let (pending, _) = self.backlog.pop_front()?;
         self.backlog_bytes -= pending.message.size();
         Some(pending)
     }

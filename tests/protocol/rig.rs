@@ -121,7 +121,7 @@ impl Rig {
     pub(crate) fn compact(&self) -> usize {
         let mut world = self.0.borrow_mut();
         let now = world.now;
-        world.shard.compact(now)
+        world.shard.compact(now).expect("the disk works")
     }
 
     /// A transport on which nothing was sent yet.

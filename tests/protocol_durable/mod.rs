@@ -1,3 +1,4 @@
 //! What survives the end of the broker: told to stop, killed, or with the machine.
 
 mod restart;
+mod shared;

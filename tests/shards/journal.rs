@@ -1,5 +1,6 @@
 //! The journal of the shards, written in place instead of by a thread.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use longshore_broker::Shard;
@@ -7,7 +8,10 @@ use longshore_broker::clock::Now;
 use longshore_broker::journal::ReadRecords;
 use longshore_broker::recovery::Recovery;
 use longshore_broker::shard::Config;
-use longshore_storage::{Ahead, Batch, Log, Options, Position, ReadError, SimulatedDisk, Ticket};
+use longshore_storage::{
+    Ahead, Batch, Failure, Log, NotRetired, OpenError, Options, Position, ReadError, Refused,
+    SimulatedDisk, Ticket,
+};
 
 /// Bytes of a segment: small, so that many records lie in two of them.
 const SEGMENT_BYTES: u32 = 16 << 10;
@@ -27,39 +31,44 @@ impl ReadRecords for Journal {
 
 impl Journal {
     /// Opens the journal on `disk`, and gives what it holds to the shards that are to be made.
-    pub(crate) fn open(configs: &mut [Config], disk: &Arc<SimulatedDisk>, now: Now) -> Self {
+    pub(crate) fn open(
+        configs: &mut [Config],
+        disk: &Arc<SimulatedDisk>,
+        now: Now,
+    ) -> Result<Self, OpenError> {
         let mut options = Options::default();
         options.segment_bytes = SEGMENT_BYTES;
         options.seed = 1;
         let mut recovery = Recovery::new();
-        let opened = Log::open(Arc::clone(disk) as _, &options, &mut recovery);
-        let (log, _) = opened.expect("the journal opens");
+        let (log, _) = Log::open(Arc::clone(disk) as _, &options, &mut recovery)?;
         assert_eq!(recovery.unreadable(), None, "all records can be read");
         let journal = Self(Arc::new(Mutex::new(log)));
         let reader: Arc<dyn ReadRecords> = Arc::new(journal.clone());
         recovery.apply(configs, &reader, WILL_GRACE_SECS, now);
-        journal
+        Ok(journal)
     }
 
-    /// Takes what the shard has written down.
-    pub(crate) fn append(&mut self, shard: &mut Shard) {
-        if let Some(batch) = shard.batch() {
-            let ticket = self.take(batch);
-            shard.appended(ticket);
-        }
+    /// Takes what the shard has written down, if it has; up to where that goes.
+    pub(crate) fn append(&mut self, shard: &mut Shard) -> Result<Option<Ticket>, Failure> {
+        let Some(batch) = shard.batch() else { return Ok(None) };
+        let ticket = self.take(batch)?;
+        shard.appended(ticket);
+        Ok(Some(ticket))
     }
 
     /// Takes a batch.
-    pub(crate) fn take(&mut self, batch: &mut Batch) -> Ticket {
+    pub(crate) fn take(&mut self, batch: &mut Batch) -> Result<Ticket, Failure> {
         let mut log = self.0.lock().expect("nobody has panicked");
-        loop {
+        for _ in 0..3 {
             match log.append(batch) {
-                Ok(ticket) => return ticket,
-                Err(refused) => {
-                    log.commit().unwrap_or_else(|failure| panic!("{refused}, {failure}"));
-                }
+                Ok(ticket) => return Ok(ticket),
+                Err(Refused::Failed(failure)) => return Err(failure),
+                // There is no room in what is allocated: a commit allocates more.
+                Err(_) => drop(log.commit()?),
             }
         }
+        let error = Arc::new(io::Error::other("a batch is taken once what waited is written"));
+        Err(Failure { doing: "append", file: String::new(), error })
     }
 
     /// The segment that is written to.
@@ -68,15 +77,23 @@ impl Journal {
     }
 
     /// Retires all segments before `base`; how many.
-    pub(crate) fn retire(&mut self, base: u32) -> usize {
+    pub(crate) fn retire(&mut self, base: u32) -> Result<usize, Failure> {
         let mut log = self.0.lock().expect("nobody has panicked");
         let old: Vec<u32> = log.segments().iter().map(|it| it.number).collect();
-        let old = old.into_iter().filter(|number| *number < base);
-        old.map(|number| log.retire(number).expect("it is full")).count()
+        let old: Vec<u32> = old.into_iter().filter(|number| *number < base).collect();
+        for number in &old {
+            match log.retire(*number) {
+                Ok(()) => {}
+                Err(NotRetired::Failed(failure)) => return Err(failure),
+                // No other segment can be allocated.
+                Err(_) => drop(log.commit()?),
+            }
+        }
+        Ok(old.len())
     }
 
     /// Writes it; up to where everything is durable.
-    pub(crate) fn commit(&mut self) -> Ticket {
-        self.0.lock().expect("nobody has panicked").commit().expect("the disk works")
+    pub(crate) fn commit(&mut self) -> Result<Ticket, Failure> {
+        self.0.lock().expect("nobody has panicked").commit()
     }
 }

@@ -8,7 +8,7 @@ use longshore_broker::clock::{Mono, Now};
 use longshore_broker::shard::{Config, Refused};
 use longshore_broker::totals::Totals;
 use longshore_broker::{ConnectionId, Mail, Moved, Output, Peer, Shard};
-use longshore_storage::SimulatedDisk;
+use longshore_storage::{Batch, Failure, OpenError, SimulatedDisk, Ticket};
 
 pub(crate) mod journal;
 
@@ -23,6 +23,8 @@ pub(crate) struct Shards {
     next: usize,
     delay: Option<Delay>,
     journal: Option<Journal>,
+    /// The journal is told and written when somebody says so, not at every call.
+    deferred: bool,
 }
 
 /// What is on its way from shard to shard.
@@ -49,51 +51,107 @@ impl Shards {
     pub(crate) fn new(configs: Vec<Config>) -> Self {
         let totals = Totals::of(&configs);
         let shards = configs.into_iter().map(Shard::new).collect();
-        Self { shards, totals, next: 0, delay: None, journal: None }
+        Self { shards, totals, next: 0, delay: None, journal: None, deferred: false }
     }
 
     /// Shards that remember on `disk`, with what they remember.
-    pub(crate) fn open(mut configs: Vec<Config>, disk: &Arc<SimulatedDisk>, now: Now) -> Self {
-        let journal = Journal::open(&mut configs, disk, now);
-        let mut shards = Self { journal: Some(journal), ..Self::new(configs) };
-        shards.shards.iter_mut().for_each(|shard| shard.restore(now));
-        shards.append();
+    pub(crate) fn open(configs: Vec<Config>, disk: &Arc<SimulatedDisk>, now: Now) -> Self {
+        let mut shards = Self::restore(configs, disk, now).expect("the journal opens");
         shards.commit();
         shards
     }
 
     /// A whole round of compaction; how many segments it retired.
-    pub(crate) fn compact(&mut self, now: Now) -> usize {
+    pub(crate) fn compact(&mut self, now: Now) -> Result<usize, Failure> {
         let mut journal = self.journal.clone().expect("shards that remember");
         let base = journal.current();
         let changes = self.shards[0].retained_changes();
         self.shards.iter_mut().for_each(|shard| shard.compact(base));
         while self.shards.iter().any(Shard::is_compacting) {
             for at in 0..self.shards.len() {
-                self.append();
-                self.shards[at].compact_slice(&mut |batch| Some(journal.take(batch)));
+                self.append()?;
+                let mut failed = None;
+                let mut take = |batch: &mut Batch| {
+                    journal.take(batch).map_err(|failure| failed = Some(failure)).ok()
+                };
+                self.shards[at].compact_slice(&mut take);
+                if let Some(failure) = failed {
+                    return Err(failure);
+                }
                 self.exchange(now);
             }
         }
-        self.append();
+        self.append()?;
         let messages = self.shards.iter().map(Shard::last_message).max().unwrap_or(0);
         self.shards[0].note_compacted(changes, messages);
-        self.commit();
+        self.append()?;
+        let durable = journal.commit()?;
+        self.shards.iter_mut().for_each(|shard| shard.durable(durable));
         journal.retire(base)
     }
 
+    /// The same, with nothing written yet of what they found.
+    fn restore(
+        mut configs: Vec<Config>,
+        disk: &Arc<SimulatedDisk>,
+        now: Now,
+    ) -> Result<Self, OpenError> {
+        let journal = Journal::open(&mut configs, disk, now)?;
+        let mut shards = Self { journal: Some(journal), ..Self::new(configs) };
+        shards.shards.iter_mut().for_each(|shard| shard.restore(now));
+        Ok(shards)
+    }
+
+    /// Shards whose turns end when [`Shards::end_turn`] says so, whose mail arrives with
+    /// [`Shards::carry`], and whose journal is written by [`Shards::commit_appended`].
+    pub(crate) fn open_deferred(
+        configs: Vec<Config>,
+        disk: &Arc<SimulatedDisk>,
+        now: Now,
+    ) -> Result<Self, OpenError> {
+        let mut shards = Self::restore(configs, disk, now)?;
+        shards.deferred = true;
+        shards.delay(usize::MAX);
+        Ok(shards)
+    }
+
+    /// Ends the turn of a shard: what it has written down is appended, then its mail is on its
+    /// way, and the connections with output are known. Up to where it was appended, if it was.
+    pub(crate) fn end_turn(
+        &mut self,
+        shard: usize,
+        dirty: &mut Vec<ConnectionId>,
+    ) -> Result<Option<Ticket>, Failure> {
+        let count = self.shards.len();
+        let of = &mut self.shards[shard];
+        let appended = self.journal.as_mut().expect("there is a journal").append(of)?;
+        let delay = self.delay.as_mut().expect("mail is delayed");
+        of.take_mail().for_each(|(to, mail)| delay.mail[shard * count + to].push_back(mail));
+        of.take_dirty(dirty);
+        Ok(appended)
+    }
+
+    /// The journal writes what was appended.
+    pub(crate) fn commit_appended(&mut self) -> Result<Ticket, Failure> {
+        self.journal.as_mut().expect("there is a journal").commit()
+    }
+
+    /// The shard hears what is durable.
+    pub(crate) fn tell(&mut self, shard: usize, durable: Ticket) {
+        self.shards[shard].durable(durable);
+    }
+
     /// What the shards have written down goes to the journal, before their mail goes out.
-    fn append(&mut self) {
-        if let Some(journal) = &mut self.journal {
-            self.shards.iter_mut().for_each(|shard| journal.append(shard));
-        }
+    fn append(&mut self) -> Result<(), Failure> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        self.shards.iter_mut().try_for_each(|shard| journal.append(shard).map(drop))
     }
 
     /// The journal writes, and what waited for that goes out.
     fn commit(&mut self) {
-        self.append();
+        self.append().expect("the disk works");
         if let Some(journal) = &mut self.journal {
-            let durable = journal.commit();
+            let durable = journal.commit().expect("the disk works");
             self.shards.iter_mut().for_each(|shard| shard.durable(durable));
         }
     }
@@ -169,9 +227,12 @@ impl Shards {
 
     /// Carries mail until there is none, or puts it on its way; whether any was carried.
     fn exchange(&mut self, now: Now) -> bool {
+        if self.deferred {
+            return false;
+        }
         let mut any = false;
         loop {
-            self.append();
+            self.append().expect("the disk works");
             let count = self.shards.len();
             let mut taken = Vec::new();
             for (from, shard) in self.shards.iter_mut().enumerate() {
@@ -260,6 +321,10 @@ impl Shards {
 
     pub(crate) fn output(&mut self, id: ConnectionId) -> Option<&mut Output> {
         self.of(id).output(id)
+    }
+
+    pub(crate) fn is_written(&self, id: ConnectionId) -> bool {
+        self.shards[id.shard()].is_written(id)
     }
 
     pub(crate) fn is_closing(&self, id: ConnectionId) -> bool {

@@ -197,7 +197,8 @@ impl<'a> Source<'a> {
             7 => Event::Ref { number: holder, to: self.to() },
             8 => {
                 let holder = if self.is() { self.group() } else { holder };
-                Event::Done { holder, number: self.number() }
+                let group = if holder & GROUP_BIT == 0 && self.is() { self.group() } else { 0 };
+                Event::Done { holder, number: self.number(), group }
             }
             9 => {
                 let holder = if self.is() { self.group() } else { holder };

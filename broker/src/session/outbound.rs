@@ -32,11 +32,14 @@ pub(crate) struct Recorded {
     /// For whom it was written down; 0 for nobody.
     pub(crate) holder: u64,
     pub(crate) number: u64,
+    /// The shared group through which it came; 0 for none.
+    pub(crate) group: u64,
 }
 
 impl Pending {
     pub(crate) fn recorded(&self) -> Recorded {
-        Recorded { holder: self.holder, number: self.message.number() }
+        let group = self.group.as_ref().map_or(0, |group| group.holder);
+        Recorded { holder: self.holder, number: self.message.number(), group }
     }
 }
 

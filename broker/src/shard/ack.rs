@@ -70,7 +70,7 @@ impl Shard {
             return Ok(());
         }
         match self.settle_outbound(session, |outbound| outbound.receive(ack.packet_id)) {
-            Settled::Release(Recorded { holder, number }) => {
+            Settled::Release(Recorded { holder, number, .. }) => {
                 let packet_id = ack.packet_id;
                 self.note(holder, &Event::Received { holder, number, packet_id });
                 self.send_pubrel(id, packet_id);

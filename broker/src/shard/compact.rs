@@ -18,6 +18,7 @@ use crate::message::{Entry, Kept, Message};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
 use crate::session::{Pending, SessionId};
 use crate::share::Group;
+use crate::slots::SHARDS_MAX;
 
 /// Bytes that a slice writes down, about.
 const SLICE_BYTES: usize = 256 << 10;
@@ -241,6 +242,20 @@ impl Shard {
     pub(super) fn renew(&mut self, message: &Arc<Message>) {
         let base = self.commons.base();
         if base > 0 && message.entry().is_some_and(|entry| self.is_entry_old(entry, base)) {
+            self.copy_from_memory(message);
+        }
+    }
+
+    /// Writes a message down again that another shard is about to write down: what this one notes of
+    /// it may be appended, and durable, before that.
+    pub(super) fn write_down_unplaced(&mut self, message: &Arc<Message>) {
+        let is_others = |entry: &Entry| {
+            entry.position().is_none() && entry.number % SHARDS_MAX as u64 != self.number as u64
+        };
+        if message.entry().is_some_and(|entry| is_others(entry))
+            && let Some(journal) = self.journal.as_deref()
+            && message.entry().is_some_and(|entry| !journal.is_moving(entry.number))
+        {
             self.copy_from_memory(message);
         }
     }

@@ -39,6 +39,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) is_referred: bool,
     /// For whom the journal has it, if whoever gets it now takes their place; else 0.
     pub(super) held_by: u64,
+    /// The group through which those have it; 0 for none.
+    pub(super) held_in: u64,
     /// It is retained, as the so many-th.
     pub(super) sequence: Option<u64>,
     /// The lasting session that published it at QoS 2, and its packet id there.
@@ -59,6 +61,7 @@ impl<'a> Outgoing<'a> {
             is_written: false,
             is_referred: false,
             held_by: 0,
+            held_in: 0,
             sequence: None,
             inbound: None,
             will_of: 0,
@@ -76,6 +79,7 @@ impl<'a> Outgoing<'a> {
             is_written: message.entry().is_some(),
             is_referred: false,
             held_by: 0,
+            held_in: 0,
             sequence: None,
             inbound: None,
             will_of: 0,
@@ -324,7 +328,7 @@ impl Shard {
         let wanted = turns.members().iter().any(|member| member.seat.qos != QoS::AtMostOnce);
         if outgoing.qos == QoS::AtMostOnce || !wanted {
             self.stats.dropped(Drop::NobodyThere, 1);
-            return;
+            return self.note_given_up(outgoing);
         }
         let message = match lasting {
             0 => outgoing.stored(),
@@ -339,14 +343,24 @@ impl Shard {
             holder: lasting,
             again: false,
         };
-        if turns.keep(pending) {
+        if turns.keep(pending, self.noted_in(group, lasting)) {
             if outgoing.needs_ref(lasting) {
                 self.refer(outgoing, Ref::in_group(lasting, outgoing.qos, outgoing.retain));
+            } else if lasting == 0 {
+                self.note_given_up(outgoing);
             }
         } else {
             self.stats.dropped(Drop::Backlog, 1);
+            self.note_given_up(outgoing);
         }
         self.trim_backlog(group, &mut turns);
+    }
+
+    /// Whoever the journal has the message for does not get it, and nobody instead.
+    fn note_given_up(&mut self, outgoing: &mut Outgoing<'_>) {
+        let holder = std::mem::take(&mut outgoing.held_by);
+        let (number, group) = (outgoing.number(), outgoing.held_in);
+        self.note_done(Recorded { holder, number, group });
     }
 
     /// For whom the journal has a message that a member of a group gets: the member, if it lasts,
@@ -369,9 +383,7 @@ impl Shard {
     ) {
         if holder == 0 && outgoing.held_by != 0 {
             // Nobody who lasts waits for it any more.
-            let done = Recorded { holder: outgoing.held_by, number: outgoing.number() };
-            outgoing.held_by = 0;
-            self.note_done(done);
+            self.note_given_up(outgoing);
         }
         if seat.session.shard() != self.number {
             return self.post_to_member(group, *seat, holder, outgoing);
@@ -443,10 +455,14 @@ impl Shard {
     ) {
         while most > 0 {
             let mut turns = group.lock();
-            let Some(oldest) = turns.oldest() else {
+            let Some((oldest, noted)) = turns.oldest() else {
                 turns.dropping = false;
                 return;
             };
+            if noted.shard != self.number && !self.commons.is_appended(noted) {
+                // That shard hands it out then.
+                return;
+            }
             let qos = oldest.qos;
             if oldest.message.is_expired(now.wall) {
                 let expired = turns.take().map(|pending| pending.recorded());

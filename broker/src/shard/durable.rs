@@ -34,6 +34,7 @@ impl Shard {
     pub fn appended(&mut self, ticket: Ticket) {
         if let Some(journal) = self.journal.as_deref_mut() {
             journal.appended(Some(ticket));
+            self.commons.set_appended(self.number, journal.number() - 1);
         }
     }
 
@@ -72,7 +73,10 @@ impl Shard {
     pub fn set_taking(&mut self, taking: Taking, now: Now) {
         if let Some(journal) = self.journal.as_deref_mut() {
             match taking {
-                Taking::Nothing => journal.give_up(),
+                Taking::Nothing => {
+                    journal.give_up();
+                    self.commons.set_appended(self.number, u64::MAX);
+                }
                 taking => journal.taking = taking,
             }
         }
@@ -143,8 +147,8 @@ impl Shard {
     /// Notes that a message is done with.
     #[inline]
     pub(super) fn note_done(&mut self, recorded: Recorded) {
-        let Recorded { holder, number } = recorded;
-        self.note(holder, &Event::Done { holder, number });
+        let Recorded { holder, number, group } = recorded;
+        self.note(holder, &Event::Done { holder, number, group });
     }
 
     /// Notes what the session is, as the first of its events or after a change.
@@ -196,7 +200,7 @@ impl Shard {
         let (before, holder) = (std::mem::take(&mut outgoing.held_by), to.holder);
         journal.note(&Event::Ref { number, to });
         if before != 0 && before != holder {
-            journal.note(&Event::Done { holder: before, number });
+            journal.note(&Event::Done { holder: before, number, group: outgoing.held_in });
         }
     }
 

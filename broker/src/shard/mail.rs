@@ -15,7 +15,7 @@ use crate::mail::{Mail, Moved, To};
 use crate::message::{Identifiers, Message};
 use crate::record::{Event, GROUP_BIT, Ref};
 use crate::session::{Recorded, SessionId};
-use crate::share::{Group, Seat};
+use crate::share::{Group, Noted, Seat};
 
 impl Shard {
     /// Hands out the mail since the last call, each with the number of the shard it is for. What
@@ -43,12 +43,12 @@ impl Shard {
                         self.deliver_to_target(target, &mut outgoing, now);
                     } else {
                         let (holder, number) = (target.holder, outgoing.number());
-                        self.note_done(Recorded { holder, number });
+                        self.note_done(Recorded { holder, number, group: 0 });
                     }
                 }
             }
             To::Member { group, seat, holder } => {
-                outgoing.held_by = holder;
+                (outgoing.held_by, outgoing.held_in) = (holder, group.holder);
                 self.take_turn(&group, seat, &mut outgoing, now);
             }
         }
@@ -104,6 +104,33 @@ impl Shard {
         // Until `pump` finds otherwise. One that has left this group may take those of others.
         self.show_room(seat.session);
         self.deliver_to_group(group, outgoing, now);
+    }
+
+    /// A message that waits in a group is noted in this batch, if that is to outlive the process:
+    /// the members of other shards get it when the batch is appended.
+    pub(super) fn noted_in(&mut self, group: &Arc<Group>, holder: u64) -> Noted {
+        let (shard, shards) = (self.number, self.shards);
+        let Some(journal) = self.journal.as_deref().filter(|_| holder != 0 && shards > 1) else {
+            return Noted::default();
+        };
+        let batch = journal.number();
+        if !self.fresh.iter().any(|(known, it)| *known == batch && Arc::ptr_eq(it, group)) {
+            self.fresh.push((batch, Arc::clone(group)));
+        }
+        Noted { shard, batch }
+    }
+
+    /// Hands out what waits in groups since a batch that is appended now.
+    pub(super) fn hand_out_fresh(&mut self, now: Now) {
+        let shard = self.number;
+        let commons = Arc::clone(&self.commons);
+        let is_due = |(batch, _): &(u64, _)| commons.is_appended(Noted { shard, batch: *batch });
+        let count = self.fresh.iter().take_while(|it| is_due(it)).count();
+        let due: Vec<_> = self.fresh.drain(..count).collect();
+        for (_, group) in due {
+            self.drain_group(&group, None, usize::MAX, now);
+        }
+        self.settle(now);
     }
 
     /// Sends mail with the message to a shard whose sessions get it.

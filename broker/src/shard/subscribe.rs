@@ -18,7 +18,7 @@ use crate::form::Delivery;
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
 use crate::record::{Event, Ref};
-use crate::session::{Pending, Read, Session, SessionId, Subscription, filter_bytes};
+use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
 use crate::share::{Group, Member, Seat};
 use crate::stats::Drop;
 
@@ -302,9 +302,10 @@ impl Shard {
         self.queued_bytes -= before - session.outbound.memory();
         let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
+            let before = pending.recorded();
             let Some(group) = pending.group.take() else { continue };
             pending.qos = pending.message.qos();
-            if !self.take_back(&group, pending) {
+            if !self.take_back(&group, pending, before) {
                 continue;
             }
             match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &group)) {
@@ -320,10 +321,9 @@ impl Shard {
     }
 
     /// Puts a message that was a member's at the head of the group's backlog; whether it waits there.
-    fn take_back(&mut self, group: &Arc<Group>, mut pending: Pending) -> bool {
+    fn take_back(&mut self, group: &Arc<Group>, mut pending: Pending, before: Recorded) -> bool {
         let mut turns = group.lock();
         let holder = if turns.is_lasting() { group.holder } else { 0 };
-        let before = pending.recorded();
         pending.holder = holder;
         let (number, qos) = (pending.message.number(), pending.qos);
         if holder != 0 && number == 0 {
@@ -339,7 +339,7 @@ impl Shard {
                 self.note_done(before);
             }
         }
-        let waits = turns.take_back(pending);
+        let waits = turns.take_back(pending, self.noted_in(group, holder));
         drop(turns);
         if !waits {
             self.stats.dropped(Drop::Backlog, 1);
@@ -439,6 +439,9 @@ impl Shard {
         };
         self.forms.clear();
         if terms.qos != QoS::AtMostOnce {
+            if terms.holder != 0 {
+                self.write_down_unplaced(&message);
+            }
             // A slice is no larger than the window.
             self.deliver_surely(session_id, &terms, &mut outgoing, now);
             self.write_down(&mut outgoing);
