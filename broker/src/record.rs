@@ -452,7 +452,8 @@ impl<'a> Events<'a> {
         let reader = &mut self.0;
         let (tag, holder) = (reader.u8()?, reader.holder()?);
         // A message that came through a group may be the group's until it is done with.
-        if holder & GROUP_BIT != 0 && !matches!(tag, tag::DONE | tag::RECEIVED) {
+        if holder & GROUP_BIT != 0 && !matches!(tag, tag::DONE | tag::DONE_IN_GROUP | tag::RECEIVED)
+        {
             return None;
         }
         Some(match tag {
