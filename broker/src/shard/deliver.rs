@@ -14,7 +14,7 @@ use crate::form::{Delivery, Source};
 use crate::message::{Identifiers, Kept, Message};
 use crate::record::{GROUP_BIT, Ref};
 use crate::session::{Pending, Recorded, SessionId, Step};
-use crate::share::{Group, Seat, Turns};
+use crate::share::{Group, Noted, Seat, Turns};
 use crate::stats::Drop;
 
 /// Bytes of output that every client may have, however much the others have.
@@ -343,7 +343,11 @@ impl Shard {
             holder: lasting,
             again: false,
         };
-        if turns.keep(pending, self.noted_in(group, lasting)) {
+        let noted = match outgoing.needs_ref(lasting) {
+            true => self.noted_in(group),
+            false => Noted::default(),
+        };
+        if turns.keep(pending, noted) {
             if outgoing.needs_ref(lasting) {
                 self.refer(outgoing, Ref::in_group(lasting, outgoing.qos, outgoing.retain));
             } else if lasting == 0 {

@@ -106,11 +106,11 @@ impl Shard {
         self.deliver_to_group(group, outgoing, now);
     }
 
-    /// A message that waits in a group is noted in this batch, if that is to outlive the process:
-    /// the members of other shards get it when the batch is appended.
-    pub(super) fn noted_in(&mut self, group: &Arc<Group>, holder: u64) -> Noted {
+    /// That a message waits in a group is noted in this batch: the members of other shards get it
+    /// when the batch is appended.
+    pub(super) fn noted_in(&mut self, group: &Arc<Group>) -> Noted {
         let (shard, shards) = (self.number, self.shards);
-        let Some(journal) = self.journal.as_deref().filter(|_| holder != 0 && shards > 1) else {
+        let Some(journal) = self.journal.as_deref().filter(|_| shards > 1) else {
             return Noted::default();
         };
         let batch = journal.number();
@@ -122,8 +122,10 @@ impl Shard {
 
     /// Hands out what waits in groups since a batch that is appended now.
     pub(super) fn hand_out_fresh(&mut self, now: Now) {
-        let shard = self.number;
-        let commons = Arc::clone(&self.commons);
+        if self.fresh.is_empty() {
+            return;
+        }
+        let (shard, commons) = (self.number, Arc::clone(&self.commons));
         let is_due = |(batch, _): &(u64, _)| commons.is_appended(Noted { shard, batch: *batch });
         let count = self.fresh.iter().take_while(|it| is_due(it)).count();
         let due: Vec<_> = self.fresh.drain(..count).collect();

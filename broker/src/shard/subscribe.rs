@@ -19,7 +19,7 @@ use crate::index::Subscriber;
 use crate::message::{Identifiers, Message};
 use crate::record::{Event, Ref};
 use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
-use crate::share::{Group, Member, Seat};
+use crate::share::{Group, Member, Noted, Seat};
 use crate::stats::Drop;
 
 /// Names a read of retained messages visits before others have their turn.
@@ -339,7 +339,8 @@ impl Shard {
                 self.note_done(before);
             }
         }
-        let waits = turns.take_back(pending, self.noted_in(group, holder));
+        let noted = if pending.holder != 0 { self.noted_in(group) } else { Noted::default() };
+        let waits = turns.take_back(pending, noted);
         drop(turns);
         if !waits {
             self.stats.dropped(Drop::Backlog, 1);
