@@ -30,6 +30,7 @@ impl Run {
                 self.world.end_turn(shard)?;
             }
             is_busy |= !self.world.written.is_empty() || !self.world.renamed.is_empty();
+            is_busy |= self.world.awaits_journal();
             self.collect();
             for at in 0..self.clients.len() {
                 self.read(at, usize::MAX);

@@ -179,6 +179,10 @@ impl World {
     }
 
     /// The journal writes what was appended.
+    pub(crate) fn awaits_journal(&mut self) -> bool {
+        self.shards().awaits_journal()
+    }
+
     pub(crate) fn commit(&mut self) -> Result<(), PowerCut> {
         match self.shards().commit_appended() {
             Ok(ticket) => self.reached = Some(ticket),

@@ -148,6 +148,11 @@ impl Shards {
     }
 
     /// The journal writes, and what waited for that goes out.
+    /// Whether anything is to go out once it is durable.
+    pub(crate) fn awaits_journal(&self) -> bool {
+        self.shards.iter().any(Shard::awaits_journal)
+    }
+
     fn commit(&mut self) {
         self.append().expect("the disk works");
         if let Some(journal) = &mut self.journal {
