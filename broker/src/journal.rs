@@ -75,9 +75,6 @@ pub(crate) struct Journal {
     head: Vec<u8>,
     /// Messages of the batch that are copied, by number.
     moving: HashSet<u64>,
-    /// The ticket of the last batch that tells a session as a whole; the largest while that is
-    /// still to be appended.
-    last_state: u64,
     /// The number of the batch that is being filled.
     number: u64,
     /// Batches that were appended and are not durable yet.
@@ -106,7 +103,6 @@ impl Journal {
             unplaced: Vec::new(),
             head: Vec::new(),
             moving: HashSet::new(),
-            last_state: 0,
             number: 1,
             appended: VecDeque::new(),
             durable: 0,
@@ -183,16 +179,6 @@ impl Journal {
         self.moving.contains(&number)
     }
 
-    /// The batch tells a session as a whole.
-    pub(crate) fn mark_state(&mut self) {
-        self.last_state = u64::MAX;
-    }
-
-    /// Whether a session may have been told as a whole since this ticket.
-    pub(crate) fn is_outdated(&self, ticket: Option<Ticket>) -> bool {
-        self.last_state != 0 && ticket.is_none_or(|ticket| ticket.to_u64() < self.last_state)
-    }
-
     /// The ticket of the last batch that was appended.
     pub(crate) fn last_ticket(&self) -> Option<Ticket> {
         self.last_ticket
@@ -238,9 +224,6 @@ impl Journal {
             self.batch.clear();
             self.moving.clear();
             self.last_ticket = Some(ticket);
-            if self.last_state == u64::MAX {
-                self.last_state = ticket.to_u64();
-            }
         }
         match self.last_ticket {
             Some(ticket) => self.appended.push_back((self.number, ticket)),

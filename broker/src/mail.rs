@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use longshore_acl::Principal;
-use longshore_storage::Ticket;
 
 use crate::cache::Target;
 use crate::clock::Mono;
@@ -17,8 +16,6 @@ use crate::share::{Group, Seat};
 pub struct Mail {
     pub(crate) message: Arc<Message>,
     pub(crate) to: To,
-    /// What its sender wrote down of it stands before this ticket.
-    pub(crate) ticket: Option<Ticket>,
 }
 
 /// Who gets the message.
@@ -32,6 +29,8 @@ pub(crate) enum To {
         epoch: u64,
     },
     /// One member of a shared group, whose turn it was.
+    /// Nobody: all that was written down before a round of compaction began was sent before this.
+    Round,
     /// `holder` is the number under which the journal has the message, or 0.
     Member { group: Arc<Group>, seat: Seat, holder: u64 },
 }

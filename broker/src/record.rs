@@ -66,8 +66,6 @@ pub(crate) struct Ref {
     pub(crate) packet_id: Option<PacketId>,
     /// The shared group through which it came; 0 for none.
     pub(crate) group: u64,
-    /// Whether the holder may have it already: who compacts the journal cannot tell.
-    pub(crate) repeated: bool,
     /// Whether it may have been sent before, under a packet id that is not known.
     pub(crate) again: bool,
     pub(crate) identifiers: Identifiers,
@@ -105,6 +103,12 @@ pub(crate) enum Event<'a> {
         holder: u64,
         fresh: bool,
         session: SessionEvent<'a>,
+    },
+    /// What follows, up to the end of the record, is all that the session has, but for what other
+    /// shards have written down for it from segment `base` on: that may be on its way there.
+    Whole {
+        holder: u64,
+        base: u32,
     },
     /// Its client has left. `broken` when nobody saw it: the broker had ended, and what waits may have
     /// been sent.
@@ -197,8 +201,7 @@ const COPY: u8 = 1 << 7;
 const SENT: u8 = 1 << 3;
 const VIA_GROUP: u8 = 1 << 4;
 const IDENTIFIED: u8 = 1 << 5;
-const REPEATED: u8 = 1 << 6;
-const AGAIN: u8 = 1 << 7;
+const AGAIN: u8 = 1 << 6;
 
 impl Head {
     /// That of a message that is written down again, and of which nothing is told but itself.
@@ -293,7 +296,6 @@ impl Ref {
         flags |= if self.packet_id.is_some() { SENT } else { 0 };
         flags |= if self.group != 0 { VIA_GROUP } else { 0 };
         flags |= if identifiers.is_empty() { 0 } else { IDENTIFIED };
-        flags |= if self.repeated { REPEATED } else { 0 };
         flags |= if self.again { AGAIN } else { 0 };
         out.extend_from_slice(&self.holder.to_le_bytes());
         out.push(flags);
@@ -348,6 +350,7 @@ mod tag {
     pub(super) const CLEAR: u8 = 14;
     pub(super) const COMPACTED: u8 = 15;
     pub(super) const DONE_IN_GROUP: u8 = 16;
+    pub(super) const WHOLE: u8 = 17;
 }
 
 // Of a session.
@@ -372,6 +375,10 @@ impl<'a> Event<'a> {
                 out.extend_from_slice(&at.0.to_le_bytes());
                 out.extend_from_slice(&expiry_secs.to_le_bytes());
                 out.push(u8::from(*broken));
+            }
+            Self::Whole { holder, base } => {
+                begin(tag::WHOLE, *holder);
+                out.extend_from_slice(&base.to_le_bytes());
             }
             Self::End { holder } => begin(tag::END, *holder),
             Self::Subscribe { holder, options, identifier, group, filter } => {
@@ -470,6 +477,7 @@ impl<'a> Events<'a> {
                 };
                 Event::Left { holder, at, expiry_secs, broken }
             }
+            tag::WHOLE => Event::Whole { holder, base: reader.u32()? },
             tag::END => Event::End { holder },
             tag::SUBSCRIBE => Event::Subscribe {
                 holder,

@@ -37,6 +37,12 @@ pub struct Recovery {
     holders: u64,
     last_message: u64,
     sequence: u64,
+    /// The segment of this record.
+    segment: u32,
+    /// What this record tells as a whole: a session, and from which segment on something may be on
+    /// its way to it; and what it had of that.
+    whole: Option<(u64, u32)>,
+    untold: Vec<Held>,
     unreadable: Option<Position>,
 }
 
@@ -89,6 +95,8 @@ struct Held {
     group: u64,
     /// It may have been sent before.
     again: bool,
+    /// The segment in which that stands.
+    segment: u32,
     identifiers: Identifiers,
 }
 
@@ -172,6 +180,7 @@ impl Session {
 impl Replay for Recovery {
     fn record(&mut self, stored: Stored<'_>) {
         let position = stored.span.start;
+        self.segment = position.segment;
         let done = match stored.kind {
             MESSAGE => self.message(stored.body, position),
             EVENTS => self.events(stored.body),
@@ -180,6 +189,7 @@ impl Replay for Recovery {
         if done.is_err() {
             self.unreadable = self.unreadable.or(Some(position));
         }
+        self.tell_rest();
         while let Some(number) = self.unneeded.pop() {
             if self.messages.get(&number).is_some_and(|it| it.refs == 0 && !it.is_wanted) {
                 self.messages.remove(&number);
@@ -267,8 +277,9 @@ impl Recovery {
     }
 
     fn refer(&mut self, number: u64, to: Ref) {
-        let Ref { holder, qos, retain, packet_id, group, repeated, again, identifiers } = to;
-        let waiting = Held { number, qos, retain, group, again, identifiers };
+        let Ref { holder, qos, retain, packet_id, group, again, identifiers } = to;
+        let segment = self.segment;
+        let waiting = Held { number, qos, retain, group, again, segment, identifiers };
         let known = self.messages.entry(number).or_default();
         if holder & GROUP_BIT != 0 {
             // Its members may be yet to come.
@@ -280,9 +291,6 @@ impl Recovery {
             known.is_wanted = true;
             return;
         };
-        if repeated && session.holds(number, group) {
-            return;
-        }
         match packet_id {
             None => session.queue.push_back(waiting),
             Some(id) => session.window.push_back((id, Some(waiting))),
@@ -308,6 +316,7 @@ impl Recovery {
                 session.left = Some(at);
                 session.expiry_secs = expiry_secs;
             }),
+            Event::Whole { holder, base } => self.whole = Some((holder, base)),
             Event::End { holder } => self.end(holder),
             Event::Subscribe { holder, options, identifier, group, filter } => {
                 self.holders = self.holders.max(group & !GROUP_BIT);
@@ -366,6 +375,12 @@ impl Recovery {
     fn session(&mut self, holder: u64, fresh: bool, event: &SessionEvent<'_>) {
         self.holders = self.holders.max(holder);
         if fresh {
+            if let (Some((_, base)), Some(known)) =
+                (self.whole.filter(|(it, _)| *it == holder), self.sessions.get_mut(&holder))
+            {
+                let late = |it: &&Held| it.segment >= base;
+                self.untold.extend(known.queue.iter().filter(late).cloned());
+            }
             self.end(holder);
             self.sessions.insert(holder, Session { holder, ..Session::default() });
         }
@@ -376,6 +391,19 @@ impl Recovery {
             (session.account, session.class, session.token) = (account, class, token);
             (session.anonymous, session.expiry_secs, session.left) = (anonymous, expiry_secs, left);
         });
+    }
+
+    /// A session was told as a whole: adds what another shard has sent to it, and what had not come
+    /// there when it was told.
+    fn tell_rest(&mut self) {
+        let Some((holder, _)) = self.whole.take() else { return };
+        for held in std::mem::take(&mut self.untold) {
+            let Some(session) = self.sessions.get_mut(&holder) else { return };
+            if !session.holds(held.number, held.group) {
+                self.messages.entry(held.number).or_default().refs += 1;
+                session.queue.push_back(held);
+            }
+        }
     }
 
     /// The message waits for another holder, or was sent to the one it waits for.

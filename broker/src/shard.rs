@@ -145,6 +145,8 @@ pub struct Shard {
     commons: Arc<Commons>,
     journal: Option<Box<Journal>>,
     round: Option<compact::Round>,
+    /// Other shards that have begun the round of compaction that this one is in, or begins next.
+    rounds_heard: usize,
     /// Sessions from before this process, to be taken back.
     restored: Option<Vec<recovery::Session>>,
     will_grace_secs: u64,
@@ -291,6 +293,7 @@ impl Shard {
         Self {
             journal,
             round: None,
+            rounds_heard: 0,
             restored,
             will_grace_secs,
             behind: false,

@@ -199,6 +199,11 @@ impl Turns {
         if is_over && self.backlog.len() > 1 { self.take() } else { None }
     }
 
+    /// Bytes of what waits.
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
+    }
+
     /// Everything that waits, oldest first.
     pub(crate) fn backlog(&self) -> impl ExactSizeIterator<Item = &Pending> {
         self.backlog.iter().map(|(pending, _)| pending)

@@ -23,8 +23,8 @@ use crate::stats::Counter;
 
 mod rounds;
 
-pub(crate) use self::rounds::RoundEnd;
 use self::rounds::Rounds;
+pub(crate) use self::rounds::{LIVE_MICROS, RoundEnd};
 
 /// Where a broker remembers, and how well.
 ///
@@ -69,6 +69,8 @@ pub(crate) struct Status {
     taking: AtomicU8,
     /// Shards with something that waits to be durable.
     awaiting: Box<[AtomicBool]>,
+    /// What lives in each shard, as it was said last while the disk is full.
+    live: Box<[Live]>,
     /// Rounds of compaction that have begun.
     rounds: AtomicU64,
     /// Whether one is through and waits for the disk.
@@ -92,13 +94,21 @@ pub(crate) struct Figures {
     pub(crate) compactions_total: u64,
 }
 
+/// Bytes that live in a shard, and when that was said; 0 for never.
+#[derive(Debug, Default)]
+struct Live {
+    bytes: AtomicU64,
+    at: AtomicU64,
+}
+
 impl Status {
     /// Of a journal for so many shards.
     fn new(shards: usize) -> Self {
         let awaiting = (0..shards).map(|_| AtomicBool::new(false)).collect();
         let (rounds, retiring) = (AtomicU64::new(0), AtomicBool::new(false));
         let (taking, commits_total) = (AtomicU8::new(0), Counter::default());
-        Self { taking, awaiting, rounds, retiring, commits_total }
+        let live = (0..shards).map(|_| Live::default()).collect();
+        Self { taking, awaiting, live, rounds, retiring, commits_total }
     }
 
     fn shards(&self) -> usize {
@@ -202,6 +212,10 @@ impl Store {
             return Err(StoreError::Later { directory, position });
         }
         let status = Arc::new(Status::new(configs.len()));
+        if let Some(cause) = log.shortage() {
+            status.set_taking(Taking::Relief);
+            warn!(%cause, "the disk is full: new durable work is refused");
+        }
         let committer =
             Committer::start(log, Self::listener(&status, mailboxes)).map_err(failed)?;
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);

@@ -83,6 +83,8 @@ impl Committer {
     pub fn start(log: Log, listener: impl Fn(Event) + Send + 'static) -> io::Result<Self> {
         let durable = AtomicU64::new(log.durable().to_u64());
         let Log { tail, writer, .. } = log;
+        // Opened while the disk is full: whoever is refused waits for room.
+        let was_refused = tail.shortage.is_some();
         let state = State {
             tail,
             writing: Arc::default(),
@@ -90,7 +92,7 @@ impl Committer {
             is_idle: false,
             flushes_wanted: 0,
             flushes_done: 0,
-            was_refused: false,
+            was_refused,
             is_stopping: false,
             is_stopped: false,
         };
@@ -211,6 +213,12 @@ impl Committer {
     #[must_use]
     pub fn current(&self) -> u32 {
         self.shared.lock().writing_segment()
+    }
+
+    /// Bytes that can be appended before another segment has to be allocated.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.shared.lock().tail.room()
     }
 
     /// Bytes that wait to be written, those not counted that are being written.

@@ -47,6 +47,12 @@ pub(crate) enum Way {
     Connection(usize),
 }
 
+impl Way {
+    fn is_mail(self) -> bool {
+        matches!(self, Self::Mail { .. })
+    }
+}
+
 impl Shards {
     pub(crate) fn new(configs: Vec<Config>) -> Self {
         let totals = Totals::of(&configs);
@@ -79,6 +85,16 @@ impl Shards {
                     return Err(failure);
                 }
                 self.exchange(now);
+            }
+            if self.shards.iter().any(Shard::awaits_mail) {
+                // It comes, however much else is delayed.
+                self.append()?;
+                let deferred = std::mem::take(&mut self.deferred);
+                self.exchange(now);
+                self.deferred = deferred;
+                while let Some(way) = self.ways().into_iter().find(|way| way.is_mail()) {
+                    self.carry(way, now);
+                }
             }
         }
         self.append()?;

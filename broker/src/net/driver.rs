@@ -34,7 +34,7 @@ use crate::limits::Limits;
 use crate::mail::Mail;
 use crate::shard::{Config, Refused, Shard};
 use crate::stats::Stats;
-use crate::store::{RoundEnd, Store};
+use crate::store::{LIVE_MICROS, RoundEnd, Store};
 use crate::totals::Totals;
 
 /// Bytes one connection may read before the others have their turn.
@@ -343,6 +343,10 @@ impl Driver {
     /// Goes on with compaction; whether more of it can be done at once.
     fn compact(&self) -> bool {
         let Some(store) = &self.store else { return false };
+        if store.wants_live(self.number, self.now().mono) {
+            let live = self.shard.borrow().live_bytes();
+            store.report_live(self.number, live, self.now().mono);
+        }
         if self.number == 0 && store.look(self.now().mono) {
             self.mailboxes.iter().for_each(Mailbox::wake);
         }
@@ -350,6 +354,9 @@ impl Driver {
         let mut shard = self.shard.borrow_mut();
         if self.rounds.replace(rounds) != rounds {
             shard.compact(store.base());
+        }
+        if shard.awaits_mail() {
+            return false;
         }
         let is_idle = matches!(self.finishing.get(), Finishing::Nothing);
         if is_idle && !shard.is_compacting() {
@@ -374,7 +381,7 @@ impl Driver {
                 return true;
             }
         }
-        if store.status().taking() == Taking::Relief {
+        if store.status().taking() == Taking::Relief && !store.fits() {
             // What is copied now might not fit, and all behind it would wait.
             return false;
         }
@@ -693,6 +700,9 @@ impl Future for Writer {
         if driver.compact() {
             driver.flush();
             next = Some(now.mono);
+        } else if driver.taking.get() == Taking::Relief {
+            let look = now.mono.plus_micros(LIVE_MICROS);
+            next = Some(next.map_or(look, |at| at.min(look)));
         }
         driver.turn.set(None);
         *driver.writer.borrow_mut() = Some(cx.waker().clone());

@@ -106,7 +106,6 @@ impl<'a> Source<'a> {
             retain: self.is(),
             packet_id: self.is().then(|| self.packet_id()),
             group: if self.below(4) == 0 { self.group() } else { 0 },
-            repeated: self.is(),
             again: self.is(),
             identifiers: (0..identifiers)
                 .filter_map(|_| self.identifier())

@@ -6,7 +6,7 @@ use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
 
 use super::{
     AGAIN, ANONYMOUS, EXPIRY, FRESH, GROUP_BIT, HAS_LEFT, HAS_TOKEN, IDENTIFIED, NUMBER_MAX,
-    QOS_MASK, REPEATED, RETAIN, Ref, SENT, SessionEvent, VIA_GROUP, WillEvent,
+    QOS_MASK, RETAIN, Ref, SENT, SessionEvent, VIA_GROUP, WillEvent,
 };
 use crate::clock::Wall;
 use crate::message::{Identifiers, Parts};
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn to(&mut self) -> Option<Ref> {
         let (holder, flags) = (self.holder()?, self.u8()?);
-        let known = QOS_MASK | RETAIN | SENT | VIA_GROUP | IDENTIFIED | REPEATED | AGAIN;
+        let known = QOS_MASK | RETAIN | SENT | VIA_GROUP | IDENTIFIED | AGAIN;
         if flags & !known != 0 {
             return None;
         }
@@ -96,8 +96,8 @@ impl<'a> Reader<'a> {
             identifiers = ids.map(id).collect::<Option<Vec<_>>>()?.into_iter().collect();
         }
         let (qos, retain) = (QoS::try_from(flags & QOS_MASK).ok()?, flags & RETAIN != 0);
-        let (repeated, again) = (flags & REPEATED != 0, flags & AGAIN != 0);
-        Some(Ref { holder, qos, retain, packet_id, group, repeated, again, identifiers })
+        let again = flags & AGAIN != 0;
+        Some(Ref { holder, qos, retain, packet_id, group, again, identifiers })
     }
 
     pub(super) fn session(&mut self) -> Option<(bool, SessionEvent<'a>)> {

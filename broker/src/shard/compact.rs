@@ -1,7 +1,8 @@
 //! Compaction: everything that lives is written down anew, so that all older segments can go.
 //!
-//! A round begins at a segment, its base. Each shard walks over its sessions, shared groups and
-//! part of what is retained, a slice a turn: first it copies messages whose record lies before the
+//! A round begins at a segment, its base. Once a shard has got all mail that others wrote down before
+//! they began it, it walks over its sessions, shared groups and part of what is retained, a slice a
+//! turn: first it copies messages whose record lies before the
 //! base, then it writes the holder down as a whole, in one record. What happens meanwhile is
 //! written down as ever, behind the base. When all shards are through and what they wrote is
 //! durable, the segments before the base are retired. Until then nothing is lost: a replay of
@@ -9,12 +10,14 @@
 
 use std::sync::Arc;
 
+use longshore_codec::QoS;
 use longshore_storage::{Batch, Ticket};
 use tracing::error;
 
 use super::Shard;
 use super::durable::{session_event, will_event};
-use crate::message::{Entry, Kept, Message};
+use crate::mail::{Mail, To};
+use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
 use crate::session::{Pending, SessionId};
 use crate::share::Group;
@@ -27,6 +30,11 @@ const SLICE_VISITS: usize = 4_096;
 /// Retained messages that are looked at together.
 const RETAINED_VISITS: usize = 256;
 
+/// Bytes that a message takes in the journal beside its own, with one who waits for it.
+const PENDING_BYTES: usize = 96;
+/// Bytes that a session takes there, beside its topic filters.
+const SESSION_BYTES: usize = 256;
+
 /// How far a shard has come in a round.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -37,6 +45,8 @@ pub(super) struct Round {
 
 #[derive(Debug)]
 enum Stage {
+    /// What was written down in segments that are to go has to come first.
+    Mail,
     /// The session at this place is next; `at` of its messages were looked at.
     Sessions {
         place: u32,
@@ -78,13 +88,49 @@ impl Shard {
     /// Begins a round of compaction: what stands before segment `base` is to be written down anew.
     pub fn compact(&mut self, base: u32) {
         self.commons.set_base(base);
-        self.round = Some(Round { base, stage: Stage::Sessions { place: 0, at: 0 } });
+        self.round = Some(Round { base, stage: Stage::Mail });
+        let nothing = Parts { topic: &[], properties: &[], payload: &[], shared: None };
+        let nothing = Arc::new(Message::new(nothing, QoS::AtMostOnce, false, None));
+        for shard in (0..self.shards).filter(|shard| *shard != self.number) {
+            self.outbox.push((shard, Mail { message: Arc::clone(&nothing), to: To::Round }));
+        }
+    }
+
+    /// Whether the round waits for what other shards have sent before they began it.
+    #[must_use]
+    pub fn awaits_mail(&self) -> bool {
+        let waits = self.round.as_ref().is_some_and(|round| matches!(round.stage, Stage::Mail));
+        waits && self.rounds_heard < self.shards - 1
     }
 
     /// Whether a round is under way.
     #[must_use]
     pub fn is_compacting(&self) -> bool {
         self.round.is_some()
+    }
+
+    /// Bytes that a round would write down now, about. Takes a look at every session.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        let of_pending = |count: usize, bytes: usize| (bytes + count * PENDING_BYTES) as u64;
+        let sessions = self.sessions.keys().filter_map(|id| self.sessions.get(id));
+        let sessions = sessions.filter(|session| session.holder != 0).map(|session| {
+            let count = session.outbound.queued() + session.outbound.in_flight().count();
+            let filters = session.subscription_bytes;
+            of_pending(count, session.outbound.bytes()) + (SESSION_BYTES + filters) as u64
+        });
+        let own: u64 = sessions.sum();
+        if self.number != 0 {
+            return own;
+        }
+        let groups = self.commons.all_groups();
+        let of_group = |group: &Arc<Group>| {
+            let turns = group.lock();
+            of_pending(turns.backlog().len(), turns.backlog_bytes())
+        };
+        let retained = &self.commons.retained;
+        own + groups.iter().map(of_group).sum::<u64>()
+            + of_pending(retained.len(), retained.bytes())
     }
 
     /// How many changes of what is retained there were: at the beginning of a round, what
@@ -123,6 +169,11 @@ impl Shard {
         let mut budget = Budget { visits: SLICE_VISITS, bytes: SLICE_BYTES };
         while !budget.is_spent() {
             round.stage = match round.stage {
+                Stage::Mail if self.rounds_heard < self.shards - 1 => break,
+                Stage::Mail => {
+                    self.rounds_heard -= self.shards - 1;
+                    Stage::Sessions { place: 0, at: 0 }
+                }
                 Stage::Sessions { place, at } => {
                     self.compact_sessions(round.base, place, at, &mut budget)
                 }
@@ -159,7 +210,7 @@ impl Shard {
         match self.copy_messages(id, base, at, budget) {
             Some(at) => Stage::Sessions { place, at },
             None => {
-                self.write_session(id, budget);
+                self.write_session(id, base, budget);
                 Stage::Sessions { place: place + 1, at: 0 }
             }
         }
@@ -269,7 +320,7 @@ impl Shard {
     }
 
     /// Writes the session down as a whole.
-    fn write_session(&mut self, id: SessionId, budget: &mut Budget) {
+    fn write_session(&mut self, id: SessionId, base: u32, budget: &mut Budget) {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(journal) = self.journal.as_deref_mut() else { return };
         let before = journal.bytes();
@@ -277,6 +328,7 @@ impl Shard {
         let holder = session.holder;
         if holder != 0 {
             let event = session_event(session, &session.client_id);
+            journal.note(&Event::Whole { holder, base });
             journal.note(&Event::Session { holder, fresh: true, session: event });
             let groups = session.rare.as_ref().map_or(&[][..], |rare| &rare.groups);
             for (filter, subscription) in session.all_subscriptions() {
@@ -311,7 +363,6 @@ impl Shard {
             note_pending(pending, None, |event| journal.note(event));
         }
         journal.push_events();
-        journal.mark_state();
         budget.spend(journal.bytes() - before);
     }
 

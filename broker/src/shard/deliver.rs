@@ -130,7 +130,6 @@ impl Terms<'_> {
             retain: self.retain,
             packet_id,
             group: self.group.map_or(0, |group| group.holder),
-            repeated: false,
             again: false,
             identifiers: self.identifiers.clone(),
         }

@@ -367,7 +367,6 @@ impl crate::session::Pending {
             retain: self.retain,
             packet_id,
             group: self.group.as_ref().map_or(0, |group| group.holder),
-            repeated: false,
             again: self.again,
             identifiers: self.identifiers.clone(),
         }
@@ -378,7 +377,7 @@ impl Ref {
     /// Of a message that waits in a group.
     pub(super) fn in_group(holder: u64, qos: QoS, retain: bool) -> Self {
         let identifiers = Identifiers::None;
-        let (repeated, again) = (false, false);
-        Self { holder, qos, retain, packet_id: None, group: 0, repeated, again, identifiers }
+        let (packet_id, group, again) = (None, 0, false);
+        Self { holder, qos, retain, packet_id, group, again, identifiers }
     }
 }

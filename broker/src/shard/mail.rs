@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use longshore_acl::Principal;
 use longshore_codec::{QoS, filter};
-use longshore_storage::Ticket;
 
 use super::Shard;
 use super::deliver::Outgoing;
@@ -13,7 +12,7 @@ use crate::clock::Now;
 use crate::connection::{Connection, ConnectionId, Stage};
 use crate::mail::{Mail, Moved, To};
 use crate::message::{Identifiers, Message};
-use crate::record::{Event, GROUP_BIT, Ref};
+use crate::record::{GROUP_BIT, Ref};
 use crate::session::{Recorded, SessionId};
 use crate::share::{Group, Noted, Seat};
 
@@ -21,18 +20,13 @@ impl Shard {
     /// Hands out the mail since the last call, each with the number of the shard it is for. What
     /// goes to one shard arrives there in this order, through [`Shard::mail`].
     pub fn take_mail(&mut self) -> impl Iterator<Item = (usize, Mail)> + '_ {
-        let ticket = self.journal.as_deref().and_then(|journal| journal.last_ticket());
-        self.outbox.drain(..).map(move |(to, mail)| (to, Mail { ticket, ..mail }))
+        self.outbox.drain(..)
     }
 
     /// Takes a piece of mail from another shard.
     pub fn mail(&mut self, mail: Mail, now: Now) {
-        let Mail { message, to, ticket } = mail;
+        let Mail { message, to } = mail;
         let mut outgoing = Outgoing::kept(&message, None);
-        if outgoing.is_written {
-            self.renew(&message);
-            self.note_again(&to, &outgoing, ticket);
-        }
         self.forms.clear();
         match to {
             To::Targets { targets, publisher, epoch } => {
@@ -47,6 +41,7 @@ impl Shard {
                     }
                 }
             }
+            To::Round => self.rounds_heard += 1,
             To::Member { group, seat, holder } => {
                 (outgoing.held_by, outgoing.held_in) = (holder, group.holder);
                 self.take_turn(&group, seat, &mut outgoing, now);
@@ -54,31 +49,6 @@ impl Shard {
         }
         self.write_down(&mut outgoing);
         self.settle(now);
-    }
-
-    /// Notes once more who gets the message, if a round of compaction may have told of them as if
-    /// they did not.
-    fn note_again(&mut self, to: &To, outgoing: &Outgoing<'_>, ticket: Option<Ticket>) {
-        if !self.journal.as_deref().is_some_and(|journal| journal.is_outdated(ticket)) {
-            return;
-        }
-        let number = outgoing.number();
-        match to {
-            To::Targets { targets, .. } => {
-                for target in targets.iter().filter(|target| target.holder != 0) {
-                    let to = target.to_ref(outgoing.qos, outgoing.retain);
-                    if to.qos != QoS::AtMostOnce {
-                        let to = Ref { repeated: true, ..to };
-                        self.note(to.holder, &Event::Ref { number, to });
-                    }
-                }
-            }
-            To::Member { group, seat, holder } if *holder != 0 => {
-                let to = seat.to_ref(*holder, group, outgoing.qos, outgoing.retain);
-                self.note(*holder, &Event::Ref { number, to: Ref { repeated: true, ..to } });
-            }
-            To::Member { .. } => {}
-        }
     }
 
     /// Whether the target still gets the message: it may have unsubscribed on the way.
@@ -154,7 +124,7 @@ impl Shard {
                 self.refer(outgoing, to);
             }
         }
-        self.outbox.push((shard, Mail { message: outgoing.stored(), to, ticket: None }));
+        self.outbox.push((shard, Mail { message: outgoing.stored(), to }));
     }
 
     /// Sends mail with the message to the shard of a group's member.
@@ -173,8 +143,7 @@ impl Shard {
             self.refer(outgoing, to);
         }
         let to = To::Member { group: Arc::clone(group), seat, holder };
-        self.outbox
-            .push((seat.session.shard(), Mail { message: outgoing.stored(), to, ticket: None }));
+        self.outbox.push((seat.session.shard(), Mail { message: outgoing.stored(), to }));
     }
 
     /// Tells which shards have more mail than is good for them, a bit each. Connections that
@@ -269,7 +238,6 @@ impl Target {
             retain: retain && self.retain_as_published,
             packet_id: None,
             group: 0,
-            repeated: false,
             again: false,
             identifiers: self.identifiers.clone(),
         }
@@ -288,7 +256,6 @@ impl Seat {
             retain: retain && self.retain_as_published,
             packet_id: None,
             group: group.holder,
-            repeated: false,
             again: false,
             identifiers: self.identifier.map_or(Identifiers::None, Identifiers::One),
         }

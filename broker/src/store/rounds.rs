@@ -1,5 +1,6 @@
 //! When the journal is compacted, and what is retired then.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longshore_storage::Ticket;
@@ -14,6 +15,10 @@ use crate::journal::Taking;
 const SEGMENTS_MIN: u64 = 4;
 /// Microseconds between two looks at the size of the journal.
 const LOOK_MICROS: u64 = 100_000;
+/// Microseconds between two looks at what lives, while the disk is full.
+pub(crate) const LIVE_MICROS: u64 = 500_000;
+/// Bytes that are to be left when all that lives is written down.
+const LIVE_SPARE: u64 = 4 << 10;
 
 /// Rounds of compaction, one after another.
 #[derive(Debug)]
@@ -100,7 +105,13 @@ impl Store {
             return false;
         }
         state.next_look = Mono(now.0 + LOOK_MICROS);
-        if self.status.taking() != Taking::All || !self.is_due(state.live_bytes) {
+        let is_due = match self.status.taking() {
+            Taking::All => self.is_due(state.live_bytes),
+            // What was refused waits for it.
+            Taking::Relief => self.fits(),
+            Taking::Nothing => false,
+        };
+        if !is_due {
             return false;
         }
         let (base, sequence) = (self.committer.current(), self.commons.retained.last_sequence());
@@ -110,6 +121,28 @@ impl Store {
         state.base = base;
         self.status.set_rounds(state.begun);
         true
+    }
+
+    /// Whether a shard is to say what lives in it: while the disk is full, from time to time.
+    pub(crate) fn wants_live(&self, shard: usize, now: Mono) -> bool {
+        let at = self.status.live[shard].at.load(Ordering::Relaxed);
+        self.status.taking() == Taking::Relief && (at == 0 || now.0 > at + LIVE_MICROS)
+    }
+
+    /// A shard says how many bytes live in it.
+    pub(crate) fn report_live(&self, shard: usize, bytes: u64, now: Mono) {
+        let live = &self.status.live[shard];
+        live.bytes.store(bytes, Ordering::Relaxed);
+        live.at.store(now.0.max(1), Ordering::Release);
+    }
+
+    /// Whether all that lives has room where segments are allocated, with some to spare: a full
+    /// disk gives no more, and what does not fit would hold up all that is to come behind it.
+    pub(crate) fn fits(&self) -> bool {
+        let live = &self.status.live;
+        let bytes: u64 = live.iter().map(|live| live.bytes.load(Ordering::Relaxed)).sum();
+        let is_known = live.iter().all(|live| live.at.load(Ordering::Acquire) > 0);
+        is_known && bytes + bytes / 2 + LIVE_SPARE < self.committer.room()
     }
 
     fn is_due(&self, live_bytes: u64) -> bool {

@@ -147,7 +147,7 @@ impl Tail {
     }
 
     /// Bytes that can be laid out in allocated segments.
-    fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         u64::from(self.segment_bytes - self.at.offset) + self.following_bytes
     }
 
