@@ -185,9 +185,7 @@ impl Run {
             self.world.carry(place);
         }
         if self.choices.percent(3) {
-            while self.world.on_their_way() > 0 {
-                self.world.carry(0);
-            }
+            self.carry_all();
             self.collect();
             let secs = *self.choices.pick(&[1, 4, 12, 70]);
             self.book.note(&self.world, format!("{secs} s pass"));
@@ -195,6 +193,8 @@ impl Run {
         }
         if self.compacts && self.choices.percent(4) {
             self.book.note(&self.world, "compaction".into());
+            // A round ends when all shards have read what was sent to them before it.
+            self.carry_all();
             self.world.compact()?;
         }
         self.collect();
@@ -202,6 +202,12 @@ impl Run {
         let most = 1 + self.choices.place(3);
         self.read(at, most);
         Ok(())
+    }
+
+    fn carry_all(&mut self) {
+        while self.world.on_their_way() > 0 {
+            self.world.carry(0);
+        }
     }
 
     fn act_online(&mut self, at: usize) {
