@@ -9,6 +9,7 @@
 //! | `LONGSHORE_CUT=31` | with that, only this point |
 //! | `LONGSHORE_SEEDS=1000` | so many seeds |
 //! | `LONGSHORE_POINTS=400` | so many points of each, at most |
+//! | `LONGSHORE_TRACE=1` | what happens is printed, also where all is well |
 
 #[path = "sim/choices.rs"]
 #[expect(dead_code, reason = "the simulator asks for more")]

@@ -61,7 +61,12 @@ pub(crate) struct Run {
 pub(crate) fn run(plan: Plan) -> u64 {
     let mut run = Run::new(plan);
     match catch_unwind(AssertUnwindSafe(|| run.go(plan))) {
-        Ok(operations) => operations,
+        Ok(operations) => {
+            if std::env::var_os("LONGSHORE_TRACE").is_some() {
+                eprintln!("{}\n{plan:?}", run.book.trace.join("\n"));
+            }
+            operations
+        }
         Err(cause) => {
             if !plan.is_quiet {
                 let from = run.book.trace.len().saturating_sub(TRACE_LINES);
@@ -185,9 +190,7 @@ impl Run {
             self.world.carry(place);
         }
         if self.choices.percent(3) {
-            while self.world.on_their_way() > 0 {
-                self.world.carry(0);
-            }
+            self.carry_all();
             self.collect();
             let secs = *self.choices.pick(&[1, 4, 12, 70]);
             self.book.note(&self.world, format!("{secs} s pass"));
@@ -195,6 +198,12 @@ impl Run {
         }
         if self.compacts && self.choices.percent(4) {
             self.book.note(&self.world, "compaction".into());
+            // A round ends when all shards have read what was sent to them before it.
+            (0..self.world.count()).try_for_each(|shard| self.world.end_turn(shard))?;
+            while self.world.on_their_way() > 0 {
+                self.carry_all();
+                (0..self.world.count()).try_for_each(|shard| self.world.end_turn(shard))?;
+            }
             self.world.compact()?;
         }
         self.collect();
@@ -202,6 +211,12 @@ impl Run {
         let most = 1 + self.choices.place(3);
         self.read(at, most);
         Ok(())
+    }
+
+    fn carry_all(&mut self) {
+        while self.world.on_their_way() > 0 {
+            self.world.carry(0);
+        }
     }
 
     fn act_online(&mut self, at: usize) {

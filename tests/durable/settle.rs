@@ -14,6 +14,7 @@ const WILLS_SECS: u64 = 200;
 impl Run {
     /// Goes on until nobody has anything to say.
     pub(crate) fn quiesce(&mut self) -> Result<(), PowerCut> {
+        let mut idle = 0;
         for _ in 0..ROUNDS {
             let mut is_busy = false;
             for shard in 0..self.world.count() {
@@ -38,7 +39,9 @@ impl Run {
                     is_busy = true;
                 }
             }
-            if !is_busy {
+            idle = if is_busy { 0 } else { idle + 1 };
+            // What was said last may wait for the next commit.
+            if idle == 2 {
                 return Ok(());
             }
         }
