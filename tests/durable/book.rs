@@ -204,7 +204,9 @@ impl Book {
         let this = &self.published[number];
         let mine = |it: &&Delivery| it.session == session && !it.retain && it.qos == qos;
         let count = self.deliveries.iter().filter(mine).filter(|it| it.number == number).count();
-        let is_bound = this.sends == 1 || this.bound.contains(&session);
+        // What was sent again may come late where what was sent first has ended.
+        let is_bound =
+            this.sends == 1 || this.bound.contains(&session) && this.expiry_secs.is_none();
         if retain || count > 1 || !is_bound || self.is_shared(number) || this.publisher.is_none() {
             return;
         }
