@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -184,13 +185,7 @@ impl Builder {
     /// When a listener cannot be opened; nothing runs then.
     pub fn start(self) -> Result<Broker, StartError> {
         let (doors, addresses) = open(self.listen, self.tls.is_some())?;
-        let auth = match self.auth {
-            Some(auth) => auth,
-            None => {
-                let token = MasterToken::generate().map_err(io::Error::other);
-                Arc::new(MasterOnly::new(token.map_err(StartError::System)?))
-            }
-        };
+        let auth = self.auth.map_or_else(nobody_knows, Ok)?;
         let mut configs = Config::of(shards(self.shards), self.limits, auth, seed());
         let around = Around {
             mailboxes: configs.iter().map(|_| Mailbox::default()).collect(),
@@ -198,16 +193,9 @@ impl Builder {
             counts: Arc::default(),
             clock: Clock::start(),
         };
-        let open = |storage: &Storage| {
-            let now = around.clock.now();
-            let (configs, mailboxes) = (&mut configs, &around.mailboxes);
-            let opened = match self.disk {
-                Some(disk) => Store::open_on(disk, storage, configs, mailboxes, now),
-                None => Store::open(storage, configs, mailboxes, now),
-            };
-            opened.map_err(StartError::Storage)
-        };
-        let store = self.storage.as_ref().map(open).transpose()?;
+        let (storage, disk) = (self.storage.as_ref(), self.disk);
+        let open = |storage| open_store(storage, disk, &mut configs, &around);
+        let store = storage.map(open).transpose()?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -235,11 +223,11 @@ impl Builder {
             clock: around.clock,
             arrivals: arrivals.into(),
         };
-        let (restored, all_restored) = std::sync::mpsc::channel();
+        let (restored, all_restored) = channel();
         let mut begin = Vec::new();
         let ways = arriving.into_iter().zip(pipes);
         for (number, (config, (arriving, pipes))) in configs.into_iter().zip(ways).enumerate() {
-            let (go, gone) = std::sync::mpsc::channel();
+            let (go, gone) = channel();
             begin.push(go);
             let inside = Inside {
                 store: store.clone(),
@@ -257,16 +245,7 @@ impl Builder {
             let name = format!("longshore-{number}");
             broker.spawn(&name, move |runtime| inside.run(runtime, until))?;
         }
-        // A client that comes to one shard may have its session on another.
-        drop(restored);
-        for _ in &begin {
-            let failed = |_| StartError::System(io::Error::other("a shard has failed"));
-            all_restored.recv().map_err(failed)?;
-        }
-        // A shard that is gone has stopped all.
-        for go in begin {
-            let _ = go.send(());
-        }
+        begin_together(&all_restored, restored, begin)?;
         if !others.is_empty() {
             broker.spawn("longshore-net", move |runtime| {
                 acceptor::run(runtime, entrance, others, stopped);
@@ -299,6 +278,47 @@ fn open(listen: Vec<Result<Listen, InvalidListen>>, has_tls: bool) -> Result<Ope
         }
     }
     Ok((doors, addresses))
+}
+
+/// A gate whose token nobody knows.
+fn nobody_knows() -> Result<Arc<dyn Authenticate>, StartError> {
+    let token = MasterToken::generate().map_err(io::Error::other);
+    Ok(Arc::new(MasterOnly::new(token.map_err(StartError::System)?)))
+}
+
+/// Opens what the broker remembers, on `disk` if there is one, and gives it to the shards.
+fn open_store(
+    storage: &Storage,
+    disk: Option<Arc<dyn Disk>>,
+    configs: &mut [Config],
+    around: &Around,
+) -> Result<Arc<Store>, StartError> {
+    let (mailboxes, now) = (&around.mailboxes, around.clock.now());
+    let opened = match disk {
+        Some(disk) => Store::open_on(disk, storage, configs, mailboxes, now),
+        None => Store::open(storage, configs, mailboxes, now),
+    };
+    opened.map_err(StartError::Storage)
+}
+
+/// Lets all shards begin once each of them has taken back what it had: a client that comes to one
+/// may have its session on another.
+fn begin_together(
+    all_restored: &Receiver<()>,
+    restored: Sender<()>,
+    begin: Vec<Sender<()>>,
+) -> Result<(), StartError> {
+    // A shard that fails drops its own.
+    drop(restored);
+    for _ in &begin {
+        let failed = |_| StartError::System(io::Error::other("a shard has failed"));
+        all_restored.recv().map_err(failed)?;
+    }
+    for go in begin {
+        // A shard that is gone has stopped all.
+        let _ = go.send(());
+    }
+    Ok(())
 }
 
 impl Broker {
@@ -410,7 +430,7 @@ impl Drop for Broker {
 struct Inside {
     store: Option<Arc<Store>>,
     /// Where to say that everything is restored, and where to hear that it is everywhere.
-    begin: (std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>),
+    begin: (Sender<()>, Receiver<()>),
     config: Config,
     number: usize,
     around: Around,

@@ -110,8 +110,8 @@ pub(crate) enum Event<'a> {
         holder: u64,
         base: u32,
     },
-    /// Its client has left. `broken` when nobody saw it: the broker had ended, and what waits may have
-    /// been sent.
+    /// Its client has left. `broken` when nobody saw it: the broker had ended, and what waits may
+    /// have been sent.
     Left {
         holder: u64,
         at: Wall,

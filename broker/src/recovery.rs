@@ -430,7 +430,7 @@ impl Recovery {
 
     fn received(&mut self, holder: u64, number: u64, packet_id: PacketId) {
         if holder & GROUP_BIT != 0 {
-            // Its client is a member that does not outlive the process: nobody resumes the exchange.
+            // Its client is a member that does not outlive the process: nobody goes on with it.
             return self.done(holder, number, 0);
         }
         let Some(session) = self.sessions.get_mut(&holder) else { return };

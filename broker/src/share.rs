@@ -50,8 +50,8 @@ pub(crate) struct Turns {
     is_over: bool,
 }
 
-/// Which batch of which shard tells the journal that a message waits in a group. Another shard takes
-/// the message when that is appended: else it could be told first that it was taken.
+/// Which batch of which shard tells the journal that a message waits in a group. Another shard
+/// takes the message when that is appended: else it could be told first that it was taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Noted {
     pub(crate) shard: usize,

@@ -14,7 +14,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use longshore_acl::Principal;
-use longshore_storage::Refused as NotAppended;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{spawn_local, yield_now};
@@ -24,7 +23,7 @@ use tracing::warn;
 use super::accept::accept;
 use super::acceptor::Arrival;
 use super::counts::Counts;
-use super::mailbox::{Mailbox, Mailboxes, Post};
+use super::mailbox::Mailboxes;
 use super::pipe::Pipe;
 use super::transport::{Cargo, Received, Scratch, Transport};
 use crate::clock::{Clock, Mono, Now};
@@ -34,18 +33,16 @@ use crate::limits::Limits;
 use crate::mail::Mail;
 use crate::shard::{Config, Refused, Shard};
 use crate::stats::Stats;
-use crate::store::{LIVE_MICROS, RoundEnd, Store};
+use crate::store::{LIVE_MICROS, Store};
 use crate::totals::Totals;
+
+mod journal;
+mod mail;
 
 /// Bytes one connection may read before the others have their turn.
 const READ_BUDGET: usize = 256 << 10;
 /// Connections accepted before others have their turn.
 const ACCEPT_BATCH: usize = 64;
-/// Bytes that the journal does not take yet, beyond which clients whose packets have to be durable
-/// are not read.
-const UNAPPENDED_MAX: usize = 8 << 20;
-/// Bytes that the journal has yet to write, beyond which compaction waits.
-const COMPACT_PENDING_MAX: usize = 2 << 20;
 
 /// How long a layer may hold the last bytes of a connection that is to be closed. Less than the
 /// shard leaves its output, whose end is when this is asked for.
@@ -177,13 +174,6 @@ impl Driver {
         })
     }
 
-    /// Takes back what the shard had before this process.
-    pub(crate) fn restore(&self) {
-        self.shard.borrow_mut().restore(self.now());
-        self.commit();
-        self.turn.set(None);
-    }
-
     /// Lets the writer follow the readers that are ready now.
     fn wake_writer(&self) {
         if let Some(writer) = self.writer.borrow_mut().take() {
@@ -283,137 +273,6 @@ impl Driver {
         transport.ok()
     }
 
-    /// Takes what other shards send, for ever.
-    pub(crate) async fn take_mail(self: Rc<Self>) {
-        let mailbox = &self.mailboxes[self.number];
-        let mut post = Post::default();
-        loop {
-            if mailbox.take(&mut post).await {
-                self.mailboxes.iter().for_each(Mailbox::wake);
-            }
-            for mail in post.mail.drain(..) {
-                self.shard.borrow_mut().mail(mail, self.now());
-            }
-            for (moved, cargo) in post.moved.drain(..) {
-                let peer = moved.peer();
-                let transport = self.unload(cargo, peer);
-                let id = self.shard.borrow_mut().accept_moved(moved, self.now());
-                match transport {
-                    Some(transport) => self.drive(id, transport),
-                    None => self.shard.borrow_mut().closed(id, self.now()),
-                }
-            }
-            post.reset();
-            self.wake_writer();
-        }
-    }
-
-    /// Appends what was written down to the journal, and lets go out what is durable. Whether
-    /// everything was appended: mail may not overtake it.
-    fn commit(&self) -> bool {
-        let Some(store) = &self.store else { return true };
-        let mut shard = self.shard.borrow_mut();
-        let taking = store.status().taking();
-        if self.taking.replace(taking) != taking {
-            shard.set_taking(taking, self.now());
-        }
-        let appended = match shard.batch().map(|batch| store.append(batch)) {
-            None => true,
-            Some(Ok(ticket)) => {
-                shard.appended(ticket);
-                true
-            }
-            // It has failed: the committing thread says so, too.
-            Some(Err(NotAppended::Failed(_))) => {
-                shard.set_taking(Taking::Nothing, self.now());
-                false
-            }
-            // It is tried again when there is room, of which the committing thread tells.
-            Some(Err(_)) => false,
-        };
-        let behind = !appended && shard.unappended() > UNAPPENDED_MAX;
-        shard.set_behind(behind, self.now());
-        let waits = shard.awaits_journal()
-            || shard.is_compacting()
-            || (self.number == 0 && store.is_retiring());
-        shard.durable(store.durable(self.number, waits));
-        appended
-    }
-
-    /// Goes on with compaction; whether more of it can be done at once.
-    fn compact(&self) -> bool {
-        let Some(store) = &self.store else { return false };
-        if store.wants_live(self.number, self.now().mono) {
-            let live = self.shard.borrow().live_bytes();
-            store.report_live(self.number, live, self.now().mono);
-        }
-        if self.number == 0 && store.look(self.now().mono) {
-            self.mailboxes.iter().for_each(Mailbox::wake);
-        }
-        let rounds = store.rounds();
-        let mut shard = self.shard.borrow_mut();
-        if self.rounds.replace(rounds) != rounds {
-            shard.compact(store.base());
-        }
-        if shard.awaits_mail() {
-            return false;
-        }
-        let is_idle = matches!(self.finishing.get(), Finishing::Nothing);
-        if is_idle && !shard.is_compacting() {
-            return false;
-        }
-        if shard.unappended() > 0 || store.pending_bytes() > COMPACT_PENDING_MAX {
-            // The committing thread wakes this one when it has got on.
-            return false;
-        }
-        match self.finishing.take() {
-            Finishing::Nothing => {}
-            Finishing::Shard => {
-                let end = store.finish_round(shard.last_message());
-                if let Some(RoundEnd { sequence, messages }) = end {
-                    shard.note_compacted(sequence, messages);
-                    self.finishing.set(Finishing::All);
-                }
-                return end.is_some();
-            }
-            Finishing::All => {
-                shard.last_ticket().into_iter().for_each(|ticket| store.end_round_at(ticket));
-                return true;
-            }
-        }
-        if store.status().taking() == Taking::Relief && !store.fits() {
-            // What is copied now might not fit, and all behind it would wait.
-            return false;
-        }
-        let is_through = shard.compact_slice(&mut |batch| store.append(batch).ok());
-        if is_through {
-            self.finishing.set(Finishing::Shard);
-        }
-        true
-    }
-
-    /// Sends this turn's mail, and has publishers wait for shards that have too much.
-    fn send_mail(&self) {
-        if self.mailboxes.len() == 1 {
-            return;
-        }
-        let mut outgoing = self.outgoing.borrow_mut();
-        let mut shard = self.shard.borrow_mut();
-        for (to, mail) in shard.take_mail() {
-            outgoing[to].push(mail);
-        }
-        let mut full = 0;
-        for (to, (mail, mailbox)) in outgoing.iter_mut().zip(&*self.mailboxes).enumerate() {
-            if !mail.is_empty() {
-                mailbox.put(mail);
-            }
-            full |= u64::from(mailbox.is_full() && to != self.number) << to;
-        }
-        if self.full.replace(full) != full {
-            shard.set_full(full, self.now());
-        }
-    }
-
     /// Says good-bye to all clients; the writer then lets them go.
     pub(crate) fn shut_down(&self) {
         self.stopping.set(true);
@@ -491,22 +350,6 @@ impl Driver {
             if !appended || self.shard.borrow().unappended() == 0 {
                 return;
             }
-        }
-    }
-
-    /// Sends the connection to the shard where its client's session lives.
-    fn move_away(&self, socket: &Socket, to: usize) {
-        let Some(transport) = socket.transport.take() else { return };
-        match transport.load() {
-            Ok(cargo) => {
-                let moved = self.shard.borrow_mut().take_moved(socket.id);
-                self.forget(socket);
-                if let Some(moved) = moved {
-                    self.mailboxes[to].put_moved(moved, cargo);
-                }
-            }
-            // The system has lost it.
-            Err(error) => self.remove(socket, &End::Failed(error)),
         }
     }
 

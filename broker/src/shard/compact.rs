@@ -1,8 +1,8 @@
 //! Compaction: everything that lives is written down anew, so that all older segments can go.
 //!
-//! A round begins at a segment, its base. Once a shard has got all mail that others wrote down before
-//! they began it, it walks over its sessions, shared groups and part of what is retained, a slice a
-//! turn: first it copies messages whose record lies before the
+//! A round begins at a segment, its base. Once a shard has got all mail that others wrote down
+//! before they began it, it walks over its sessions, shared groups and part of what is retained, a
+//! slice a turn: first it copies messages whose record lies before the
 //! base, then it writes the holder down as a whole, in one record. What happens meanwhile is
 //! written down as ever, behind the base. When all shards are through and what they wrote is
 //! durable, the segments before the base are retired. Until then nothing is lost: a replay of
@@ -297,8 +297,8 @@ impl Shard {
         }
     }
 
-    /// Writes a message down again that another shard is about to write down: what this one notes of
-    /// it may be appended, and durable, before that.
+    /// Writes a message down again that another shard is about to write down: what this one notes
+    /// of it may be appended, and durable, before that.
     pub(super) fn write_down_unplaced(&mut self, message: &Arc<Message>) {
         let is_others = |entry: &Entry| {
             entry.position().is_none() && entry.number % SHARDS_MAX as u64 != self.number as u64

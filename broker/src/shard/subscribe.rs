@@ -320,7 +320,7 @@ impl Shard {
         }
     }
 
-    /// Puts a message that was a member's at the head of the group's backlog; whether it waits there.
+    /// Puts a message that was a member's at the head of the group's backlog; whether it waits.
     fn take_back(&mut self, group: &Arc<Group>, mut pending: Pending, before: Recorded) -> bool {
         let mut turns = group.lock();
         let holder = if turns.is_lasting() { group.holder } else { 0 };
