@@ -161,7 +161,7 @@ fn after_a_failed_sync_nothing_durable_is_promised_and_all_else_goes_on() {
     disk.fail(Fault { operation: Operation::Sync, after: 0, for_ever: true });
     publisher.publish("kept/t", QoS::AtLeastOnce, "not acknowledged");
     let end = Got::Packet(PacketType::Disconnect, UNSPECIFIED);
-    assert_eq!(publisher.rest(), [end.clone()], "what waits for it is told");
+    assert_eq!(publisher.rest(), std::slice::from_ref(&end), "what waits for it is told");
     assert_eq!(health(&broker), (503, "{\"status\":\"the disk has failed\"}\n".to_owned()));
     assert_eq!(metric(&broker, "longshore_storage_state{state=\"failed\"}"), Some(1));
     assert!(log::has(&["ERROR", "the disk has failed"]));
