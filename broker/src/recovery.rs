@@ -248,6 +248,10 @@ impl Recovery {
         let entry = known
             .entry
             .get_or_insert_with(|| Arc::new(Entry::new(head.number, size, head.qos, head.expiry)));
+        if entry.size() != size as u64 {
+            // Two messages of one number.
+            return Err(Unreadable);
+        }
         // A later record is a copy, and stays when the earlier one goes.
         entry.place(position);
         known.is_wanted |= refs.is_empty();

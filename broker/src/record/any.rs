@@ -64,7 +64,8 @@ impl<'a> Source<'a> {
 
     fn number(&mut self) -> u64 {
         match self.below(64) {
-            0 => NUMBER_MAX,
+            // There is room for those that follow.
+            0 => NUMBER_MAX / 2,
             number => number as u64 % 12,
         }
     }
@@ -126,9 +127,10 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The body of a record of a message.
-    pub(crate) fn message(&mut self) -> Vec<u8> {
-        let (head, parts, mut refs) = (self.head(), self.parts(), Vec::new());
+    /// The body of a record of a message. One number is always the same message.
+    fn message(&mut self) -> Vec<u8> {
+        let head = self.head();
+        let (parts, mut refs) = (Source::new(&[head.number as u8; 3]).parts(), Vec::new());
         for _ in 0..if head.number == 0 { 0 } else { self.below(4) } {
             self.to().encode(&mut refs);
         }
