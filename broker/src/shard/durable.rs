@@ -98,8 +98,8 @@ impl Shard {
         if !connection.is_held_back() {
             return self.fail(id, Fault::new(ReasonCode::UnspecifiedError, cause), now);
         }
-        // Nothing has left yet: its CONNACK can still say so.
-        connection.output = Output::default();
+        // Nothing has left yet, and nothing of it will: its CONNACK can still say so.
+        (connection.output, connection.gate) = (Output::default(), None);
         let peer = connection.peer;
         self.log_end(peer, session, &cause);
         let reason = ReasonCode::ServerUnavailable;
