@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use longshore_codec::QoS;
-use longshore_storage::{Batch, Ticket};
+use longshore_storage::{Batch, Position, Ticket};
 use tracing::error;
 
 use super::Shard;
@@ -274,6 +274,8 @@ impl Shard {
                     (read, _) => {
                         let cause = read.err().map_or_else(String::new, |lost| lost.to_string());
                         error!(cause, number = entry.number, "a message cannot be read");
+                        // It is lost, and not to be looked for again.
+                        entry.place(Position { segment: u32::MAX, offset: 0 });
                     }
                 }
             }
