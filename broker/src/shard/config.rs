@@ -66,8 +66,9 @@ impl Config {
 
     /// The configurations of the shards of one broker, at most [`Config::SHARDS_MAX`].
     ///
-    /// Shards send one another [`Mail`] and connections: see [`Shard::take_mail`] and
-    /// [`Shard::moving`].
+    /// Shards send one another [`Mail`](crate::Mail) and connections: see
+    /// [`Shard::take_mail`](crate::Shard::take_mail) and
+    /// [`Shard::moving`](crate::Shard::moving).
     pub fn of(
         shards: usize,
         limits: Limits,
