@@ -212,7 +212,8 @@ impl Shard {
         }
         let Terms { qos, retain, identifiers, .. } = terms;
         let delivery = Delivery { id: None, qos, retain, duplicate: false, identifiers };
-        match outgoing.qos == QoS::ExactlyOnce {
+        let waits = outgoing.inbound.is_some() || self.is_gated(id);
+        match outgoing.qos == QoS::ExactlyOnce && waits {
             true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
             false => self.append(id, &outgoing.source, &delivery, now.wall),
         };
@@ -253,7 +254,8 @@ impl Shard {
         let packet_id = session.outbound.send(pending);
         let Terms { qos, retain, identifiers, .. } = *terms;
         let delivery = Delivery { id: Some(packet_id), qos, retain, duplicate: false, identifiers };
-        let sent = match outgoing.qos == QoS::ExactlyOnce {
+        let waits = terms.holder != 0 || outgoing.inbound.is_some() || self.is_gated(id);
+        let sent = match outgoing.qos == QoS::ExactlyOnce && waits {
             true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
             false => self.append(id, &outgoing.source, &delivery, now.wall),
         };
@@ -356,7 +358,8 @@ impl Shard {
             let source = Source { parts: message.parts(), expiry, packet: None };
             self.forms.clear();
             // What is sent again was durable before its client's CONNACK left.
-            match message.qos == QoS::ExactlyOnce && !duplicate {
+            let waits = pending.holder != 0 || self.is_gated(id);
+            match message.qos == QoS::ExactlyOnce && !duplicate && waits {
                 true => self.append_waiting(id, &source, &delivery, now.wall),
                 false => self.append(id, &source, &delivery, now.wall),
             }
@@ -447,6 +450,13 @@ impl Shard {
             self.dirty.push(id);
         }
         done.is_ok()
+    }
+
+    /// Whether something waits on the connection already, which messages of the same kind must not
+    /// overtake [MQTT-4.6.0-6].
+    fn is_gated(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_some_and(|it| it.gate.as_ref().is_some_and(|gate| !gate.is_empty()))
     }
 
     /// The same for a message of QoS 2, at whatever QoS it is delivered: it does not leave before
