@@ -174,6 +174,11 @@ impl Journal {
         self.refs = refs;
     }
 
+    /// The batch has the record of the message, though it may stand elsewhere, too.
+    pub(crate) fn mark_moving(&mut self, number: u64) {
+        self.moving.insert(number);
+    }
+
     /// Whether the message is being copied by this batch.
     pub(crate) fn is_moving(&self, number: u64) -> bool {
         self.moving.contains(&number)

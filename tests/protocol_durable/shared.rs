@@ -1,6 +1,6 @@
 //! What goes wrong between several ways to one message, and over a restart.
 
-use crate::protocol::packets::{puback, publish, pubrec, pubrel, subscribe, v4, v5, will};
+use crate::protocol::packets::{puback, pubcomp, publish, pubrec, pubrel, subscribe, v4, v5, will};
 use crate::protocol::rig::{Client, End, Rig};
 
 const ENDS: [End; 3] = [End::Stop, End::Kill, End::PowerCut];
@@ -109,5 +109,32 @@ fn of_two_copies_in_one_session_the_acknowledged_one_is_done() {
             assert_eq!((again.qos, again.id()), (copies[1 - place].qos, copies[1 - place].id()));
             client.expect_nothing();
         }
+    }
+}
+
+/// [MQTT-4.3.3-2]
+#[test]
+fn what_is_retained_is_in_flight_for_one_though_others_are_done_with_it() {
+    for end in ENDS {
+        let rig = Rig::new();
+        let publisher = rig.client("publisher");
+        publisher.send(&publish("t", "kept").qos2(1).retain());
+        publisher.pubrec();
+        let clients = ["a", "b", "c"].map(|id| {
+            let client = lasting(&rig, id, false);
+            client.subscribe(&subscribe(1, "t").qos(2));
+            let id = client.publish().id();
+            client.send(&pubrec(id));
+            client.pubrel();
+            client.send(&pubcomp(id));
+            client
+        });
+        let last = lasting(&rig, "last", false);
+        last.subscribe(&subscribe(1, "t").qos(2));
+        let first = last.publish();
+        rig.restart(end, 0);
+        drop(clients);
+        let again = lasting(&rig, "last", true).publish();
+        assert_eq!((again.text(), again.id(), again.dup), ("kept", first.id(), true));
     }
 }

@@ -299,18 +299,15 @@ impl Shard {
         }
     }
 
-    /// Writes a message down again that another shard is about to write down: what this one notes
-    /// of it may be appended, and durable, before that.
-    pub(super) fn write_down_unplaced(&mut self, message: &Arc<Message>) {
-        let is_others = |entry: &Entry| {
-            entry.position().is_none() && entry.number % SHARDS_MAX as u64 != self.number as u64
+    /// Whether this batch has the record of the message. An earlier one need not be there any more
+    /// after a restart: those who waited for it may be done with it. And what another shard is about
+    /// to write down may be appended, and durable, after what this one notes of it.
+    pub(super) fn is_in_batch(&self, message: &Message) -> bool {
+        let (Some(entry), Some(journal)) = (message.entry(), self.journal.as_deref()) else {
+            return false;
         };
-        if message.entry().is_some_and(|entry| is_others(entry))
-            && let Some(journal) = self.journal.as_deref()
-            && message.entry().is_some_and(|entry| !journal.is_moving(entry.number))
-        {
-            self.copy_from_memory(message);
-        }
+        let is_own = entry.number % SHARDS_MAX as u64 == self.number as u64;
+        is_own && entry.position().is_none() || journal.is_moving(entry.number)
     }
 
     /// The same for one that may be on the disk alone.

@@ -440,12 +440,14 @@ impl Shard {
         };
         self.forms.clear();
         if terms.qos != QoS::AtMostOnce {
-            if terms.holder != 0 {
-                self.write_down_unplaced(&message);
-            }
+            outgoing.is_written = self.is_in_batch(&message);
             // A slice is no larger than the window.
             self.deliver_surely(session_id, &terms, &mut outgoing, now);
-            self.write_down(&mut outgoing);
+            if self.write_down(&mut outgoing)
+                && let Some(journal) = self.journal.as_deref_mut()
+            {
+                journal.mark_moving(outgoing.number());
+            }
         } else if let Some(id) = session.connection {
             let (qos, retain) = (terms.qos, terms.retain);
             let delivery = Delivery { id: None, qos, retain, duplicate: false, identifiers };
