@@ -300,8 +300,8 @@ impl Shard {
     }
 
     /// Whether this batch has the record of the message. An earlier one need not be there any more
-    /// after a restart: those who waited for it may be done with it. And what another shard is about
-    /// to write down may be appended, and durable, after what this one notes of it.
+    /// after a restart: those who waited for it may be done with it. And what another shard is
+    /// about to write down may be appended, and durable, after what this one notes of it.
     pub(super) fn is_in_batch(&self, message: &Message) -> bool {
         let (Some(entry), Some(journal)) = (message.entry(), self.journal.as_deref()) else {
             return false;
