@@ -502,18 +502,7 @@ fn number_of(pending: &Pending, messages: &[Known]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Bytes that look like chance (SplitMix64).
-    fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
-        let mut state = seed;
-        let mut word = || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (mixed ^ (mixed >> 31)).to_le_bytes()
-        };
-        (0..count / 8).flat_map(|_| word()).collect()
-    }
+    use crate::record::any::bytes_of;
 
     #[test]
     fn a_session_does_as_its_model_whatever_happens() {

@@ -2,11 +2,11 @@
 //!
 //! A round begins at a segment, its base. Once a shard has got all mail that others wrote down
 //! before they began it, it walks over its sessions, shared groups and part of what is retained, a
-//! slice a turn: first it copies messages whose record lies before the
-//! base, then it writes the holder down as a whole, in one record. What happens meanwhile is
-//! written down as ever, behind the base. When all shards are through and what they wrote is
-//! durable, the segments before the base are retired. Until then nothing is lost: a replay of
-//! everything, old and new, gives the same.
+//! slice a turn: first it copies messages whose record lies before the base, then it writes the
+//! holder down as a whole, in one record. What happens meanwhile is written down as ever, behind
+//! the base. When all shards are through and what they wrote is durable, the segments before the
+//! base are retired. Until then nothing is lost: a replay of everything, old and new, gives the
+//! same.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use longshore_storage::{Batch, Position, Ticket};
 use tracing::error;
 
 use super::Shard;
-use super::durable::{session_event, will_event};
+use super::durable::{session_event, subscribe_event, will_event};
 use crate::mail::{Mail, To};
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
@@ -99,8 +99,11 @@ impl Shard {
     /// Whether the round waits for what other shards have sent before they began it.
     #[must_use]
     pub fn awaits_mail(&self) -> bool {
-        let waits = self.round.as_ref().is_some_and(|round| matches!(round.stage, Stage::Mail));
-        waits && self.rounds_heard < self.shards - 1
+        self.round.as_ref().is_some_and(|round| self.lacks_mail(&round.stage))
+    }
+
+    fn lacks_mail(&self, stage: &Stage) -> bool {
+        matches!(stage, Stage::Mail) && self.rounds_heard < self.shards - 1
     }
 
     /// Whether a round is under way.
@@ -167,9 +170,8 @@ impl Shard {
     pub fn compact_slice(&mut self, append: &mut dyn FnMut(&mut Batch) -> Option<Ticket>) -> bool {
         let Some(mut round) = self.round.take() else { return false };
         let mut budget = Budget { visits: SLICE_VISITS, bytes: SLICE_BYTES };
-        while !budget.is_spent() {
+        while !budget.is_spent() && !self.must_wait(&round.stage) {
             round.stage = match round.stage {
-                Stage::Mail if self.rounds_heard < self.shards - 1 => break,
                 Stage::Mail => {
                     self.rounds_heard -= self.shards - 1;
                     Stage::Sessions { place: 0, at: 0 }
@@ -178,25 +180,24 @@ impl Shard {
                     self.compact_sessions(round.base, place, at, &mut budget)
                 }
                 Stage::Groups { left, at } => {
-                    // What this shard has done to the groups stands before what they hold then.
-                    if self.unappended() > 0 {
-                        round.stage = Stage::Groups { left, at };
-                        break;
-                    }
                     self.compact_groups(round.base, left, at, append, &mut budget)
                 }
                 Stage::Retained { after } => self.compact_retained(after, &mut budget),
                 Stage::Done => return true,
             };
-            if matches!(round.stage, Stage::Groups { .. }) && self.unappended() > 0 {
-                break;
-            }
         }
-        if matches!(round.stage, Stage::Done) {
-            return true;
+        let is_done = matches!(round.stage, Stage::Done);
+        self.round = (!is_done).then_some(round);
+        is_done
+    }
+
+    /// Whether the round cannot go on within this turn.
+    fn must_wait(&self, stage: &Stage) -> bool {
+        match stage {
+            // What this shard has done to the groups stands before what they hold then.
+            Stage::Groups { .. } => self.unappended() > 0,
+            stage => self.lacks_mail(stage),
         }
-        self.round = Some(round);
-        false
     }
 
     fn compact_sessions(&mut self, base: u32, place: u32, at: usize, budget: &mut Budget) -> Stage {
@@ -299,6 +300,14 @@ impl Shard {
         }
     }
 
+    /// The same for one that may be on the disk alone.
+    pub(super) fn renew_kept(&mut self, kept: &Kept) {
+        let base = self.commons.base();
+        if base > 0 && self.is_old(kept, base) {
+            self.copy(kept, &mut Budget { visits: 1, bytes: 1 });
+        }
+    }
+
     /// Whether this batch has the record of the message. An earlier one need not be there any more
     /// after a restart: those who waited for it may be done with it. And what another shard is
     /// about to write down may be appended, and durable, after what this one notes of it.
@@ -310,14 +319,6 @@ impl Shard {
         is_own && entry.position().is_none() || journal.is_moving(entry.number)
     }
 
-    /// The same for one that may be on the disk alone.
-    pub(super) fn renew_kept(&mut self, kept: &Kept) {
-        let base = self.commons.base();
-        if base > 0 && self.is_old(kept, base) {
-            self.copy(kept, &mut Budget { visits: 1, bytes: 1 });
-        }
-    }
-
     /// Writes the session down as a whole.
     fn write_session(&mut self, id: SessionId, base: u32, budget: &mut Budget) {
         let Some(session) = self.sessions.get(id) else { return };
@@ -326,19 +327,11 @@ impl Shard {
         journal.push_events();
         let holder = session.holder;
         if holder != 0 {
-            let event = session_event(session, &session.client_id);
+            let event = session_event(session);
             journal.note(&Event::Whole { holder, base });
             journal.note(&Event::Session { holder, fresh: true, session: event });
-            let groups = session.rare.as_ref().map_or(&[][..], |rare| &rare.groups);
             for (filter, subscription) in session.all_subscriptions() {
-                let group = groups.iter().find(|group| *group.filter == *filter);
-                journal.note(&Event::Subscribe {
-                    holder,
-                    options: subscription.options,
-                    identifier: subscription.identifier,
-                    group: group.map_or(0, |group| group.holder),
-                    filter,
-                });
+                journal.note(&subscribe_event(session, filter, subscription));
             }
             if let Some(will) = session.will() {
                 journal.note(&Event::Will { holder, will: will_event(will) });

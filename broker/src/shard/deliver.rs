@@ -51,12 +51,17 @@ pub(super) struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     /// A message that came in.
-    pub(super) fn new(source: Source<'a>, qos: QoS, retain: bool, publisher: SessionId) -> Self {
+    pub(super) fn new(
+        source: Source<'a>,
+        qos: QoS,
+        retain: bool,
+        publisher: Option<SessionId>,
+    ) -> Self {
         Self {
             source,
             qos,
             retain,
-            publisher: Some(publisher),
+            publisher,
             stored: None,
             is_written: false,
             is_referred: false,
@@ -70,19 +75,11 @@ impl<'a> Outgoing<'a> {
 
     /// A message that is kept already.
     pub(super) fn kept(message: &'a Arc<Message>, publisher: Option<SessionId>) -> Self {
+        let source = Source { parts: message.parts(), expiry: message.expiry, packet: None };
         Self {
-            source: Source { parts: message.parts(), expiry: message.expiry, packet: None },
-            qos: message.qos,
-            retain: message.retain,
-            publisher,
             stored: Some(Arc::clone(message)),
             is_written: message.entry().is_some(),
-            is_referred: false,
-            held_by: 0,
-            held_in: 0,
-            sequence: None,
-            inbound: None,
-            will_of: 0,
+            ..Self::new(source, message.qos, message.retain, publisher)
         }
     }
 
@@ -212,10 +209,12 @@ impl Shard {
         }
         let Terms { qos, retain, identifiers, .. } = terms;
         let delivery = Delivery { id: None, qos, retain, duplicate: false, identifiers };
-        let waits = outgoing.inbound.is_some() || self.is_gated(id);
-        match outgoing.qos == QoS::ExactlyOnce && waits {
-            true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
-            false => self.append(id, &outgoing.source, &delivery, now.wall),
+        match outgoing.qos {
+            QoS::ExactlyOnce => {
+                let is_noted = outgoing.inbound.is_some();
+                self.append_in_order(id, &outgoing.source, &delivery, is_noted, now.wall)
+            }
+            _ => self.append(id, &outgoing.source, &delivery, now.wall),
         };
     }
 
@@ -254,10 +253,12 @@ impl Shard {
         let packet_id = session.outbound.send(pending);
         let Terms { qos, retain, identifiers, .. } = *terms;
         let delivery = Delivery { id: Some(packet_id), qos, retain, duplicate: false, identifiers };
-        let waits = terms.holder != 0 || outgoing.inbound.is_some() || self.is_gated(id);
-        let sent = match outgoing.qos == QoS::ExactlyOnce && waits {
-            true => self.append_waiting(id, &outgoing.source, &delivery, now.wall),
-            false => self.append(id, &outgoing.source, &delivery, now.wall),
+        let sent = match outgoing.qos {
+            QoS::ExactlyOnce => {
+                let is_noted = terms.holder != 0 || outgoing.inbound.is_some();
+                self.append_in_order(id, &outgoing.source, &delivery, is_noted, now.wall)
+            }
+            _ => self.append(id, &outgoing.source, &delivery, now.wall),
         };
         if !sent {
             // [MQTT-3.1.2-25]: as if it had been delivered, and its place is free again.
@@ -357,11 +358,13 @@ impl Shard {
             let Message { expiry, .. } = *message;
             let source = Source { parts: message.parts(), expiry, packet: None };
             self.forms.clear();
-            // What is sent again was durable before its client's CONNACK left.
-            let waits = pending.holder != 0 || self.is_gated(id);
-            match message.qos == QoS::ExactlyOnce && !duplicate && waits {
-                true => self.append_waiting(id, &source, &delivery, now.wall),
-                false => self.append(id, &source, &delivery, now.wall),
+            match message.qos {
+                // What is sent again was durable before its client's CONNACK left.
+                QoS::ExactlyOnce if !duplicate => {
+                    let is_noted = pending.holder != 0;
+                    self.append_in_order(id, &source, &delivery, is_noted, now.wall)
+                }
+                _ => self.append(id, &source, &delivery, now.wall),
             }
         });
         if !sent {
@@ -452,24 +455,21 @@ impl Shard {
         done.is_ok()
     }
 
-    /// Whether something waits on the connection already, which messages of the same kind must not
-    /// overtake [MQTT-4.6.0-6].
-    fn is_gated(&self, id: ConnectionId) -> bool {
-        let connection = self.connections.get(id);
-        connection.is_some_and(|it| it.gate.as_ref().is_some_and(|gate| !gate.is_empty()))
-    }
-
-    /// The same for a message of QoS 2, at whatever QoS it is delivered: it does not leave before
-    /// what is written down of it is durable. Else its publisher would send it once more to a
-    /// broker that has never heard of it, or its receiver get it under another packet id.
-    fn append_waiting(
+    /// The same for a message of QoS 2, at whatever QoS it is delivered. Where something of it
+    /// `is_noted`, it does not leave before that is durable: else its publisher would send it once
+    /// more to a broker that has never heard of it, or its receiver get it under another packet id.
+    /// Others do not overtake what waits on the connection already [MQTT-4.6.0-6].
+    fn append_in_order(
         &mut self,
         id: ConnectionId,
         source: &Source<'_>,
         delivery: &Delivery<'_>,
+        is_noted: bool,
         wall: Wall,
     ) -> bool {
-        let Some(journal) = self.journal.as_deref() else {
+        let Some(connection) = self.connections.get(id) else { return true };
+        let is_gated = connection.gate.as_ref().is_some_and(|gate| !gate.is_empty());
+        let Some(journal) = self.journal.as_deref().filter(|_| is_noted || is_gated) else {
             return self.append(id, source, delivery, wall);
         };
         let number = journal.number();

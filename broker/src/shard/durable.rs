@@ -14,7 +14,7 @@ use crate::journal::Taking;
 use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::output::Output;
 use crate::record::{Event, Head, Ref, SessionEvent, WillEvent};
-use crate::session::{Recorded, Session, SessionId, Will};
+use crate::session::{Pending, Recorded, Session, SessionId, Subscription, Will};
 
 impl Shard {
     /// What this turn has written down and is to be appended to the journal before the turn's mail
@@ -154,10 +154,12 @@ impl Shard {
     /// Notes what the session is, as the first of its events or after a change.
     pub(super) fn note_session(&mut self, id: SessionId, fresh: bool) {
         let Some(session) = self.sessions.get(id) else { return };
-        let holder = session.holder;
-        let client_id = Arc::clone(&session.client_id);
-        let event = session_event(session, &client_id);
-        self.note(holder, &Event::Session { holder, fresh, session: event });
+        if let holder @ 1.. = session.holder
+            && let Some(journal) = self.journal.as_deref_mut()
+        {
+            let session = session_event(session);
+            journal.note(&Event::Session { holder, fresh, session });
+        }
     }
 
     /// Notes the session's will, if it still has one.
@@ -290,7 +292,7 @@ impl Shard {
     }
 
     /// Notes under which packet id a message that has waited was sent.
-    pub(super) fn note_sent(&mut self, pending: &crate::session::Pending, packet_id: PacketId) {
+    pub(super) fn note_sent(&mut self, pending: &Pending, packet_id: PacketId) {
         let holder = pending.holder;
         if holder != 0 {
             let to = pending.to_ref(Some(packet_id));
@@ -335,7 +337,7 @@ impl Shard {
 }
 
 /// The session as it is written down.
-pub(super) fn session_event<'a>(session: &Session, client_id: &'a str) -> SessionEvent<'a> {
+pub(super) fn session_event(session: &Session) -> SessionEvent<'_> {
     let principal = session.principal;
     SessionEvent {
         account: principal.account,
@@ -344,7 +346,24 @@ pub(super) fn session_event<'a>(session: &Session, client_id: &'a str) -> Sessio
         anonymous: principal.anonymous,
         expiry_secs: session.expiry_secs,
         left: session.left,
-        client_id,
+        client_id: &session.client_id,
+    }
+}
+
+/// What the session asks of a topic filter, as it is written down.
+pub(super) fn subscribe_event<'a>(
+    session: &Session,
+    filter: &'a str,
+    subscription: &Subscription,
+) -> Event<'a> {
+    let groups = session.rare.as_ref().map_or(&[][..], |rare| &rare.groups);
+    let group = groups.iter().find(|group| *group.filter == *filter);
+    Event::Subscribe {
+        holder: session.holder,
+        options: subscription.options,
+        identifier: subscription.identifier,
+        group: group.map_or(0, |group| group.holder),
+        filter,
     }
 }
 
@@ -358,7 +377,7 @@ pub(super) fn will_event(will: &Will) -> WillEvent<'_> {
     }
 }
 
-impl crate::session::Pending {
+impl Pending {
     /// It as it is written down.
     pub(super) fn to_ref(&self, packet_id: Option<PacketId>) -> Ref {
         Ref {

@@ -110,7 +110,7 @@ impl Shard {
         let parts = Parts { topic: name, properties, payload: publish.payload, shared };
         let expiry = said.expiry_secs.map(|secs| Expiry::begin(secs, now.wall));
         let source = Source { parts, expiry, packet };
-        let mut outgoing = Outgoing::new(source, publish.qos, publish.retain, session);
+        let mut outgoing = Outgoing::new(source, publish.qos, publish.retain, Some(session));
         if publish.qos == QoS::ExactlyOnce {
             let holder = self.holder_of(session);
             outgoing.inbound = publish.packet_id.filter(|_| holder != 0).map(|it| (holder, it));

@@ -11,6 +11,7 @@ use longshore_codec::{
 use tracing::warn;
 
 use super::deliver::{Outgoing, Terms};
+use super::durable::subscribe_event;
 use super::{Fault, Shard};
 use crate::clock::Now;
 use crate::connection::ConnectionId;
@@ -204,19 +205,11 @@ impl Shard {
     /// Notes what the session asks of a topic filter.
     fn note_subscription(&mut self, session_id: SessionId, name: &str) {
         let Some(session) = self.sessions.get(session_id) else { return };
-        let (holder, Some(subscription)) = (session.holder, session.subscription(name)) else {
-            return;
-        };
-        let groups = session.rare.as_ref().map_or(&[][..], |rare| &rare.groups);
-        let group = groups.iter().find(|group| *group.filter == *name);
-        let event = Event::Subscribe {
-            holder,
-            options: subscription.options,
-            identifier: subscription.identifier,
-            group: group.map_or(0, |group| group.holder),
-            filter: name,
-        };
-        self.note(holder, &event);
+        if let (1.., Some(subscription)) = (session.holder, session.subscription(name))
+            && let Some(journal) = self.journal.as_deref_mut()
+        {
+            journal.note(&subscribe_event(session, name, subscription));
+        }
     }
 
     pub(super) fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
