@@ -19,16 +19,28 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
+    /// When all of it happens.
+    pub(crate) const NOW: Now = Now { mono: Mono(1), wall: Wall(1_800_000_000_000_000) };
+
     pub(crate) fn new() -> Self {
+        Self::of(Self::config())
+    }
+
+    /// What its shard is made with.
+    pub(crate) fn config() -> Config {
         let mut limits = Limits::default();
         limits.subscriptions = usize::MAX;
         limits.route_cache_bytes = 1 << 30;
-        let now = Now { mono: Mono(1), wall: Wall(1_800_000_000_000_000) };
+        limits.retained_messages = usize::MAX;
         let mut config = Config::new(limits, Arc::new(Anonymous::new()), 1);
         // A turn ends with `advance`, which is not measured.
         config.turn_work = usize::MAX;
+        config
+    }
+
+    pub(crate) fn of(config: Config) -> Self {
         let shard = Shard::new(config);
-        Self { shard, now, dirty: Vec::new(), packet: Vec::new() }
+        Self { shard, now: Self::NOW, dirty: Vec::new(), packet: Vec::new() }
     }
 
     /// A client that is connected.

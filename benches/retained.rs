@@ -1,0 +1,178 @@
+//! Millions of retained messages: what they take, what a change and a read of them cost, and how
+//! long a restart takes.
+//!
+//! `TOPICS` is how many, 5,000,000 if it is not set; with the argument `restart` the restart is
+//! measured. Each figure is of one run: what is measured is long enough.
+
+#[allow(dead_code, reason = "each user of the bed needs another part of it")]
+mod bed;
+
+use std::env;
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bed::{Bed, publish};
+use longshore::ConnectionId;
+use longshore::codec::QoS;
+use longshore::shard::Config;
+use longshore_broker::journal::ReadRecords;
+use longshore_broker::recovery::Recovery;
+use longshore_storage::{Ahead, Level, Log, Options, Position, ReadError, SystemDisk};
+
+const TOPICS: usize = 5_000_000;
+const PAYLOAD: usize = 64;
+/// Messages of one turn.
+const TURN: usize = 512;
+/// Exact topics that are read.
+const GETS: usize = 200_000;
+/// How many of them differ.
+const SUBSCRIPTIONS: usize = 1_000;
+/// Levels in the middle.
+const BRANCHES: usize = 1_000;
+
+#[derive(Debug)]
+struct Reader(Mutex<Log>);
+
+impl ReadRecords for Reader {
+    fn read(&self, position: Position, _: &mut Ahead, body: &mut Vec<u8>) -> Result<(), ReadError> {
+        self.0.lock().expect("nobody has panicked").read(position, body).map(drop)
+    }
+}
+
+/// What the shard is made with: its routes are not what is counted here.
+fn config() -> Config {
+    let mut config = Bed::config();
+    let mut limits = (*config.limits).clone();
+    limits.route_cache_bytes = 1 << 20;
+    config.limits = Arc::new(limits);
+    config
+}
+
+fn topic(number: usize) -> String {
+    format!("building/{:03}/sensor/{number:08}", number % BRANCHES)
+}
+
+/// Publishes so many retained messages, and commits them if there is a journal.
+fn set(bed: &mut Bed, publisher: ConnectionId, topics: usize, reader: Option<&Reader>) {
+    let mut from = 0;
+    while from < topics {
+        let to = topics.min(from + TURN);
+        let one = |number| publish(&topic(number), QoS::AtMostOnce, true, &[b'x'; PAYLOAD]);
+        let batch: Vec<u8> = (from..to).flat_map(one).collect();
+        bed.turn(publisher, &batch);
+        if let Some(reader) = reader {
+            let mut log = reader.0.lock().expect("nobody has panicked");
+            if let Some(batch) = bed.shard.batch() {
+                let ticket = log.append(batch).expect("there is room");
+                drop(log);
+                bed.shard.appended(ticket);
+                log = reader.0.lock().expect("nobody has panicked");
+            }
+            log.commit().expect("the disk works");
+        }
+        bed.read_all();
+        from = to;
+    }
+}
+
+fn timed<T>(what: &str, count: usize, act: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = act();
+    let each = begun.elapsed().as_nanos() / count as u128;
+    println!("{what:30} {each:8} ns each, {:?} for {count}", begun.elapsed());
+    done
+}
+
+/// A line of what the system knows of this process, in KiB.
+fn memory(name: &str) -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|it| it.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+}
+
+fn in_memory(topics: usize) {
+    let mut bed = Bed::of(config());
+    let publisher = bed.connect("publisher");
+    let resident = memory("VmRSS:");
+    let info = allocation_counter::measure(|| {
+        timed("set", topics, || set(&mut bed, publisher, topics, None));
+    });
+    let resident = (memory("VmRSS:") - resident) * 1024 / topics;
+    let each = info.bytes_current as usize / topics;
+    println!("{each} bytes each, {resident} resident, with a payload of {PAYLOAD}");
+    timed("set again", topics, || set(&mut bed, publisher, topics, None));
+    let reader = bed.connect("reader");
+    timed("get", GETS, || {
+        for number in 0..GETS {
+            // As few as one may subscribe to.
+            let number = number % SUBSCRIPTIONS * (topics / SUBSCRIPTIONS);
+            bed.subscribe(reader, &topic(number), QoS::AtMostOnce);
+            black_box(bed.read_all());
+        }
+    });
+    let mut read = |filter: &str, count: usize| {
+        let reader = bed.connect(filter);
+        timed(filter, count, || {
+            bed.subscribe(reader, filter, QoS::AtMostOnce);
+            black_box(bed.read_all());
+        });
+    };
+    read("building/+/sensor/00000007", BRANCHES);
+    read("building/007/sensor/+", topics / BRANCHES);
+    read("building/+/+/00000007", BRANCHES);
+    read("+/+/sensor/+", topics);
+    read("building/#", topics);
+    read("#", topics);
+}
+
+/// Opens the journal with everything in it; how long that takes and what it needs.
+fn open(directory: &Path) -> (Config, Arc<Reader>) {
+    let mut options = Options::default();
+    options.level = Level::Process;
+    let disk = SystemDisk::open(directory).expect("a directory");
+    let mut recovery = Recovery::new();
+    let opened = Log::open(Arc::new(disk), &options, &mut recovery);
+    let reader = Arc::new(Reader(Mutex::new(opened.expect("a journal").0)));
+    let mut configs = [config()];
+    let records: Arc<dyn ReadRecords> = Arc::clone(&reader) as _;
+    recovery.apply(&mut configs, &records, 0, Bed::NOW);
+    let [config] = configs;
+    (config, reader)
+}
+
+fn restart(topics: usize, directory: &Path) {
+    let (config, reader) = open(directory);
+    let mut bed = Bed::of(config);
+    let publisher = bed.connect("publisher");
+    timed("set with a journal", topics, || set(&mut bed, publisher, topics, Some(&reader)));
+    drop((bed, reader));
+    // Another process, whose memory is its own.
+    let program = env::current_exe().expect("this one");
+    let opened = Command::new(program).arg("open").arg(directory).status();
+    assert!(opened.expect("it runs").success());
+}
+
+fn reopen(topics: usize, directory: &Path) {
+    let resident = memory("VmRSS:");
+    let kept = timed("restart", topics, || open(directory));
+    let (peak, stays) = (memory("VmHWM:") - resident, memory("VmRSS:") - resident);
+    println!("{} bytes each at most, {} stay", peak * 1024 / topics, stays * 1024 / topics);
+    drop(kept);
+}
+
+fn main() {
+    let topics = env::var("TOPICS").ok().and_then(|it| it.parse().ok()).unwrap_or(TOPICS);
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match &arguments[..] {
+        [open, directory] if open == "open" => reopen(topics, directory.as_ref()),
+        _ if arguments.iter().any(|it| it == "restart") => {
+            let directory = tempfile::tempdir().expect("a directory");
+            restart(topics, directory.path());
+        }
+        _ => in_memory(topics),
+    }
+}
