@@ -12,7 +12,7 @@ mod clients {
     pub(crate) use broker::Broker;
     pub(crate) use files::raise_file_limit;
     pub(crate) use process::PATIENCE;
-    pub(crate) use wire::{Inbox, Seen, connect, subscribe};
+    pub(crate) use wire::{Inbox, Seen, connect, publish, subscribe};
 }
 
 use std::fs;
@@ -47,6 +47,13 @@ const CONNECTION: usize = 4_096;
 const IDLE: usize = 10_000;
 /// Bytes that each may cost, in a release; what a debug build has beside that fits in, too.
 const IDLE_BYTES: usize = 2_560;
+
+/// Topics that retain a message each, after so many that make the broker warm.
+const RETAINED: usize = 300_000;
+const RETAINED_WARM: usize = 10_000;
+/// Bytes of their payloads, and those that each may cost beside its payload.
+const RETAINED_PAYLOAD: usize = 64;
+const RETAINED_BYTES: usize = 200;
 
 /// A connection of the client with this number: one address has too few ports for all.
 fn dial(address: SocketAddr, number: usize) -> TcpStream {
@@ -198,4 +205,34 @@ fn a_client_that_waits_costs_very_little() {
     println!("{each} bytes for each client that waits");
     assert!(each <= IDLE_BYTES, "{each} bytes for each client that waits");
     drop(streams);
+}
+
+#[test]
+fn a_retained_message_costs_little_beside_its_payload() {
+    // Routes that are remembered have a limit of their own, which is soon reached here.
+    let mut broker = broker(&[("LIMITS__ROUTE_CACHE_BYTES", "1048576")]);
+    let mut stream = dial(broker.address("mqtt"), 0);
+    let mut inbox = Inbox::new(V5);
+    stream.write_all(&clients::connect(V5, "publisher", true)).expect("it is open");
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
+    let mut retain = |from: usize, to: usize| {
+        let mut bytes = Vec::new();
+        for number in from..to {
+            let topic = format!("building/{:03}/sensor/{number:08}", number % 1_000);
+            let start = bytes.len();
+            bytes.extend(clients::publish(V5, &topic, 0, 0, &[b'x'; RETAINED_PAYLOAD]));
+            // RETAIN.
+            bytes[start] |= 1;
+        }
+        stream.write_all(&bytes).expect("it is open");
+    };
+    retain(0, RETAINED_WARM);
+    wait_for(&broker, "longshore_retained_messages", |now| now == RETAINED_WARM);
+    let before = resident(&mut broker);
+    retain(RETAINED_WARM, RETAINED);
+    wait_for(&broker, "longshore_retained_messages", |now| now == RETAINED);
+    let count = RETAINED - RETAINED_WARM;
+    let each = resident(&mut broker).saturating_sub(before) / count - RETAINED_PAYLOAD;
+    println!("{each} bytes for each retained message, beside its payload");
+    assert!(each <= RETAINED_BYTES, "{each} bytes for each retained message");
 }

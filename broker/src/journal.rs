@@ -15,6 +15,7 @@ use longshore_storage::{Ahead, Batch, Position, ReadError, Ticket};
 use crate::connection::ConnectionId;
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{EVENTS, Event, Head, MESSAGE, Ref};
+use crate::retained::is_large;
 use crate::slots::SHARDS_MAX;
 
 /// Bytes of the buffer for records that are read, which is kept.
@@ -72,6 +73,8 @@ pub(crate) struct Journal {
     refs: Vec<u8>,
     /// Messages of the batch whose place is not known yet, with the number of their record.
     unplaced: Vec<(usize, Arc<Entry>)>,
+    /// Topics of the batch that retain a large message, each as the so many-th change.
+    retained: Vec<(Box<[u8]>, u64)>,
     head: Vec<u8>,
     /// Messages of the batch that are copied, by number.
     moving: HashSet<u64>,
@@ -101,6 +104,7 @@ impl Journal {
             events: Vec::new(),
             refs: Vec::new(),
             unplaced: Vec::new(),
+            retained: Vec::new(),
             head: Vec::new(),
             moving: HashSet::new(),
             number: 1,
@@ -162,6 +166,9 @@ impl Journal {
         }
         if let Some(entry) = entry {
             self.unplaced.push((self.batch.len(), Arc::clone(entry)));
+            if let Some(sequence) = head.sequence.filter(|_| is_large(parts)) {
+                self.retained.push((parts.topic.into(), sequence));
+            }
         }
         self.batch.push_pieces(MESSAGE, &[&self.head, parts.payload]);
     }
@@ -203,6 +210,12 @@ impl Journal {
         self.batch.clear();
         self.events.clear();
         self.unplaced.clear();
+        self.retained.clear();
+    }
+
+    /// A topic that retains a large message which was appended, as the so many-th change.
+    pub(crate) fn next_retained(&mut self) -> Option<(Box<[u8]>, u64)> {
+        self.retained.pop()
     }
 
     /// What was written down since the last [`Journal::appended`].
@@ -296,9 +309,10 @@ impl Journal {
                 let mut body = std::mem::take(&mut self.body);
                 body.clear();
                 let read = self.read(entry, &mut body);
+                let entry = Some(entry).filter(|entry| entry.number != 0);
                 let decoded = read.and_then(|()| Head::decode(&body).ok_or(Lost::Unreadable));
-                let message = decoded
-                    .map(|(head, parts, _)| Arc::new(Message::restore(&head, parts, Some(entry))));
+                let message =
+                    decoded.map(|(head, parts, _)| Arc::new(Message::restore(&head, parts, entry)));
                 body.shrink_to(BODY_KEPT);
                 self.body = body;
                 message

@@ -96,7 +96,9 @@ pub struct Limits {
     pub keep_alive_secs: u16,
     /// Retained messages; a further topic gets 0x97. Default 1,000,000.
     pub retained_messages: usize,
-    /// Bytes of topic, properties and payload of all retained messages; 0x97. Default 1 GiB.
+    /// Bytes of topic, properties and payload of all retained messages, of large ones also where
+    /// they are in the journal alone; 0x97. Memory needs some 80 bytes beside for each, and for a
+    /// large one in the journal its topic and some 140 bytes. Default 1 GiB.
     pub retained_bytes: usize,
     /// Bytes of the cache from topic names to subscribers of one shard; it is emptied when full.
     /// Default 64 MiB.

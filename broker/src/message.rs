@@ -109,6 +109,14 @@ impl Kept {
         }
     }
 
+    /// When it ends, if ever.
+    pub(crate) fn ends(&self) -> Option<Wall> {
+        match self {
+            Self::Memory(message) => message.expiry.map(|expiry| expiry.ends),
+            Self::Disk(entry) => (entry.ends != u64::MAX).then_some(Wall(entry.ends)),
+        }
+    }
+
     /// Where it is written down, if it is.
     pub(crate) fn entry(&self) -> Option<&Arc<Entry>> {
         match self {

@@ -179,6 +179,11 @@ pub(crate) enum Event<'a> {
         sequence: u64,
         topic: &'a [u8],
     },
+    /// Nothing that matches the filter is retained any more, of what was retained up to `sequence`.
+    ClearMatching {
+        sequence: u64,
+        filter: &'a str,
+    },
     /// Everything that lived is written down behind the base of a round of compaction. Numbers up
     /// to these were given away then; what was retained up to `sequence`, and does not stand there,
     /// is not retained any more.
@@ -351,6 +356,7 @@ mod tag {
     pub(super) const COMPACTED: u8 = 15;
     pub(super) const DONE_IN_GROUP: u8 = 16;
     pub(super) const WHOLE: u8 = 17;
+    pub(super) const CLEAR_MATCHING: u8 = 18;
 }
 
 // Of a session.
@@ -431,6 +437,10 @@ impl<'a> Event<'a> {
                 begin(tag::CLEAR, *sequence);
                 put_text(topic, out);
             }
+            Self::ClearMatching { sequence, filter } => {
+                begin(tag::CLEAR_MATCHING, *sequence);
+                put_text(filter.as_bytes(), out);
+            }
             Self::Compacted { holders, messages, sequence } => {
                 begin(tag::COMPACTED, *holders);
                 out.extend_from_slice(&messages.to_le_bytes());
@@ -504,6 +514,7 @@ impl<'a> Events<'a> {
             tag::INBOUND => Event::Inbound { holder, packet_id: reader.packet_id()? },
             tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
             tag::CLEAR => Event::Clear { sequence: holder, topic: reader.text()? },
+            tag::CLEAR_MATCHING => Event::ClearMatching { sequence: holder, filter: reader.str()? },
             tag::COMPACTED => {
                 let (messages, sequence) = (reader.number()?, reader.number()?);
                 Event::Compacted { holders: holder, messages, sequence }

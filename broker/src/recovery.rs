@@ -15,6 +15,7 @@ use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::record::{
     EVENTS, Event, GROUP_BIT, Head, MESSAGE, Ref, SessionEvent, Unreadable, WillEvent,
 };
+use crate::retained::{Fresh, Replayed, is_large};
 use crate::session::{NEVER, Pending, Will};
 use crate::shard::{Config, Storage};
 
@@ -32,11 +33,10 @@ pub struct Recovery {
     messages: HashMap<u64, Known>,
     /// Messages that nobody waits for any more, as far as this record tells.
     unneeded: Vec<u64>,
-    retained: HashMap<Box<[u8]>, Retained>,
-    /// Last numbers of holders, messages and changes of what is retained.
+    retained: Replayed,
+    /// Last numbers of holders and messages.
     holders: u64,
     last_message: u64,
-    sequence: u64,
     /// The segment of this record.
     segment: u32,
     /// What this record tells as a whole: a session, and from which segment on something may be on
@@ -75,15 +75,6 @@ impl Backlog {
     fn take(&mut self, number: u64) -> bool {
         self.numbers.remove(&number) && take(&mut self.queue, |it| it.number == number)
     }
-}
-
-/// What a topic retains: nothing, once it was cleared.
-#[derive(Debug, Default)]
-struct Retained {
-    sequence: u64,
-    message: Option<Arc<Message>>,
-    /// It was written down again by the last round of compaction that has begun.
-    is_copied: bool,
 }
 
 /// A message that waits for one holder.
@@ -215,21 +206,17 @@ impl Recovery {
     /// Bytes of what is to be kept of it, about.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
-        let entries = self.messages.values().filter_map(|known| known.entry.as_ref());
+        let wanted = self.messages.values().filter(|known| known.refs > 0);
+        let entries = wanted.filter_map(|known| known.entry.as_ref());
         let messages: u64 = entries.map(|entry| entry.size() + RECORD_BYTES).sum();
         let refs: u64 = self.messages.values().map(|known| u64::from(known.refs) * REF_BYTES).sum();
-        let retained = self.retained.values().filter_map(|known| known.message.as_ref());
-        let retained: u64 = retained.map(|message| message.size() as u64 + RECORD_BYTES).sum();
+        let retained = self.retained.bytes() as u64 + self.retained.len() as u64 * RECORD_BYTES;
         messages + refs + retained + self.sessions.len() as u64 * SESSION_BYTES
     }
 
     fn message(&mut self, body: &[u8], position: Position) -> Result<(), Unreadable> {
         let (head, parts, mut refs) = Head::decode(body).ok_or(Unreadable)?;
         self.last_message = self.last_message.max(head.number);
-        if let Some(sequence) = head.sequence {
-            let message = Arc::new(Message::restore(&head, parts, None));
-            self.retain(parts.topic, sequence, Some(message), head.is_copy);
-        }
         if let Some((holder, packet_id)) = head.inbound
             && let Some(session) = self.sessions.get_mut(&holder)
         {
@@ -240,44 +227,38 @@ impl Recovery {
         {
             session.will = None;
         }
-        if head.number == 0 {
-            return if refs.is_empty() { Ok(()) } else { Err(Unreadable) };
-        }
         let size = parts.topic.len() + parts.properties.len() + parts.payload.len();
-        let known = self.messages.entry(head.number).or_default();
-        let entry = known
-            .entry
-            .get_or_insert_with(|| Arc::new(Entry::new(head.number, size, head.qos, head.expiry)));
-        if entry.size() != size as u64 {
-            // Two messages of one number.
+        let make = || Arc::new(Entry::new(head.number, size, head.qos, head.expiry));
+        let is_place = head.sequence.is_some() && is_large(&parts);
+        let mut entry = None;
+        if head.number != 0 {
+            let known = self.messages.entry(head.number).or_default();
+            let placed = known.entry.get_or_insert_with(make);
+            if placed.size() != size as u64 {
+                // Two messages of one number.
+                return Err(Unreadable);
+            }
+            // A later record is a copy, and stays when the earlier one goes.
+            placed.place(position);
+            entry = is_place.then(|| Arc::clone(placed));
+            // Whoever is given what is retained waits for it by this number, too.
+            known.is_wanted |= refs.is_empty() || is_place;
+            while let Some(to) = refs.next() {
+                self.refer(head.number, to?);
+            }
+        } else if !refs.is_empty() {
             return Err(Unreadable);
+        } else if is_place {
+            let placed = make();
+            placed.place(position);
+            entry = Some(placed);
         }
-        // A later record is a copy, and stays when the earlier one goes.
-        entry.place(position);
-        known.is_wanted |= refs.is_empty();
-        while let Some(to) = refs.next() {
-            self.refer(head.number, to?);
+        if let Some(sequence) = head.sequence {
+            let large = entry.map(Kept::Disk);
+            let fresh = Fresh { parts, qos: head.qos, expiry: head.expiry, large };
+            self.retained.set(fresh, sequence, head.is_copy);
         }
         Ok(())
-    }
-
-    fn retain(
-        &mut self,
-        topic: &[u8],
-        sequence: u64,
-        message: Option<Arc<Message>>,
-        is_copied: bool,
-    ) {
-        self.sequence = self.sequence.max(sequence);
-        if !self.retained.contains_key(topic) {
-            self.retained.insert(topic.into(), Retained::default());
-        }
-        let Some(known) = self.retained.get_mut(topic) else { return };
-        if sequence > known.sequence {
-            *known = Retained { sequence, message, is_copied };
-        } else if sequence == known.sequence {
-            known.is_copied |= is_copied;
-        }
     }
 
     fn refer(&mut self, number: u64, to: Ref) {
@@ -357,14 +338,14 @@ impl Recovery {
                     session.inbound.remove(&packet_id);
                 });
             }
-            Event::Clear { sequence, topic } => self.retain(topic, sequence, None, false),
+            Event::Clear { sequence, topic } => self.retained.clear(topic, sequence),
+            Event::ClearMatching { sequence, filter } => {
+                self.retained.clear_matching(filter, sequence);
+            }
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
                 self.last_message = self.last_message.max(messages);
-                self.sequence = self.sequence.max(sequence);
-                // A change may stand behind the base although a later one stood before it.
-                self.retained.retain(|_, known| known.is_copied || known.sequence > sequence);
-                self.retained.values_mut().for_each(|known| known.is_copied = false);
+                self.retained.compacted(sequence);
             }
         }
     }
@@ -492,13 +473,7 @@ impl Recovery {
             let pending = waiting.map(|it| it.pending(*holder, None));
             commons.restore_group(filter, *holder, pending);
         }
-        for (topic, known) in std::mem::take(&mut self.retained) {
-            let Retained { sequence, message, .. } = known;
-            if let (Some(message), Ok(topic)) = (message, std::str::from_utf8(&topic)) {
-                commons.retained.restore(topic, message, sequence);
-            }
-        }
-        commons.retained.restore_sequence(self.sequence);
+        commons.retained.restore(std::mem::take(&mut self.retained));
         let hasher = BuildHasherDefault::<DefaultHasher>::new();
         let mut of_shards: Vec<Vec<Session>> = configs.iter().map(|_| Vec::new()).collect();
         for (_, mut session) in std::mem::take(&mut self.sessions) {

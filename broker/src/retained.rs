@@ -1,15 +1,26 @@
 //! The last retained message of each topic, and reading them by topic filter in slices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longshore_codec::filter;
 
 use crate::clock::Wall;
-use crate::message::Message;
+
+mod clear;
+mod item;
+mod replay;
+mod seek;
+#[cfg(test)]
+mod tests;
+
+use self::clear::Clears;
+pub(crate) use self::item::{Found, Fresh, Item, Slice, is_large};
+pub(crate) use self::replay::Replayed;
+use self::seek::{Step, literal_prefix, step};
 
 /// Spreads topic names over parts, the same way in every run.
 const PLACES: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
@@ -23,6 +34,8 @@ pub(crate) struct Retained {
     bytes: AtomicUsize,
     /// No message ends before this, in microseconds of the wall clock.
     earliest: AtomicU64,
+    /// Deletions by topic filter that are under way.
+    clears: Clears,
 }
 
 /// A time that does not come.
@@ -34,15 +47,9 @@ const NEVER: u64 = u64::MAX;
 /// that could match, so that a read costs what it finds and not what lies between.
 #[derive(Debug, Default)]
 struct Part {
-    topics: BTreeMap<Box<str>, Entry>,
+    topics: BTreeSet<Item>,
     /// Topics whose message ends, by its end.
-    ends: BTreeMap<(Wall, u64), Box<str>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    message: Arc<Message>,
-    sequence: u64,
+    ends: BTreeMap<(Wall, u64), Box<[u8]>>,
 }
 
 /// Why a message was not retained.
@@ -59,10 +66,22 @@ pub(crate) struct Cursor {
     /// The part that is being read, and the part before which the read ends.
     part: usize,
     parts: usize,
-    /// The name the last slice ended at, which the next one begins after; none at the start.
-    after: Option<Box<str>>,
+    /// Where the next slice begins; unbounded at the start of a part.
+    from: Bound<Box<[u8]>>,
     /// Messages retained after this one reached the reader when they were published.
     sequence: u64,
+}
+
+impl Cursor {
+    /// At the start of these parts.
+    fn new(filter: &str, part: usize, parts: usize, sequence: u64) -> Self {
+        Self { filter: filter.into(), part, parts, from: Bound::Unbounded, sequence }
+    }
+
+    fn next_part(&mut self) {
+        self.part += 1;
+        self.from = Bound::Unbounded;
+    }
 }
 
 impl Retained {
@@ -74,6 +93,7 @@ impl Retained {
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             earliest: AtomicU64::new(NEVER),
+            clears: Clears::default(),
         }
     }
 
@@ -90,13 +110,13 @@ impl Retained {
         self.messages.load(Ordering::SeqCst) == 0
     }
 
-    /// Bytes of topic, properties and payload of all of them.
+    /// Bytes of topic, properties and payload of all of them, in memory or in the journal alone.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn place(&self, topic: &str) -> usize {
+    fn place(&self, topic: &[u8]) -> usize {
         match self.parts.len() {
             1 => 0,
             parts => (PLACES.hash_one(topic) % parts as u64) as usize,
@@ -108,65 +128,62 @@ impl Retained {
         self.parts[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Retains `message` under `topic`, in place of the one before.
+    /// Retains a message in place of the one before of its topic.
     pub(crate) fn set(
         &self,
-        topic: &str,
-        message: Arc<Message>,
+        fresh: Fresh<'_>,
         messages_max: usize,
         bytes_max: usize,
     ) -> Result<u64, Full> {
+        let topic = fresh.parts.topic;
+        let mut item = Item::new(fresh);
+        let size = item.size();
         let mut part = self.part(self.place(topic));
-        let (old, new) = (part.topics.get(topic), message.size());
-        if old.is_none() && self.len() >= messages_max {
-            return Err(Full::Messages);
-        }
-        if self.bytes() - old.map_or(0, |entry| entry.message.size()) + new > bytes_max {
-            return Err(Full::Bytes);
+        let is_full = self.len() >= messages_max;
+        if is_full || self.bytes() + size > bytes_max {
+            // There may be room in place of what is there.
+            let old = part.topics.get(topic).map(Item::size);
+            if is_full && old.is_none() {
+                return Err(Full::Messages);
+            }
+            if self.bytes() - old.unwrap_or(0) + size > bytes_max {
+                return Err(Full::Bytes);
+            }
         }
         self.messages.fetch_add(1, Ordering::SeqCst);
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
-        let entry = Entry { sequence, message };
-        if let Some(expiry) = entry.message.expiry {
-            part.ends.insert((expiry.ends, entry.sequence), topic.into());
-            self.earliest.fetch_min(expiry.ends.0, Ordering::SeqCst);
-        }
-        self.bytes.fetch_add(new, Ordering::Relaxed);
-        let old = match part.topics.get_mut(topic) {
-            Some(known) => Some(std::mem::replace(known, entry)),
-            None => part.topics.insert(topic.into(), entry),
-        };
+        item.set_sequence(sequence);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.note_end(&mut part, &item);
+        let old = part.topics.replace(item);
         self.forget(&mut part, old);
         Ok(sequence)
     }
 
+    fn note_end(&self, part: &mut Part, item: &Item) {
+        if let Some(ends) = item.ends() {
+            part.ends.insert((ends, item.sequence()), item.topic().into());
+            self.earliest.fetch_min(ends.0, Ordering::SeqCst);
+        }
+    }
+
     /// Removes what `topic` retains; the number of this change.
-    pub(crate) fn clear(&self, topic: &str) -> u64 {
+    pub(crate) fn clear(&self, topic: &[u8]) -> u64 {
         let mut part = self.part(self.place(topic));
-        let old = part.topics.remove(topic);
+        let old = part.topics.take(topic);
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         self.forget(&mut part, old);
         sequence
     }
 
-    /// Takes back what was retained before this process began, in any order.
-    pub(crate) fn restore(&self, topic: &str, message: Arc<Message>, sequence: u64) {
+    /// Leaves what the topic retained as the so many-th change to the journal, which has it now,
+    /// unless there was another change since.
+    pub(crate) fn leave_to_disk(&self, topic: &[u8], sequence: u64) {
         let mut part = self.part(self.place(topic));
-        self.messages.fetch_add(1, Ordering::SeqCst);
-        self.bytes.fetch_add(message.size(), Ordering::Relaxed);
-        self.sequence.fetch_max(sequence, Ordering::SeqCst);
-        let entry = Entry { sequence, message };
-        if let Some(expiry) = entry.message.expiry {
-            part.ends.insert((expiry.ends, entry.sequence), topic.into());
-            self.earliest.fetch_min(expiry.ends.0, Ordering::SeqCst);
+        let known = part.topics.get(topic).filter(|item| item.sequence() == sequence);
+        if let Some(item) = known.and_then(Item::left_to_disk) {
+            part.topics.replace(item);
         }
-        let old = part.topics.insert(topic.into(), entry);
-        self.forget(&mut part, old);
-    }
-
-    /// Numbers of changes up to this one were given away before this process began.
-    pub(crate) fn restore_sequence(&self, sequence: u64) {
-        self.sequence.fetch_max(sequence, Ordering::SeqCst);
     }
 
     /// The number of the last change.
@@ -174,27 +191,50 @@ impl Retained {
         self.sequence.load(Ordering::SeqCst)
     }
 
-    /// Up to `count` retained messages of a part with their numbers, in the order of their topics
-    /// behind `after`; `None` when there is no such part.
+    /// Takes back what was retained before this process began.
+    pub(crate) fn restore(&self, replayed: Replayed) {
+        let Replayed { topics, bytes, sequence, .. } = replayed;
+        self.sequence.fetch_max(sequence, Ordering::SeqCst);
+        self.messages.fetch_add(topics.len(), Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let [part] = &*self.parts {
+            let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            debug_assert!(part.topics.is_empty(), "nothing is retained before that");
+            topics.iter().for_each(|item| self.note_end(&mut part, item));
+            part.topics = topics;
+            return;
+        }
+        for item in topics {
+            let mut part = self.part(self.place(item.topic()));
+            self.note_end(&mut part, &item);
+            part.topics.insert(item);
+        }
+    }
+
+    /// Gives up to `count` retained messages of a part in the order of their topics, behind
+    /// `after`, until `take` does not take one; where to go on, if there are more.
     pub(crate) fn slice(
         &self,
         part: usize,
-        after: Option<&str>,
+        after: Option<&[u8]>,
         count: usize,
-    ) -> Option<Vec<(Arc<Message>, u64)>> {
+        mut take: impl FnMut(&Item) -> bool,
+    ) -> Option<Box<[u8]>> {
         self.parts.get(part)?;
+        let cleared = self.clears.now();
         let part = self.part(part);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = part.topics.range::<str, _>((from, Bound::Unbounded));
-        Some(range.take(count).map(|(_, it)| (Arc::clone(&it.message), it.sequence)).collect())
+        let range = part.topics.range::<[u8], _>((from, Bound::Unbounded));
+        let looked_at = range.take(count).take_while(|it| cleared.has(it) || take(it));
+        looked_at.last().map(|item| item.topic().into())
     }
 
-    fn forget(&self, part: &mut Part, old: Option<Entry>) {
+    fn forget(&self, part: &mut Part, old: Option<Item>) {
         let Some(old) = old else { return };
         self.messages.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(old.message.size(), Ordering::Relaxed);
-        if let Some(expiry) = old.message.expiry {
-            part.ends.remove(&(expiry.ends, old.sequence));
+        self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
+        if let Some(ends) = old.ends() {
+            part.ends.remove(&(ends, old.sequence()));
         }
     }
 
@@ -213,7 +253,7 @@ impl Retained {
                     break;
                 }
                 let topic = first.remove();
-                let old = part.topics.remove(&topic);
+                let old = part.topics.take(&*topic);
                 self.forget(&mut part, old);
                 count -= 1;
             }
@@ -229,12 +269,15 @@ impl Retained {
 
     /// Begins a read of everything that matches `filter` now.
     pub(crate) fn read(&self, filter: &str) -> Cursor {
+        self.cursor(filter, self.sequence.load(Ordering::SeqCst))
+    }
+
+    fn cursor(&self, filter: &str, sequence: u64) -> Cursor {
         let (part, parts) = match filter.contains(['+', '#']) {
             true => (0, self.parts.len()),
-            false => (self.place(filter), self.place(filter) + 1),
+            false => (self.place(filter.as_bytes()), self.place(filter.as_bytes()) + 1),
         };
-        let sequence = self.sequence.load(Ordering::SeqCst);
-        Cursor { filter: filter.into(), part, parts, after: None, sequence }
+        Cursor::new(filter, part, parts, sequence)
     }
 
     /// Goes on with a read, over `visits` names at most, until `give` says stop (false) or all is
@@ -244,217 +287,79 @@ impl Retained {
         cursor: &mut Cursor,
         now: Wall,
         mut visits: usize,
-        mut give: impl FnMut(&Arc<Message>) -> bool,
+        mut give: impl FnMut(&Item) -> bool,
     ) -> bool {
+        let (sequence, cleared) = (cursor.sequence, self.clears.now());
+        let mut visit = |item: &Item| {
+            let wanted = item.sequence() <= sequence
+                && item.ends().is_none_or(|ends| ends > now)
+                && !cleared.has(item);
+            !wanted || give(item)
+        };
         while cursor.part < cursor.parts {
-            if !self.part(cursor.part).next(cursor, now, &mut visits, &mut give) {
+            let part = self.part(cursor.part);
+            if !walk(&part.topics, cursor, &mut visits, &mut visit) {
                 return false;
             }
-            cursor.part += 1;
-            cursor.after = None;
+            cursor.next_part();
         }
         true
     }
 }
 
-impl Part {
-    /// Goes on with a read of this part.
-    fn next(
-        &self,
-        cursor: &mut Cursor,
-        now: Wall,
-        visits: &mut usize,
-        give: &mut impl FnMut(&Arc<Message>) -> bool,
-    ) -> bool {
-        let filter = cursor.filter.clone();
-        let prefix = literal_prefix(&filter);
-        let mut from: Bound<String> = match &cursor.after {
-            Some(after) => Bound::Excluded(after.to_string()),
-            None => Bound::Included(prefix.to_owned()),
+/// Goes on with a read of these topics, until `visit` says stop (false) or as many names were
+/// visited as may be. True at the end of them.
+#[expect(clippy::mutable_key_type, reason = "the order is that of topics, which never change")]
+fn walk(
+    topics: &BTreeSet<Item>,
+    cursor: &mut Cursor,
+    visits: &mut usize,
+    visit: &mut impl FnMut(&Item) -> bool,
+) -> bool {
+    let Cursor { filter, from, .. } = cursor;
+    let prefix = literal_prefix(filter).as_bytes();
+    loop {
+        let start = match &*from {
+            Bound::Unbounded => Bound::Included(prefix),
+            Bound::Included(from) => Bound::Included(&**from),
+            Bound::Excluded(after) => Bound::Excluded(&**after),
         };
-        loop {
-            let range = (from.as_ref().map(String::as_str), Bound::Unbounded);
-            let mut seek = None;
-            for (topic, entry) in self.topics.range::<str, _>(range) {
-                if !topic.starts_with(prefix) {
-                    return true;
+        let (mut last, mut seek, mut has_stopped) = (None, None, false);
+        for item in topics.range::<[u8], _>((start, Bound::Unbounded)) {
+            if !item.topic().starts_with(prefix) {
+                return true;
+            }
+            has_stopped = *visits == 0;
+            if has_stopped {
+                break;
+            }
+            *visits -= 1;
+            let Ok(topic) = std::str::from_utf8(item.topic()) else { continue };
+            if filter::matches(filter, topic) {
+                has_stopped = !visit(item);
+                if has_stopped {
+                    break;
                 }
-                if *visits == 0 {
-                    return false;
-                }
-                *visits -= 1;
-                if filter::matches(&filter, topic) {
-                    let wanted =
-                        entry.sequence <= cursor.sequence && !entry.message.is_expired(now);
-                    if wanted && !give(&entry.message) {
-                        return false;
-                    }
-                    cursor.after = Some(topic.clone());
-                    continue;
-                }
-                cursor.after = Some(topic.clone());
-                match step(&filter, topic) {
+            } else {
+                match step(filter, topic) {
                     Step::Scan => {}
-                    Step::Seek(next) => {
-                        seek = Some(next);
+                    Step::Seek(to) => {
+                        seek = Some(to);
                         break;
                     }
                     Step::End => return true,
                 }
             }
-            match seek {
-                Some(next) => from = Bound::Included(next),
-                None => return true,
+            last = Some(item);
+        }
+        match (seek, last) {
+            (Some(to), _) => *from = Bound::Included(to.into_bytes().into()),
+            (None, _) if !has_stopped => return true,
+            (None, Some(last)) => {
+                *from = Bound::Excluded(last.topic().into());
+                return false;
             }
+            (None, None) => return false,
         }
-    }
-}
-
-/// The part of a filter before its first wildcard, which every match starts with. For `a/#` that is
-/// `a`, since it matches `a` itself.
-fn literal_prefix(filter: &str) -> &str {
-    let end = filter.find(['+', '#']).unwrap_or(filter.len());
-    let prefix = &filter[..end];
-    match filter[end..].starts_with('#') {
-        true => prefix.strip_suffix('/').unwrap_or(prefix),
-        false => prefix,
-    }
-}
-
-/// Where a read goes on after a name that does not match.
-enum Step {
-    /// The next name is as good as any.
-    Scan,
-    /// No name before this one can match.
-    Seek(String),
-    /// No later name can match.
-    End,
-}
-
-/// Skips the names after `topic`, which does not match, that share with it a level which the filter
-/// forbids.
-fn step(filter: &str, topic: &str) -> Step {
-    let (mut levels, mut at) = (topic.split('/'), 0);
-    for wanted in filter.split('/') {
-        if wanted == "#" {
-            return Step::Scan;
-        }
-        let Some(level) = levels.next() else { return Step::Scan };
-        if wanted != "+" && wanted != level {
-            // Below this parent only `wanted` and the names below it match. These two places are
-            // apart: `a!` stands between `a` and `a/b`.
-            for candidate in [wanted.to_owned(), format!("{wanted}/")] {
-                if topic[at..] < *candidate {
-                    return Step::Seek(format!("{}{candidate}", &topic[..at]));
-                }
-            }
-            return past(&topic[..at]);
-        }
-        at += level.len() + 1;
-    }
-    // Too deep a topic: skip what lies below its last wanted level.
-    topic.get(..at).map_or(Step::Scan, past)
-}
-
-/// To the first name after everything that starts with `parent`, which ends in `/` or is empty.
-fn past(parent: &str) -> Step {
-    // '0' is the character after '/'.
-    parent.strip_suffix('/').map_or(Step::End, |parent| Step::Seek(format!("{parent}0")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::{Expiry, Parts};
-    use longshore_codec::QoS;
-
-    fn message(topic: &str, expiry: Option<Expiry>) -> Arc<Message> {
-        let parts = Parts { topic: topic.as_bytes(), properties: &[], payload: b"x", shared: None };
-        Arc::new(Message::new(parts, QoS::AtMostOnce, true, expiry))
-    }
-
-    const PARTS: usize = 3;
-
-    fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
-        let (mut cursor, mut found) = (retained.read(filter), Vec::new());
-        let mut slices = 0;
-        while !retained.next(&mut cursor, Wall(0), visits, |message| {
-            found.push(String::from_utf8(message.parts().topic.to_vec()).unwrap());
-            true
-        }) {
-            slices += 1;
-            assert!(slices < 10_000, "a read of {filter} ends");
-        }
-        found.sort();
-        found
-    }
-
-    #[test]
-    fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
-        let levels = ["", "a", "a!", "a0", "b", "$s", "aa"];
-        let mut topics: Vec<String> = levels.iter().map(|level| (*level).to_owned()).collect();
-        for first in levels {
-            for second in levels {
-                topics.push(format!("{first}/{second}"));
-                for third in levels {
-                    topics.push(format!("{first}/{second}/{third}"));
-                }
-            }
-        }
-        topics.retain(|topic| !topic.is_empty());
-        let retained = Retained::new(PARTS);
-        for topic in &topics {
-            retained.set(topic, message(topic, None), 10_000, 1 << 20).unwrap();
-        }
-        let filters = [
-            "#", "a", "a/#", "+", "+/+", "+/a", "a/+/b", "+/+/aa", "+/b/#", "a/a0", "a0/+/a!",
-            "$s/#", "$s/+", "+/a/+", "+/a/#", "a/#", "+/a0/#", "/+", "/#", "+/", "b/+/", "zz/#",
-            "a/zz/+",
-        ];
-        for filter in filters {
-            let mut want: Vec<String> =
-                topics.iter().filter(|topic| filter::matches(filter, topic)).cloned().collect();
-            want.sort();
-            for visits in [1, 2, 7, 10_000] {
-                assert_eq!(all(&retained, filter, visits), want, "{filter} by {visits}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
-        let retained = Retained::new(1);
-        for branch in 0..50 {
-            for leaf in 0..200 {
-                let topic = format!("a/{branch}/{leaf}");
-                retained.set(&topic, message(&topic, None), 100_000, 1 << 30).unwrap();
-            }
-        }
-        let (mut cursor, mut found) = (retained.read("a/+/7"), 0);
-        let complete = retained.next(&mut cursor, Wall(0), 200, |_| {
-            found += 1;
-            true
-        });
-        assert!(complete && found == 50, "50 of 10,000 found in 200 visits");
-    }
-
-    #[test]
-    fn a_message_that_ended_is_neither_read_nor_kept() {
-        let retained = Retained::new(PARTS);
-        retained.set("a", message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
-        retained.set("b", message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
-        retained.set("b", message("b", None), 10, 1000).unwrap();
-        assert_eq!(retained.next_end(), Some(Wall(1_000_000)));
-        let mut cursor = retained.read("#");
-        let mut found = 0;
-        assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
-            found += 1;
-            true
-        }));
-        assert_eq!(found, 1);
-        assert!(!retained.expire(Wall(3_000_000), 10));
-        assert_eq!((retained.len(), retained.next_end()), (1, None));
-        retained.clear("b");
-        assert_eq!((retained.len(), retained.bytes()), (0, 0));
     }
 }

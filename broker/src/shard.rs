@@ -33,6 +33,7 @@ use crate::mail::Mail;
 use crate::message::Message;
 use crate::output::{Output, Spare};
 use crate::recovery;
+use crate::retained::Slice;
 use crate::session::{Owner, Session, SessionId};
 use crate::share::Group;
 use crate::slots::Slots;
@@ -104,6 +105,8 @@ pub struct Shard {
     resting: VecDeque<ConnectionId>,
     /// Bytes of all messages that wait in sessions.
     queued_bytes: usize,
+    /// What a slice of a read of retained messages has found, empty between two.
+    slice: Slice,
     /// Reads of retained messages so far.
     reads: u64,
     /// Sessions with retained messages to be sent and room for them.
@@ -247,6 +250,7 @@ impl Shard {
             resting: VecDeque::new(),
             queued_bytes: 0,
             reads: 0,
+            slice: Slice::default(),
             readers: VecDeque::new(),
             unsettled: VecDeque::new(),
             outbox: Vec::new(),

@@ -1,4 +1,5 @@
 //! What survives the end of the broker: told to stop, killed, or with the machine.
 
 mod restart;
+mod retained;
 mod shared;

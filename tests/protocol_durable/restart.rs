@@ -10,7 +10,7 @@ use crate::protocol::rig::{Client, End, Rig};
 use crate::protocol::wire::Version;
 
 /// Runs `test` once for each way of an end, which it brings about by calling what it is given.
-fn over_a_restart(test: impl Fn(&Rig, &dyn Fn())) {
+pub(super) fn over_a_restart(test: impl Fn(&Rig, &dyn Fn())) {
     over_a_restart_of(Rig::new, test);
 }
 
@@ -33,14 +33,14 @@ fn over_a_restart_of(rig: impl Fn() -> Rig, test: impl Fn(&Rig, &dyn Fn())) {
 }
 
 /// A client that has subscribed to `filter` at `qos`, in a session that lasts.
-fn lasting(rig: &Rig, id: &str, filter: &str, qos: u8) -> Client {
+pub(super) fn lasting(rig: &Rig, id: &str, filter: &str, qos: u8) -> Client {
     let client = rig.connect(&v5(id).lasting());
     assert_eq!(client.subscribe(&subscribe(1, filter).qos(qos)), [qos]);
     client
 }
 
 /// The client again; its session must be there.
-fn back(rig: &Rig, id: &str) -> Client {
+pub(super) fn back(rig: &Rig, id: &str) -> Client {
     let (client, connack) = rig.connect_told(&v5(id).lasting());
     assert!(connack.session_present(), "the session of {id} is there");
     client

@@ -173,7 +173,7 @@ impl<'a> Source<'a> {
     }
 
     /// Kinds of events.
-    pub(crate) const EVENTS: usize = 15;
+    pub(crate) const EVENTS: usize = 16;
 
     /// An event of this kind.
     pub(crate) fn event_of(&mut self, kind: usize) -> Event<'static> {
@@ -209,6 +209,7 @@ impl<'a> Source<'a> {
             11 => Event::Inbound { holder, packet_id: self.packet_id() },
             12 => Event::Released { holder, packet_id: self.packet_id() },
             13 => Event::Clear { sequence: holder, topic: self.one_of(&TOPICS) },
+            14 => Event::ClearMatching { sequence: holder, filter: self.one_of(&FILTERS) },
             _ => {
                 let (messages, sequence) = (self.number(), self.number());
                 Event::Compacted { holders: holder, messages, sequence }

@@ -11,14 +11,16 @@
 use std::sync::Arc;
 
 use longshore_codec::QoS;
-use longshore_storage::{Batch, Position, Ticket};
+use longshore_storage::{Batch, Position, ReadError, Ticket};
 use tracing::error;
 
 use super::Shard;
 use super::durable::{session_event, subscribe_event, will_event};
+use crate::journal::Lost;
 use crate::mail::{Mail, To};
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
+use crate::retained::Found;
 use crate::session::{Pending, SessionId};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
@@ -59,7 +61,7 @@ enum Stage {
     },
     /// Topics behind this one are next.
     Retained {
-        after: Option<Box<str>>,
+        after: Option<Box<[u8]>>,
     },
     Done,
 }
@@ -408,22 +410,53 @@ impl Shard {
         Stage::Groups { left, at: 0 }
     }
 
-    fn compact_retained(&mut self, after: Option<Box<str>>, budget: &mut Budget) -> Stage {
-        let found = self.commons.retained.slice(self.number, after.as_deref(), RETAINED_VISITS);
-        let Some(journal) = self.journal.as_deref_mut() else { return Stage::Done };
-        let mut last = None;
-        for (message, sequence) in found.unwrap_or_default() {
-            let Message { qos, retain, expiry, .. } = *message;
-            let head = Head { sequence: Some(sequence), ..Head::of(0, qos, retain, expiry) };
-            let parts = message.parts();
-            journal.push_message(&head, &parts, None);
+    fn compact_retained(&mut self, after: Option<Box<[u8]>>, budget: &mut Budget) -> Stage {
+        let mut slice = std::mem::take(&mut self.slice);
+        let retained = &self.commons.retained;
+        let after = retained.slice(self.number, after.as_deref(), RETAINED_VISITS, |item| {
             budget.visit();
-            budget.spend(message.size());
-            last = std::str::from_utf8(parts.topic).ok().map(Into::into);
+            slice.take(item, RETAINED_VISITS, budget.bytes)
+        });
+        for (sequence, found) in slice.iter() {
+            self.copy_retained(sequence, found, budget);
         }
-        match last {
-            Some(last) => Stage::Retained { after: Some(last) },
-            None => Stage::Done,
+        slice.clear();
+        self.slice = slice;
+        after.map_or(Stage::Done, |after| Stage::Retained { after: Some(after) })
+    }
+
+    /// Writes a retained message down again. A large one is then where that record is.
+    fn copy_retained(&mut self, sequence: u64, found: Found<'_>, budget: &mut Budget) {
+        let Some(journal) = self.journal.as_deref_mut() else { return };
+        let sequence = Some(sequence);
+        match found {
+            Found::Small { parts, qos, expiry } => {
+                budget.spend(parts.topic.len() + parts.properties.len() + parts.payload.len());
+                let head = Head { sequence, ..Head::of(0, qos, true, expiry) };
+                journal.push_message(&head, &parts, None);
+            }
+            Found::Large(kept @ Kept::Memory(message)) => {
+                budget.spend(kept.size());
+                let Message { qos, retain, expiry, .. } = **message;
+                let head = Head { sequence, ..Head::of(kept.number(), qos, retain, expiry) };
+                journal.push_message(&head, &message.parts(), kept.entry());
+            }
+            Found::Large(kept @ Kept::Disk(entry)) => {
+                budget.spend(kept.size());
+                let mut body = Vec::new();
+                match (journal.read(entry, &mut body), Head::decode(&body)) {
+                    (Ok(()), Some((head, parts, _))) => {
+                        let head = Head { sequence, ..head.alone() };
+                        journal.copy_message(&head, &parts, entry);
+                    }
+                    // It is not retained any more, and was not when the last round came by.
+                    (Err(Lost::Read(ReadError::Gone(_))), _) => {}
+                    (read, _) => {
+                        let cause = read.err().map_or_else(String::new, |lost| lost.to_string());
+                        error!(cause, number = entry.number, "a retained message cannot be read");
+                    }
+                }
+            }
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use longshore_codec::{Connack, Packet, PacketId, Properties, QoS, ReasonCode};
-use longshore_storage::{Batch, Ticket};
+use longshore_storage::{Batch, ReadError, Ticket};
 use tracing::error;
 
 use super::deliver::Outgoing;
 use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
 use crate::connection::{ConnectionId, Stage};
-use crate::journal::Taking;
+use crate::journal::{Lost, Taking};
 use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::output::Output;
 use crate::record::{Event, Head, Ref, SessionEvent, WillEvent};
@@ -35,6 +35,9 @@ impl Shard {
         if let Some(journal) = self.journal.as_deref_mut() {
             journal.appended(Some(ticket));
             self.commons.set_appended(self.number, journal.number() - 1);
+            while let Some((topic, sequence)) = journal.next_retained() {
+                self.commons.retained.leave_to_disk(&topic, sequence);
+            }
         }
     }
 
@@ -289,6 +292,23 @@ impl Shard {
             error!(%cause, number = kept.number(), "a message cannot be read and is lost");
         }
         loaded.ok()
+    }
+
+    /// A retained message that was found, from the journal if need be.
+    pub(super) fn load_retained(&mut self, kept: &Kept) -> Option<Arc<Message>> {
+        if let Kept::Memory(message) = kept {
+            return Some(Arc::clone(message));
+        }
+        match self.journal.as_deref_mut()?.load(kept) {
+            Ok(message) => Some(message),
+            // It was not retained any more when the journal was compacted: whoever reads gets what
+            // came in its place from its publisher.
+            Err(Lost::Read(ReadError::Gone(_))) => None,
+            Err(cause) => {
+                error!(%cause, number = kept.number(), "a retained message cannot be read");
+                None
+            }
+        }
     }
 
     /// Notes under which packet id a message that has waited was sent.

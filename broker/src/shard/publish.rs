@@ -16,10 +16,10 @@ use crate::cache::Route;
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{self, Source};
-use crate::message::{Expiry, Message, Parts, forwardable};
+use crate::message::{Expiry, Kept, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
 use crate::record::Event;
-use crate::retained::Full;
+use crate::retained::{Fresh, Full, is_large};
 use crate::session::{Owner, SessionId};
 
 /// The packet a PUBLISH came in.
@@ -125,7 +125,7 @@ impl Shard {
                     let cause = match full {
                         Full::Messages => "too many retained messages (limits.retained_messages)",
                         Full::Bytes => {
-                            "retained messages take too much memory (limits.retained_bytes)"
+                            "retained messages have too many bytes (limits.retained_bytes)"
                         }
                     };
                     return self.refuse(id, session, publish, v5, cause);
@@ -256,20 +256,24 @@ impl Shard {
     /// Sets or clears the retained message of the topic; whether the journal is to hear of it.
     pub(super) fn retain(&mut self, outgoing: &mut Outgoing<'_>, wall: Wall) -> Result<bool, Full> {
         let parts = outgoing.source.parts;
-        let Ok(name) = std::str::from_utf8(parts.topic) else { return Ok(false) };
         let is_over = outgoing.source.expiry.is_some_and(|expiry| expiry.ends <= wall);
         if parts.payload.is_empty() || is_over {
             // [MQTT-3.3.1-6], [MQTT-3.3.1-7]. What ends at once replaces what was there, too
             // [MQTT-3.3.1-5].
-            let sequence = self.commons.retained.clear(name);
+            let sequence = self.commons.retained.clear(parts.topic);
             let Some(journal) = self.journal.as_deref_mut() else { return Ok(false) };
             journal.note(&Event::Clear { sequence, topic: parts.topic });
             return Ok(true);
         }
-        let message = outgoing.stored();
+        let large = match is_large(&parts) {
+            // With a journal it gets its place there.
+            true => Some(Kept::Memory(self.enter(outgoing))),
+            false => None,
+        };
         let limits = &self.limits;
         let (messages_max, bytes_max) = (limits.retained_messages, limits.retained_bytes);
-        let sequence = self.commons.retained.set(name, message, messages_max, bytes_max)?;
+        let fresh = Fresh { parts, qos: outgoing.qos, expiry: outgoing.source.expiry, large };
+        let sequence = self.commons.retained.set(fresh, messages_max, bytes_max)?;
         outgoing.sequence = self.journal.is_some().then_some(sequence);
         Ok(outgoing.sequence.is_some())
     }

@@ -15,10 +15,11 @@ use super::durable::subscribe_event;
 use super::{Fault, Shard};
 use crate::clock::Now;
 use crate::connection::ConnectionId;
-use crate::form::Delivery;
+use crate::form::{Delivery, Source};
 use crate::index::Subscriber;
-use crate::message::{Identifiers, Message};
+use crate::message::Identifiers;
 use crate::record::{Event, Ref};
+use crate::retained::Found;
 use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
 use crate::share::{Group, Member, Noted, Seat};
 use crate::stats::Drop;
@@ -27,7 +28,8 @@ use crate::stats::Drop;
 const SLICE_VISITS: usize = 256;
 /// Names all reads together visit in one call of `advance`.
 const TURN_VISITS: usize = 2048;
-/// Bytes of output beyond which a read waits until the client has taken some.
+/// Bytes of output beyond which a read waits until the client has taken some, and of messages
+/// beyond which a slice ends.
 const READ_OUTPUT_BYTES: usize = 256 << 10;
 /// Bytes of a topic filter that cost one step of work.
 const BYTES_PER_WORK: usize = 16;
@@ -392,19 +394,17 @@ impl Shard {
             QoS::AtMostOnce => SLICE_VISITS,
             _ => session.outbound.room(),
         };
-        let mut found: Vec<Arc<Message>> = Vec::new();
-        let complete =
-            self.commons.retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |message| {
-                let takes = found.len() < places;
-                if takes {
-                    found.push(Arc::clone(message));
-                }
-                takes
-            });
+        let mut slice = std::mem::take(&mut self.slice);
+        let retained = &self.commons.retained;
+        let complete = retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |item| {
+            slice.take(item, places, READ_OUTPUT_BYTES)
+        });
         let identifiers = read.identifier.map_or(Identifiers::None, Identifiers::One);
-        for message in found {
-            self.send_retained(session_id, message, read.qos, &identifiers, now);
+        for (_, found) in slice.iter() {
+            self.send_retained(session_id, found, read.qos, &identifiers, now);
         }
+        slice.clear();
+        self.slice = slice;
         if let Some(session) = self.sessions.get_mut(session_id)
             && !complete
         {
@@ -416,15 +416,25 @@ impl Shard {
     fn send_retained(
         &mut self,
         session_id: SessionId,
-        message: Arc<Message>,
+        found: Found<'_>,
         qos: QoS,
         identifiers: &Identifiers,
         now: Now,
     ) {
+        let loaded;
+        let mut outgoing = match found {
+            Found::Small { parts, qos, expiry } => {
+                Outgoing::new(Source { parts, expiry, packet: None }, qos, true, None)
+            }
+            Found::Large(kept) => {
+                let Some(message) = self.load_retained(kept) else { return };
+                loaded = message;
+                Outgoing::kept(&loaded, None)
+            }
+        };
         let Some(session) = self.sessions.get(session_id) else { return };
-        let mut outgoing = Outgoing::kept(&message, None);
         let terms = Terms {
-            qos: qos.min(message.qos),
+            qos: qos.min(outgoing.qos),
             retain: true,
             identifiers,
             group: None,
@@ -433,10 +443,16 @@ impl Shard {
         };
         self.forms.clear();
         if terms.qos != QoS::AtMostOnce {
-            outgoing.is_written = self.is_in_batch(&message);
+            let is_large = outgoing.stored.is_some();
+            outgoing.is_written = outgoing.stored.as_ref().is_some_and(|message| {
+                // Recovery knows it by its number, whoever else is done with it.
+                let is_placed = message.entry().is_some_and(|entry| entry.position().is_some());
+                is_placed || self.is_in_batch(message)
+            });
             // A slice is no larger than the window.
             self.deliver_surely(session_id, &terms, &mut outgoing, now);
             if self.write_down(&mut outgoing)
+                && is_large
                 && let Some(journal) = self.journal.as_deref_mut()
             {
                 journal.mark_moving(outgoing.number());

@@ -1,0 +1,110 @@
+//! Deletion of everything that matches a topic filter, in slices.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use longshore_codec::filter;
+
+use super::{Cursor, Item, Retained, walk};
+
+/// Deletions that are under way: what they cover is gone for everybody, though it is still there.
+#[derive(Debug, Default)]
+pub(super) struct Clears {
+    count: AtomicUsize,
+    list: Mutex<Vec<Clear>>,
+}
+
+/// What matches a topic filter and was retained up to a change is deleted.
+#[derive(Clone, Debug)]
+pub(super) struct Clear {
+    filter: Arc<str>,
+    pub(super) sequence: u64,
+}
+
+/// What is being deleted at one moment.
+#[derive(Debug)]
+pub(super) struct Cleared(Vec<Clear>);
+
+impl Clear {
+    pub(super) fn new(filter: &str, sequence: u64) -> Self {
+        Self { filter: filter.into(), sequence }
+    }
+
+    pub(super) fn covers(&self, item: &Item) -> bool {
+        self.has(item.topic(), item.sequence())
+    }
+
+    pub(super) fn has(&self, topic: &[u8], sequence: u64) -> bool {
+        sequence <= self.sequence
+            && std::str::from_utf8(topic).is_ok_and(|topic| filter::matches(&self.filter, topic))
+    }
+}
+
+impl Cleared {
+    #[inline]
+    pub(super) fn has(&self, item: &Item) -> bool {
+        self.0.iter().any(|clear| clear.covers(item))
+    }
+}
+
+impl Clears {
+    /// What is being deleted now.
+    pub(super) fn now(&self) -> Cleared {
+        match self.count.load(Ordering::SeqCst) {
+            0 => Cleared(Vec::new()),
+            _ => Cleared(self.lock().clone()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Clear>> {
+        // Whoever panicked with it ends the broker.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::SeqCst) == 0
+    }
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "what clears by topic filter comes next"))]
+impl Retained {
+    /// Deletes everything that matches `filter` now: from here on nobody finds it, and
+    /// [`Retained::clear_matching`] is to be called until it is gone. The number of this change is
+    /// that of the [event](crate::record::Event::ClearMatching) which the journal is to have.
+    pub(crate) fn begin_clear(&self, filter: &str) -> (Cursor, u64) {
+        // Before the number: whoever sees that sees this, too.
+        self.clears.count.fetch_add(1, Ordering::SeqCst);
+        let mut list = self.clears.lock();
+        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        list.push(Clear::new(filter, sequence));
+        drop(list);
+        (self.cursor(filter, sequence), sequence)
+    }
+
+    /// Goes on with a deletion, over `visits` names at most. True when it is complete.
+    pub(crate) fn clear_matching(&self, cursor: &mut Cursor, mut visits: usize) -> bool {
+        let sequence = cursor.sequence;
+        while cursor.part < cursor.parts {
+            let mut part = self.part(cursor.part);
+            let mut old: Vec<Box<[u8]>> = Vec::new();
+            let is_through = walk(&part.topics, cursor, &mut visits, &mut |item| {
+                if item.sequence() <= sequence {
+                    old.push(item.topic().into());
+                }
+                true
+            });
+            for topic in old {
+                let item = part.topics.take(&*topic);
+                self.forget(&mut part, item);
+            }
+            if !is_through {
+                return false;
+            }
+            cursor.next_part();
+        }
+        self.clears.lock().retain(|clear| clear.sequence != sequence);
+        self.clears.count.fetch_sub(1, Ordering::SeqCst);
+        true
+    }
+}

@@ -1,0 +1,142 @@
+//! What topics retain as the records of a journal tell, in whatever order shards wrote them.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
+
+use super::clear::Clear;
+use super::item::{Fresh, Item};
+use super::{Cursor, walk};
+
+/// See the module. What it holds becomes what the broker retains as it is, in
+/// [`super::Retained::restore`].
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(super) topics: BTreeSet<Item>,
+    /// Bytes of all of them.
+    pub(super) bytes: usize,
+    /// The last number of a change.
+    pub(super) sequence: u64,
+    /// Topics that retain nothing, with the number of that change. An older one may come later.
+    cleared: HashMap<Box<[u8]>, u64>,
+    /// Deletions by topic filter; what they cover may come later, too.
+    clears: Vec<Clear>,
+    /// The largest number of one of them.
+    clears_up_to: u64,
+    /// The round of compaction that is under way: 1 to 3, in turn. What one has copied, the next
+    /// has copied again or it is gone, so no older number is left when they begin anew.
+    round: u8,
+}
+
+impl Default for Replayed {
+    fn default() -> Self {
+        Self {
+            topics: BTreeSet::new(),
+            bytes: 0,
+            sequence: 0,
+            cleared: HashMap::new(),
+            clears: Vec::new(),
+            clears_up_to: 0,
+            round: 1,
+        }
+    }
+}
+
+/// Names that are looked at together when a topic filter clears what it matches.
+const CLEAR_VISITS: usize = 4_096;
+
+impl Replayed {
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Bytes of topic, properties and payload of all of them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A number of a change that was given away.
+    pub(crate) fn note_sequence(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// A topic retains a message, as the so many-th change; `is_copied` when that was written down
+    /// again.
+    pub(crate) fn set(&mut self, fresh: Fresh<'_>, sequence: u64, is_copied: bool) {
+        self.note_sequence(sequence);
+        let topic = fresh.parts.topic;
+        if std::str::from_utf8(topic).is_err() {
+            return;
+        }
+        if !self.cleared.is_empty() {
+            match self.cleared.get(topic) {
+                Some(cleared) if *cleared > sequence => return,
+                Some(_) => drop(self.cleared.remove(topic)),
+                None => {}
+            }
+        }
+        if sequence <= self.clears_up_to && self.clears.iter().any(|it| it.has(topic, sequence)) {
+            return;
+        }
+        let mut item = Item::new(fresh);
+        item.set_sequence(sequence);
+        item.set_round(if is_copied { self.round } else { 0 });
+        self.bytes += item.size();
+        let Some(old) = self.topics.replace(item) else { return };
+        let is_newer = old.sequence() > sequence || old.sequence() == sequence && !is_copied;
+        let gone = if is_newer { self.topics.replace(old) } else { Some(old) };
+        self.bytes -= gone.map_or(0, |item| item.size());
+    }
+
+    /// A topic retains nothing any more, as the so many-th change.
+    pub(crate) fn clear(&mut self, topic: &[u8], sequence: u64) {
+        self.note_sequence(sequence);
+        match self.topics.get(topic).map(Item::sequence) {
+            Some(known) if known > sequence => return,
+            Some(_) => self.remove(topic),
+            None => {}
+        }
+        match self.cleared.get_mut(topic) {
+            Some(cleared) => *cleared = sequence.max(*cleared),
+            None => drop(self.cleared.insert(topic.into(), sequence)),
+        }
+    }
+
+    fn remove(&mut self, topic: &[u8]) {
+        self.bytes -= self.topics.take(topic).map_or(0, |item| item.size());
+    }
+
+    /// Nothing that matches `filter` is retained any more, of what was up to a change.
+    pub(crate) fn clear_matching(&mut self, filter: &str, sequence: u64) {
+        self.note_sequence(sequence);
+        let mut cursor = Cursor::new(filter, 0, 1, sequence);
+        let mut is_through = false;
+        while !is_through {
+            let (mut old, mut visits): (Vec<Box<[u8]>>, _) = (Vec::new(), CLEAR_VISITS);
+            is_through = walk(&self.topics, &mut cursor, &mut visits, &mut |item| {
+                if item.sequence() <= sequence {
+                    old.push(item.topic().into());
+                }
+                true
+            });
+            old.iter().for_each(|topic| self.remove(topic));
+        }
+        self.clears.push(Clear::new(filter, sequence));
+        self.clears_up_to = self.clears_up_to.max(sequence);
+    }
+
+    /// A round of compaction is complete: what was retained up to a change and was not copied is
+    /// not retained any more, and nothing of up to that change is yet to come.
+    pub(crate) fn compacted(&mut self, sequence: u64) {
+        self.note_sequence(sequence);
+        let (round, bytes) = (self.round, &mut self.bytes);
+        self.topics.retain(|item| {
+            let stays = item.round() == round || item.sequence() > sequence;
+            *bytes -= if stays { 0 } else { item.size() };
+            stays
+        });
+        self.cleared.retain(|_, cleared| *cleared > sequence);
+        self.clears.retain(|clear| clear.sequence > sequence);
+        self.round = round % 3 + 1;
+    }
+}

@@ -1,0 +1,297 @@
+//! What is retained is found again, in memory and after a replay.
+
+use std::sync::Arc;
+
+use longshore_codec::QoS;
+use longshore_storage::Position;
+
+use super::item::SMALL_MAX;
+use super::*;
+use crate::message::{Entry, Expiry, Kept, Message, Parts};
+
+fn message(topic: &str, expiry: Option<Expiry>) -> Fresh<'_> {
+    let parts = Parts { topic: topic.as_bytes(), properties: &[], payload: b"x", shared: None };
+    Fresh { parts, qos: QoS::AtMostOnce, expiry, large: None }
+}
+
+const PARTS: usize = 3;
+
+fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
+    let (mut cursor, mut found) = (retained.read(filter), Vec::new());
+    let mut slices = 0;
+    while !retained.next(&mut cursor, Wall(0), visits, |item| {
+        found.push(String::from_utf8(item.topic().to_vec()).unwrap());
+        true
+    }) {
+        slices += 1;
+        assert!(slices < 10_000, "a read of {filter} ends");
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
+    let levels = ["", "a", "a!", "a0", "b", "$s", "aa"];
+    let mut topics: Vec<String> = levels.iter().map(|level| (*level).to_owned()).collect();
+    for first in levels {
+        for second in levels {
+            topics.push(format!("{first}/{second}"));
+            for third in levels {
+                topics.push(format!("{first}/{second}/{third}"));
+            }
+        }
+    }
+    topics.retain(|topic| !topic.is_empty());
+    let retained = Retained::new(PARTS);
+    for topic in &topics {
+        retained.set(message(topic, None), 10_000, 1 << 20).unwrap();
+    }
+    let filters = [
+        "#", "a", "a/#", "+", "+/+", "+/a", "a/+/b", "+/+/aa", "+/b/#", "a/a0", "a0/+/a!", "$s/#",
+        "$s/+", "+/a/+", "+/a/#", "a/#", "+/a0/#", "/+", "/#", "+/", "b/+/", "zz/#", "a/zz/+",
+    ];
+    for filter in filters {
+        let mut want: Vec<String> =
+            topics.iter().filter(|topic| filter::matches(filter, topic)).cloned().collect();
+        want.sort();
+        for visits in [1, 2, 7, 10_000] {
+            assert_eq!(all(&retained, filter, visits), want, "{filter} by {visits}");
+        }
+    }
+}
+
+#[test]
+fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
+    let retained = Retained::new(1);
+    for branch in 0..50 {
+        for leaf in 0..200 {
+            let topic = format!("a/{branch}/{leaf}");
+            retained.set(message(&topic, None), 100_000, 1 << 30).unwrap();
+        }
+    }
+    let (mut cursor, mut found) = (retained.read("a/+/7"), 0);
+    let complete = retained.next(&mut cursor, Wall(0), 200, |_| {
+        found += 1;
+        true
+    });
+    assert!(complete && found == 50, "50 of 10,000 found in 200 visits");
+}
+
+#[test]
+fn a_message_that_ended_is_neither_read_nor_kept() {
+    let retained = Retained::new(PARTS);
+    retained.set(message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
+    retained.set(message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
+    retained.set(message("b", None), 10, 1000).unwrap();
+    assert_eq!(retained.next_end(), Some(Wall(1_000_000)));
+    let mut cursor = retained.read("#");
+    let mut found = 0;
+    assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
+        found += 1;
+        true
+    }));
+    assert_eq!(found, 1);
+    assert!(!retained.expire(Wall(3_000_000), 10));
+    assert_eq!((retained.len(), retained.next_end()), (1, None));
+    retained.clear(b"b");
+    assert_eq!((retained.len(), retained.bytes()), (0, 0));
+}
+
+fn set(retained: &Retained, topic: &str) -> u64 {
+    retained.set(message(topic, None), 10_000, 1 << 20).unwrap()
+}
+
+/// What compaction finds in all parts.
+fn copied(retained: &Retained, count: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in 0..PARTS {
+        let mut after = None;
+        loop {
+            after = retained.slice(part, after.as_deref(), count, |item| {
+                found.push(String::from_utf8(item.topic().to_vec()).unwrap());
+                true
+            });
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_a_filter_clears_is_gone_at_once_and_what_comes_later_stays() {
+    for visits in [1, 7, 1_000] {
+        let retained = Retained::new(PARTS);
+        for number in 0..100 {
+            set(&retained, &format!("a/{number}"));
+            set(&retained, &format!("a/{number}/x"));
+        }
+        let (mut cursor, sequence) = retained.begin_clear("a/+");
+        assert_eq!(retained.last_sequence(), sequence);
+        set(&retained, "a/7");
+        let left = all(&retained, "#", 256);
+        assert!(left.len() == 101 && left.contains(&"a/7".to_owned()));
+        assert_eq!(copied(&retained, 3), left);
+        while !retained.clear_matching(&mut cursor, visits) {}
+        assert_eq!((all(&retained, "#", 256), copied(&retained, 256)), (left.clone(), left));
+        let bytes: usize = copied(&retained, 256).iter().map(|topic| topic.len() + 1).sum();
+        assert_eq!((retained.len(), retained.bytes()), (101, bytes));
+        // Not any more.
+        assert!(retained.clears.is_empty());
+    }
+}
+
+/// What a journal tells.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Set(&'static str, u64),
+    Copy(&'static str, u64),
+    Clear(&'static str, u64),
+    ClearMatching(&'static str, u64),
+    Compacted(u64),
+}
+
+fn replayed(told: &[Told]) -> Replayed {
+    let mut replayed = Replayed::default();
+    for told in told {
+        match *told {
+            Told::Set(topic, sequence) => replayed.set(message(topic, None), sequence, false),
+            Told::Copy(topic, sequence) => replayed.set(message(topic, None), sequence, true),
+            Told::Clear(topic, sequence) => replayed.clear(topic.as_bytes(), sequence),
+            Told::ClearMatching(filter, sequence) => replayed.clear_matching(filter, sequence),
+            Told::Compacted(sequence) => replayed.compacted(sequence),
+        }
+    }
+    replayed
+}
+
+/// What is retained after a replay, with the numbers.
+fn restored(told: &[Told]) -> Vec<(String, u64)> {
+    let retained = Retained::new(PARTS);
+    retained.restore(replayed(told));
+    let mut found = Vec::new();
+    let mut cursor = retained.read("#");
+    assert!(retained.next(&mut cursor, Wall(0), 1_000, |item| {
+        found.push((String::from_utf8(item.topic().to_vec()).unwrap(), item.sequence()));
+        true
+    }));
+    found.sort();
+    assert_eq!(retained.len(), found.len());
+    assert_eq!(retained.bytes(), found.iter().map(|(topic, _)| topic.len() + 1).sum::<usize>());
+    found
+}
+
+/// Calls `check` with all orders of `items`.
+fn permute<T: Copy>(items: &mut [T], from: usize, check: &mut impl FnMut(&[T])) {
+    if from == items.len() {
+        return check(items);
+    }
+    for at in from..items.len() {
+        items.swap(from, at);
+        permute(items, from + 1, check);
+        items.swap(from, at);
+    }
+}
+
+#[test]
+fn the_order_in_which_shards_write_changes_nothing() {
+    use Told::{Clear, ClearMatching, Set};
+    let mut told = [
+        Set("a/1", 1),
+        Set("a/2", 2),
+        Set("b", 3),
+        ClearMatching("a/+", 4),
+        Set("a/2", 5),
+        Clear("b", 6),
+        Set("a/3", 7),
+    ];
+    permute(&mut told, 0, &mut |told| {
+        let want = [("a/2".to_owned(), 5), ("a/3".to_owned(), 7)];
+        assert_eq!(restored(told), want, "{told:?}");
+    });
+}
+
+#[test]
+fn compaction_brings_nothing_back_and_loses_nothing() {
+    use Told::{Clear, ClearMatching, Compacted, Copy, Set};
+    type Row = (&'static [Told], &'static [(&'static str, u64)]);
+    let rows: &[Row] = &[
+        // What was not copied had ended, or its end stood in an older segment.
+        (&[Set("a", 1), Set("b", 2), Copy("b", 2), Compacted(2)], &[("b", 2)]),
+        // A change of another shard that was written down late.
+        (&[Copy("b", 2), Set("a", 1), Compacted(2)], &[("b", 2)]),
+        // What is retained during a round stays, copied or not.
+        (&[Copy("a", 1), Set("a", 4), Set("b", 3), Compacted(2)], &[("a", 4), ("b", 3)]),
+        // A copy that another shard has made of what was cleared meanwhile.
+        (&[Clear("a", 3), Copy("a", 1), Compacted(2)], &[]),
+        (&[ClearMatching("#", 3), Copy("a", 1), Compacted(2)], &[]),
+        (&[Copy("a", 1), ClearMatching("#", 3), Compacted(2)], &[]),
+        (&[ClearMatching("#", 3), Compacted(2), Copy("a", 1), Copy("b", 4)], &[("b", 4)]),
+        // A round that the broker did not live to complete, and another one.
+        (&[Copy("a", 1), Clear("a", 3), Copy("b", 2), Compacted(3)], &[("b", 2)]),
+        // Copied by one round and not by the next.
+        (&[Copy("a", 1), Compacted(1), Copy("b", 2), Compacted(2)], &[("b", 2)]),
+        (
+            &[Copy("a", 1), Compacted(1), Copy("a", 1), Compacted(2), Copy("a", 1), Compacted(3)],
+            &[("a", 1)],
+        ),
+        (&[Copy("a", 1), Compacted(1), Compacted(2), Compacted(3), Compacted(4)], &[]),
+    ];
+    for (told, want) in rows {
+        let want: Vec<_> = want.iter().map(|(topic, it)| ((*topic).to_owned(), *it)).collect();
+        assert_eq!(restored(told), want, "{told:?}");
+    }
+}
+
+#[test]
+fn numbers_go_on_where_they_were() {
+    use Told::{Clear, ClearMatching, Compacted, Set};
+    for told in [Set("a", 9), Clear("a", 9), ClearMatching("#", 9), Compacted(9)] {
+        let retained = Retained::new(PARTS);
+        retained.restore(replayed(&[told]));
+        assert_eq!(set(&retained, "b"), 10, "{told:?}");
+    }
+}
+
+#[test]
+fn a_large_message_is_left_to_the_journal_once_it_is_there() {
+    let payload = vec![7; SMALL_MAX + 1];
+    let parts = Parts { topic: b"a", properties: &[], payload: &payload, shared: None };
+    let retained = Retained::new(PARTS);
+    let is_on_disk = || {
+        let (mut cursor, mut found) = (retained.read("a"), None);
+        retained.next(&mut cursor, Wall(0), 10, |item| {
+            let mut slice = Slice::default();
+            slice.take(item, 1, 1);
+            found = slice.iter().next().map(|(_, it)| matches!(it, Found::Large(Kept::Disk(_))));
+            true
+        });
+        assert_eq!(retained.bytes(), 1 + payload.len());
+        found
+    };
+    let make = || {
+        let message = Arc::new(Message::new(parts, QoS::AtMostOnce, true, None));
+        let entry = Arc::new(Entry::new(1, message.size(), QoS::AtMostOnce, None));
+        message.enter(Arc::clone(&entry));
+        (message, entry)
+    };
+    let (first, entry) = make();
+    fn fresh(message: &Arc<Message>) -> Fresh<'_> {
+        let large = Some(Kept::Memory(Arc::clone(message)));
+        Fresh { parts: message.parts(), qos: message.qos, expiry: None, large }
+    }
+    let sequence = retained.set(fresh(&first), 10, 1 << 20).unwrap();
+    retained.leave_to_disk(b"a", sequence);
+    assert_eq!(is_on_disk(), Some(false), "its record is not there yet");
+    let (second, _) = make();
+    retained.set(fresh(&second), 10, 1 << 20).unwrap();
+    entry.place(Position { segment: 1, offset: 512 });
+    retained.leave_to_disk(b"a", sequence);
+    assert_eq!(is_on_disk(), Some(false), "it is not the one that is retained");
+    let sequence = retained.set(fresh(&first), 10, 1 << 20).unwrap();
+    retained.leave_to_disk(b"a", sequence);
+    assert_eq!(is_on_disk(), Some(true));
+}
