@@ -88,14 +88,15 @@ impl Commons {
         name: &str,
         holder: u64,
         waiting: impl Iterator<Item = Pending>,
-    ) {
-        let Ok(Filter { inner, .. }) = filter::parse(name) else { return };
+    ) -> Option<Arc<Group>> {
+        let Filter { inner, share: Some(_), .. } = filter::parse(name).ok()? else { return None };
         let group = Arc::new(Group::new(name, holder));
         for pending in waiting {
             group.lock().keep(pending, Noted::default());
         }
         self.change(|index| index.add_group(inner, Arc::clone(&group)));
-        self.groups.insert(name.into(), group);
+        self.groups.insert(name.into(), Arc::clone(&group));
+        Some(group)
     }
 
     /// A round of compaction begins: what stands before this segment is written down anew.
@@ -106,11 +107,6 @@ impl Commons {
     /// Where the last round of compaction has begun; 0 before the first.
     pub(crate) fn base(&self) -> u32 {
         self.base.load(Ordering::SeqCst)
-    }
-
-    /// The group of this name, if it has members.
-    pub(crate) fn group(&self, name: &str) -> Option<Arc<Group>> {
-        self.groups.get(name).map(|group| Arc::clone(&group))
     }
 
     /// All groups there are.

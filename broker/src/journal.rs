@@ -14,7 +14,9 @@ use longshore_storage::{Ahead, Batch, Position, ReadError, Ticket};
 
 use crate::connection::ConnectionId;
 use crate::message::{Entry, Kept, Message, Parts};
-use crate::record::{EVENTS, Event, Head, MESSAGE, Ref};
+use crate::record::{
+    EVENTS, Encoded, Event, Head, LIST, MESSAGE, PAGE, Ref, encode_list, encode_page,
+};
 use crate::retained::is_large;
 use crate::slots::SHARDS_MAX;
 
@@ -71,6 +73,8 @@ pub(crate) struct Journal {
     events: Vec<u8>,
     /// Refs of the message that is on its way.
     refs: Vec<u8>,
+    /// Long refs that many messages may have, the last first.
+    lists: VecDeque<List>,
     /// Messages of the batch whose place is not known yet, with the number of their record.
     unplaced: Vec<(usize, Arc<Entry>)>,
     /// Topics of the batch that retain a large message, each as the so many-th change.
@@ -92,6 +96,14 @@ pub(crate) struct Journal {
     messages: u64,
 }
 
+/// Refs that a message had, and the number of their record, once a second message has had them.
+type List = (Vec<u8>, Option<u64>);
+
+/// Bytes of refs that are written down with each message, however many have the same.
+const LIST_MIN: usize = 256;
+/// How many lists are remembered.
+const LISTS: usize = 4;
+
 impl Journal {
     /// The journal of shard `shard`, whose messages get numbers above `last`.
     pub(crate) fn new(reader: Arc<dyn ReadRecords>, shard: usize, last: u64) -> Self {
@@ -103,6 +115,7 @@ impl Journal {
             batch: Batch::new(),
             events: Vec::new(),
             refs: Vec::new(),
+            lists: VecDeque::new(),
             unplaced: Vec::new(),
             retained: Vec::new(),
             head: Vec::new(),
@@ -158,12 +171,17 @@ impl Journal {
         entry: Option<&Arc<Entry>>,
     ) {
         self.push_events();
-        self.head.clear();
-        head.encode(parts, &self.refs, &mut self.head);
-        self.refs.clear();
         if self.taking == Taking::Nothing {
+            self.refs.clear();
             return;
         }
+        self.head.clear();
+        let refs = match self.list() {
+            Some(list) => Encoded::Listed(list),
+            None => Encoded::Here(&self.refs),
+        };
+        head.encode(parts, refs, &mut self.head);
+        self.refs.clear();
         if let Some(entry) = entry {
             self.unplaced.push((self.batch.len(), Arc::clone(entry)));
             if let Some(sequence) = head.sequence.filter(|_| is_large(parts)) {
@@ -171,6 +189,46 @@ impl Journal {
             }
         }
         self.batch.push_pieces(MESSAGE, &[&self.head, parts.payload]);
+    }
+
+    /// The list with the refs of the message on its way, if one before had the same.
+    fn list(&mut self) -> Option<u64> {
+        if self.refs.len() < LIST_MIN {
+            return None;
+        }
+        let place = self.lists.iter().position(|(refs, _)| *refs == self.refs);
+        let known = place.and_then(|place| self.lists.remove(place));
+        let Some((refs, number)) = known else {
+            self.lists.truncate(LISTS - 1);
+            self.lists.push_front((self.refs.clone(), None));
+            return None;
+        };
+        let number = number.unwrap_or_else(|| {
+            let number = self.next_message();
+            let mut body = Vec::with_capacity(8 + refs.len());
+            encode_list(number, &refs, &mut body);
+            self.batch.push(LIST, &body);
+            number
+        });
+        self.lists.push_front((refs, Some(number)));
+        Some(number)
+    }
+
+    /// Begins new lists: those before go with the segments in which they stand.
+    pub(crate) fn forget_lists(&mut self) {
+        self.lists.clear();
+    }
+
+    /// Writes a page down: messages that sessions wait for one behind another. Its number.
+    pub(crate) fn push_page(&mut self, numbers: impl Iterator<Item = u64>) -> u64 {
+        self.push_events();
+        let page = self.next_message();
+        self.head.clear();
+        encode_page(page, numbers, &mut self.head);
+        if self.taking != Taking::Nothing {
+            self.batch.push(PAGE, &self.head);
+        }
+        page
     }
 
     /// Writes a message down again.

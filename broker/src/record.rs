@@ -11,10 +11,16 @@
 //! ```text
 //! message   number 8 | flags 1 | [ends 8, secs 4] | [sequence 8] | [inbound 8 + 2] | [will of 8]
 //!           | bytes of topic 2 | bytes of properties 4 | bytes of refs 4 | bytes of payload 4
-//!           | topic | properties | refs | payload
+//!           | topic | properties | refs, or the number of their list 8 | payload
 //! ref       holder 8 | flags 1 | [packet id 2] | [group 8] | [count 2, identifiers 4 each]
 //! events    tag 1, what belongs to it, and the next one
+//! page      number 8 | numbers of messages 8 each
+//! list      number 8 | refs
 //! ```
+//!
+//! A page is what many sessions wait for, a list is who waits for many messages: so 10,000 absent
+//! clients that all wait for the same are told of once. Both are good for the round of compaction
+//! in which they are written, for they go with its segments.
 
 use std::num::NonZeroU32;
 
@@ -22,6 +28,7 @@ use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::Wall;
 use crate::message::{Expiry, Identifiers, Parts};
+use crate::session::PAGE_LEN;
 
 mod reader;
 
@@ -31,6 +38,13 @@ use self::reader::Reader;
 pub(crate) const MESSAGE: u8 = 1;
 /// Kind of the record of events.
 pub(crate) const EVENTS: u8 = 2;
+/// Kind of the record of messages that sessions wait for, one behind another.
+pub(crate) const PAGE: u8 = 3;
+/// Kind of the record of who waits for messages.
+pub(crate) const LIST: u8 = 4;
+
+/// What stands for the bytes of refs where they are those of a list.
+const LISTED: u32 = u32::MAX;
 
 /// Numbers of messages, holders and changes are given one after another: one above is not ours.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -145,6 +159,13 @@ pub(crate) enum Event<'a> {
         number: u64,
         to: Ref,
     },
+    /// So many messages of a page wait for the session of `to`.
+    Refs {
+        page: u64,
+        from: u16,
+        len: u16,
+        to: Ref,
+    },
     /// The message does not wait for the holder any more.
     Done {
         holder: u64,
@@ -221,7 +242,7 @@ impl Head {
     }
 
     /// Appends the record up to its payload, which is to follow.
-    pub(crate) fn encode(&self, parts: &Parts<'_>, refs: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, parts: &Parts<'_>, refs: Encoded<'_>, out: &mut Vec<u8>) {
         let mut flags = self.qos as u8;
         flags |= if self.retain { RETAIN } else { 0 };
         flags |= if self.expiry.is_some() { EXPIRY } else { 0 };
@@ -247,11 +268,18 @@ impl Head {
         }
         out.extend_from_slice(&(parts.topic.len() as u16).to_le_bytes());
         out.extend_from_slice(&(parts.properties.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(refs.len() as u32).to_le_bytes());
+        let refs_len = match refs {
+            Encoded::Here(refs) => refs.len() as u32,
+            Encoded::Listed(_) => LISTED,
+        };
+        out.extend_from_slice(&refs_len.to_le_bytes());
         out.extend_from_slice(&(parts.payload.len() as u32).to_le_bytes());
         out.extend_from_slice(parts.topic);
         out.extend_from_slice(parts.properties);
-        out.extend_from_slice(refs);
+        match refs {
+            Encoded::Here(refs) => out.extend_from_slice(refs),
+            Encoded::Listed(list) => out.extend_from_slice(&list.to_le_bytes()),
+        }
     }
 
     /// Reads the record of a message: its head, its parts and its refs.
@@ -283,11 +311,13 @@ impl Head {
             head.will_of = Some(reader.number()?);
         }
         let topic = usize::from(reader.u16()?);
-        let mut bytes = || reader.u32().map(|bytes| bytes as usize);
-        let (properties, refs, payload) = (bytes()?, bytes()?, bytes()?);
+        let (properties, refs, payload) = (reader.u32()?, reader.u32()?, reader.u32()? as usize);
         let topic = reader.bytes(topic)?;
-        let properties = reader.bytes(properties)?;
-        let refs = Refs(Reader(reader.bytes(refs)?));
+        let properties = reader.bytes(properties as usize)?;
+        let refs = match refs {
+            LISTED => Refs::Listed(reader.number()?),
+            refs => Refs::Here(RefsHere(Reader(reader.bytes(refs as usize)?))),
+        };
         let payload = Some(reader.0).filter(|rest| rest.len() == payload)?;
         Some((head, Parts { topic, properties, payload, shared: None }, refs))
     }
@@ -317,20 +347,66 @@ impl Ref {
     }
 }
 
-/// The refs of a message.
+/// Who waits for a message, as it is to be written down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Encoded<'a> {
+    Here(&'a [u8]),
+    /// Those of the list with this number.
+    Listed(u64),
+}
+
+/// Who waits for a message, as its record tells.
 #[derive(Debug)]
-pub(crate) struct Refs<'a>(Reader<'a>);
+pub(crate) enum Refs<'a> {
+    Here(RefsHere<'a>),
+    /// Those of the list with this number.
+    Listed(u64),
+}
 
 impl Refs<'_> {
     /// Whether nobody waits for it, as far as its record tells.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.0.is_empty()
+        matches!(self, Self::Here(refs) if refs.0.0.is_empty())
     }
+}
 
+/// Refs one behind another.
+#[derive(Debug)]
+pub(crate) struct RefsHere<'a>(Reader<'a>);
+
+impl RefsHere<'_> {
     /// The next one: `None` at the end, an error inside when it cannot be read.
     pub(crate) fn next(&mut self) -> Option<Result<Ref, Unreadable>> {
         (!self.0.0.is_empty()).then(|| self.0.to().ok_or(Unreadable))
     }
+}
+
+/// Appends the record of a page: these messages wait one behind another.
+pub(crate) fn encode_page(page: u64, numbers: impl Iterator<Item = u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&page.to_le_bytes());
+    numbers.for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+}
+
+/// Reads the record of a page: its number, and those of its messages.
+pub(crate) fn decode_page(body: &[u8]) -> Option<(u64, impl Iterator<Item = u64>)> {
+    let mut reader = Reader(body);
+    let page = reader.number()?;
+    let (numbers, rest) = reader.0.as_chunks::<8>();
+    let numbers = numbers.iter().map(|number| u64::from_le_bytes(*number));
+    let is_sound = rest.is_empty() && (1..=PAGE_LEN).contains(&numbers.len());
+    (is_sound && numbers.clone().all(|number| number <= NUMBER_MAX)).then_some((page, numbers))
+}
+
+/// Appends the record of a list of refs.
+pub(crate) fn encode_list(list: u64, refs: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&list.to_le_bytes());
+    out.extend_from_slice(refs);
+}
+
+/// Reads the record of a list: its number and its refs.
+pub(crate) fn decode_list(body: &[u8]) -> Option<(u64, RefsHere<'_>)> {
+    let mut reader = Reader(body);
+    Some((reader.number()?, RefsHere(reader)))
 }
 
 /// A record whose checksum is right and that says nothing: it is not this program's.
@@ -356,6 +432,7 @@ mod tag {
     pub(super) const COMPACTED: u8 = 15;
     pub(super) const DONE_IN_GROUP: u8 = 16;
     pub(super) const WHOLE: u8 = 17;
+    pub(super) const REFS: u8 = 19;
     pub(super) const CLEAR_MATCHING: u8 = 18;
 }
 
@@ -405,6 +482,12 @@ impl<'a> Event<'a> {
             Self::NoWill { holder } => begin(tag::NO_WILL, *holder),
             Self::Ref { number, to } => {
                 begin(tag::REF, *number);
+                to.encode(out);
+            }
+            Self::Refs { page, from, len, to } => {
+                begin(tag::REFS, *page);
+                out.extend_from_slice(&from.to_le_bytes());
+                out.extend_from_slice(&len.to_le_bytes());
                 to.encode(out);
             }
             Self::Done { holder, number, group: 0 } => {
@@ -500,6 +583,10 @@ impl<'a> Events<'a> {
             tag::WILL => Event::Will { holder, will: reader.will()? },
             tag::NO_WILL => Event::NoWill { holder },
             tag::REF => Event::Ref { number: holder, to: reader.to()? },
+            tag::REFS => {
+                let (from, len) = (reader.u16()?, reader.u16()?);
+                Event::Refs { page: holder, from, len, to: reader.to()? }
+            }
             tag::DONE => Event::Done { holder, number: reader.number()?, group: 0 },
             tag::DONE_IN_GROUP => {
                 let (number, group) =

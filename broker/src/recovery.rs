@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hashbrown::{HashMap, HashSet};
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
@@ -13,11 +14,13 @@ use crate::clock::{Now, Wall};
 use crate::journal::ReadRecords;
 use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::record::{
-    EVENTS, Event, GROUP_BIT, Head, MESSAGE, Ref, SessionEvent, Unreadable, WillEvent,
+    EVENTS, Event, GROUP_BIT, Head, LIST, MESSAGE, PAGE, Ref, Refs, SessionEvent, Unreadable,
+    WillEvent, decode_list, decode_page,
 };
 use crate::retained::{Fresh, Replayed, is_large};
-use crate::session::{NEVER, Pending, Will};
+use crate::session::{self, NEVER, Page, Pending, Place, Queue, Waiting, Will};
 use crate::shard::{Config, Storage};
+use crate::share::Group;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod anything;
@@ -30,9 +33,21 @@ pub struct Recovery {
     sessions: HashMap<u64, Session>,
     /// What waits in shared groups, by their numbers.
     groups: HashMap<u64, Backlog>,
-    messages: HashMap<u64, Known>,
-    /// Messages that nobody waits for any more, as far as this record tells.
-    unneeded: Vec<u64>,
+    messages: HashMap<u64, Slot>,
+    /// How many of them there were when those were last forgotten that nobody waits for.
+    swept: usize,
+    /// Where the message with this number stands for those who this record tells wait for it.
+    place: (u64, Place<Told>),
+    /// What waits for sessions that nobody has told of yet: another shard may have sent it to one
+    /// that is written down as a whole further on, and had not got it then.
+    strays: HashMap<u64, Queue<Told, Manner>>,
+    /// Pages that a round of compaction tells of, until it is complete.
+    pages: HashMap<u64, Arc<Page<Told>>>,
+    page_bytes: Arc<AtomicUsize>,
+    /// The records of lists, and in which segments they stand.
+    lists: HashMap<u64, (u32, Box<[u8]>)>,
+    /// The base of the last round of compaction.
+    base: u32,
     retained: Replayed,
     /// Last numbers of holders and messages.
     holders: u64,
@@ -46,14 +61,47 @@ pub struct Recovery {
     unreadable: Option<Position>,
 }
 
-/// A message that somebody waits for.
-#[derive(Debug, Default)]
-struct Known {
-    entry: Option<Arc<Entry>>,
-    /// How many wait for it.
-    refs: u32,
+/// A message, by its number.
+#[derive(Debug)]
+struct Slot {
+    /// Whoever waits for it has this, too.
+    known: Arc<Known>,
     /// Others wait, too, who are written down anew further on.
     is_wanted: bool,
+}
+
+impl Slot {
+    fn new(number: u64) -> Self {
+        let known = Arc::new(Known { number, entry: OnceLock::new() });
+        Self { known, is_wanted: false }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.is_wanted || Arc::strong_count(&self.known) > 1
+    }
+}
+
+/// A message that somebody waits for.
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    /// Its record, once that was found.
+    entry: OnceLock<Arc<Entry>>,
+}
+
+/// A message that was told to wait.
+#[derive(Clone, Debug)]
+struct Told {
+    known: Arc<Known>,
+    /// The segment in which that stands.
+    segment: u32,
+}
+
+impl Waiting for Told {
+    /// Its record may be yet to be found.
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// What waits in a shared group: each message once, for several shards may tell of it.
@@ -65,7 +113,7 @@ struct Backlog {
 
 impl Backlog {
     fn push(&mut self, held: Held) -> bool {
-        let is_new = self.numbers.insert(held.number);
+        let is_new = self.numbers.insert(held.told.known.number);
         if is_new {
             self.queue.push_back(held);
         }
@@ -73,21 +121,28 @@ impl Backlog {
     }
 
     fn take(&mut self, number: u64) -> bool {
-        self.numbers.remove(&number) && take(&mut self.queue, |it| it.number == number)
+        let is_known = self.numbers.remove(&number);
+        let place = || self.queue.iter().position(|it| it.told.known.number == number);
+        let place = is_known.then(place).flatten();
+        place.is_some_and(|at| self.queue.remove(at).is_some())
     }
 }
 
 /// A message that waits for one holder.
 #[derive(Clone, Debug)]
 struct Held {
-    number: u64,
+    told: Told,
+    manner: Manner,
+}
+
+/// How it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Manner {
     qos: QoS,
     retain: bool,
     group: u64,
     /// It may have been sent before.
     again: bool,
-    /// The segment in which that stands.
-    segment: u32,
     identifiers: Identifiers,
 }
 
@@ -107,10 +162,10 @@ pub(crate) struct Session {
     pub(crate) inbound: BTreeSet<PacketId>,
     /// In the order they were sent; without a message once PUBREC came.
     window: VecDeque<(PacketId, Option<Held>)>,
-    queue: VecDeque<Held>,
+    queue: Queue<Told, Manner>,
     /// The same, once the messages are found.
-    pub(crate) in_flight: Vec<(PacketId, Option<Waiting>)>,
-    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) in_flight: Vec<(PacketId, Option<Pending>)>,
+    pub(crate) waiting: Queue<Arc<Entry>, session::Manner>,
 }
 
 /// What a session asked of a topic filter.
@@ -121,18 +176,8 @@ pub(crate) struct Subscribed {
     pub(crate) group: u64,
 }
 
-/// A message that waits in a session.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) entry: Arc<Entry>,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    /// The topic filter of the group through which it came.
-    pub(crate) group: Option<Box<str>>,
-    /// It may have been sent before.
-    pub(crate) again: bool,
-    pub(crate) identifiers: Identifiers,
-}
+/// Messages that are known at least before it is looked for those that nobody needs.
+const SWEEP_MIN: usize = 1 << 20;
 
 /// Bytes that a message, one who waits for it, and a session take in the journal, about.
 const RECORD_BYTES: u64 = 48;
@@ -143,27 +188,36 @@ impl Session {
     /// Its connection broke unseen: what came from another shard may have been sent to it, although
     /// the journal has not come to hear of it. Not at QoS 2, which waits for that.
     fn doubt(&mut self) {
-        let at_least_once = self.queue.iter_mut().filter(|it| it.qos == QoS::AtLeastOnce);
-        at_least_once.for_each(|it| it.again = true);
+        self.queue.change(|it| it.again |= it.qos == QoS::AtLeastOnce);
     }
 
-    fn holds(&self, number: u64, group: u64) -> bool {
+    /// What waits, by number and group.
+    fn held(&self) -> HashSet<(u64, u64)> {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
-        in_flight.chain(&self.queue).any(|it| it.number == number && it.group == group)
+        let mut held: HashSet<_> =
+            in_flight.map(|it| (it.told.known.number, it.manner.group)).collect();
+        self.queue.for_each(|told, manner| held.extend([(told.known.number, manner.group)]));
+        held
     }
 
-    /// The message does not wait any more that came through this group; whether it did. The group
-    /// may be no more, and its number forgotten.
-    fn done(&mut self, number: u64, group: u64) -> bool {
-        self.take(|it| it.number == number && it.group == group)
-            || self.take(|it| it.number == number)
-    }
-
-    fn take(&mut self, is_it: impl Fn(&Held) -> bool) -> bool {
-        let is_in_flight = |(_, it): &(PacketId, Option<Held>)| it.as_ref().is_some_and(&is_it);
-        match self.window.iter().position(is_in_flight) {
-            Some(place) => self.window.remove(place).is_some(),
-            None => take(&mut self.queue, is_it),
+    /// The message is neither in flight any more nor waits, that came through this group.
+    fn done(&mut self, number: u64, group: u64) {
+        let in_flight = |exactly: bool| {
+            self.window.iter().position(|(_, it)| {
+                let is_it = |it: &Held| !exactly || it.manner.group == group;
+                it.as_ref().is_some_and(|it| it.told.known.number == number && is_it(it))
+            })
+        };
+        let is_it =
+            |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
+        let (exact, any) = (in_flight(true), in_flight(false));
+        if let Some(place) = exact {
+            self.window.remove(place);
+        } else if self.queue.take(is_it) {
+        } else if let Some(place) = any {
+            self.window.remove(place);
+        } else {
+            self.queue.take(|told, _| told.known.number == number);
         }
     }
 }
@@ -175,16 +229,18 @@ impl Replay for Recovery {
         let done = match stored.kind {
             MESSAGE => self.message(stored.body, position),
             EVENTS => self.events(stored.body),
+            PAGE => self.page(stored.body),
+            LIST => self.list(stored.body),
             _ => Err(Unreadable),
         };
         if done.is_err() {
             self.unreadable = self.unreadable.or(Some(position));
         }
         self.tell_rest();
-        while let Some(number) = self.unneeded.pop() {
-            if self.messages.get(&number).is_some_and(|it| it.refs == 0 && !it.is_wanted) {
-                self.messages.remove(&number);
-            }
+        self.place = (0, None);
+        if self.messages.len() > 2 * self.swept + SWEEP_MIN {
+            self.messages.retain(|_, slot| slot.is_needed());
+            self.swept = self.messages.len();
         }
     }
 }
@@ -206,16 +262,18 @@ impl Recovery {
     /// Bytes of what is to be kept of it, about.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
-        let wanted = self.messages.values().filter(|known| known.refs > 0);
-        let entries = wanted.filter_map(|known| known.entry.as_ref());
+        let wanted = self.messages.values().filter(|it| Arc::strong_count(&it.known) > 1);
+        let entries = wanted.filter_map(|it| it.known.entry.get());
         let messages: u64 = entries.map(|entry| entry.size() + RECORD_BYTES).sum();
-        let refs: u64 = self.messages.values().map(|known| u64::from(known.refs) * REF_BYTES).sum();
+        let refs = self.sessions.values().map(|it| it.window.len() + it.queue.spans().len());
+        let in_groups = self.groups.values().map(|backlog| backlog.queue.len());
+        let refs = refs.chain(in_groups).sum::<usize>() as u64 * REF_BYTES;
         let retained = self.retained.bytes() as u64 + self.retained.len() as u64 * RECORD_BYTES;
         messages + refs + retained + self.sessions.len() as u64 * SESSION_BYTES
     }
 
     fn message(&mut self, body: &[u8], position: Position) -> Result<(), Unreadable> {
-        let (head, parts, mut refs) = Head::decode(body).ok_or(Unreadable)?;
+        let (head, parts, refs) = Head::decode(body).ok_or(Unreadable)?;
         self.last_message = self.last_message.max(head.number);
         if let Some((holder, packet_id)) = head.inbound
             && let Some(session) = self.sessions.get_mut(&holder)
@@ -232,8 +290,12 @@ impl Recovery {
         let is_place = head.sequence.is_some() && is_large(&parts);
         let mut entry = None;
         if head.number != 0 {
-            let known = self.messages.entry(head.number).or_default();
-            let placed = known.entry.get_or_insert_with(make);
+            let slot = self.slot(head.number);
+            if !slot.is_needed() {
+                // Nobody waits any more for what had this number.
+                *slot = Slot::new(head.number);
+            }
+            let placed = slot.known.entry.get_or_init(make);
             if placed.size() != size as u64 {
                 // Two messages of one number.
                 return Err(Unreadable);
@@ -242,9 +304,26 @@ impl Recovery {
             placed.place(position);
             entry = is_place.then(|| Arc::clone(placed));
             // Whoever is given what is retained waits for it by this number, too.
-            known.is_wanted |= refs.is_empty() || is_place;
-            while let Some(to) = refs.next() {
-                self.refer(head.number, to?);
+            slot.is_wanted |= refs.is_empty() || is_place;
+            match refs {
+                Refs::Here(mut refs) => {
+                    while let Some(to) = refs.next() {
+                        self.refer(head.number, to?);
+                    }
+                }
+                Refs::Listed(list) => {
+                    // It has gone with an older segment if all who stand in it are written down
+                    // as a whole further on: a round tells of nobody before all shards begin new
+                    // lists.
+                    slot.is_wanted = true;
+                    if let Some(listed) = self.lists.remove(&list) {
+                        let (_, mut refs) = decode_list(&listed.1).ok_or(Unreadable)?;
+                        while let Some(to) = refs.next() {
+                            self.refer(head.number, to?);
+                        }
+                        self.lists.insert(list, listed);
+                    }
+                }
             }
         } else if !refs.is_empty() {
             return Err(Unreadable);
@@ -261,26 +340,59 @@ impl Recovery {
         Ok(())
     }
 
+    fn slot(&mut self, number: u64) -> &mut Slot {
+        self.messages.entry(number).or_insert_with(|| Slot::new(number))
+    }
+
     fn refer(&mut self, number: u64, to: Ref) {
         let Ref { holder, qos, retain, packet_id, group, again, identifiers } = to;
+        let manner = Manner { qos, retain, group, again, identifiers };
         let segment = self.segment;
-        let waiting = Held { number, qos, retain, group, again, segment, identifiers };
-        let known = self.messages.entry(number).or_default();
+        let told = Told { known: Arc::clone(&self.slot(number).known), segment };
         if holder & GROUP_BIT != 0 {
             // Its members may be yet to come.
-            known.refs += u32::from(self.groups.entry(holder).or_default().push(waiting));
+            self.groups.entry(holder).or_default().push(Held { told, manner });
             return;
         }
-        let Some(session) = self.sessions.get_mut(&holder) else {
+        if self.place.0 != number {
+            self.place = (number, None);
+        }
+        let (place, bytes) = (&mut self.place.1, &self.page_bytes);
+        match (self.sessions.get_mut(&holder), packet_id) {
+            (Some(session), Some(id)) => {
+                session.window.push_back((id, Some(Held { told, manner })));
+            }
+            (Some(session), None) => session.queue.push(told, manner, place, bytes),
             // Ended, or written down anew further on.
-            known.is_wanted = true;
-            return;
-        };
-        match packet_id {
-            None => session.queue.push_back(waiting),
-            Some(id) => session.window.push_back((id, Some(waiting))),
+            (None, id) => {
+                if id.is_none() {
+                    self.strays.entry(holder).or_default().push(told, manner, place, bytes);
+                }
+                self.slot(number).is_wanted = true;
+            }
         }
-        known.refs += 1;
+    }
+
+    /// Messages that sessions wait for, one behind another.
+    fn page(&mut self, body: &[u8]) -> Result<(), Unreadable> {
+        let (page, numbers) = decode_page(body).ok_or(Unreadable)?;
+        self.last_message = self.last_message.max(page);
+        let segment = self.segment;
+        let tell = |number| Told { known: Arc::clone(&self.slot(number).known), segment };
+        let told = numbers.map(tell).collect();
+        self.pages.insert(page, Arc::new(Page::new(told, &self.page_bytes)));
+        Ok(())
+    }
+
+    /// Who waits for each of several messages.
+    fn list(&mut self, body: &[u8]) -> Result<(), Unreadable> {
+        let (list, mut refs) = decode_list(body).ok_or(Unreadable)?;
+        self.last_message = self.last_message.max(list);
+        while let Some(to) = refs.next() {
+            to?;
+        }
+        self.lists.insert(list, (self.segment, body.into()));
+        Ok(())
     }
 
     fn events(&mut self, body: &[u8]) -> Result<(), Unreadable> {
@@ -301,8 +413,13 @@ impl Recovery {
                 session.left = Some(at);
                 session.expiry_secs = expiry_secs;
             }),
-            Event::Whole { holder, base } => self.whole = Some((holder, base)),
-            Event::End { holder } => self.end(holder),
+            Event::Whole { holder, base } => {
+                (self.whole, self.base) = (Some((holder, base)), base);
+            }
+            Event::End { holder } => {
+                self.sessions.remove(&holder);
+                self.strays.remove(&holder);
+            }
             Event::Subscribe { holder, options, identifier, group, filter } => {
                 self.holders = self.holders.max(group & !GROUP_BIT);
                 self.with(holder, |session| {
@@ -320,6 +437,7 @@ impl Recovery {
             }
             Event::NoWill { holder } => self.with(holder, |session| session.will = None),
             Event::Ref { number, to } => self.sent(number, to),
+            Event::Refs { page, from, len, to } => self.wait(page, from, len, to),
             Event::Done { holder, number, group } => self.done(holder, number, group),
             Event::Received { holder, number, packet_id } => {
                 self.received(holder, number, packet_id);
@@ -346,6 +464,9 @@ impl Recovery {
                 self.holders = self.holders.max(holders);
                 self.last_message = self.last_message.max(messages);
                 self.retained.compacted(sequence);
+                self.pages.clear();
+                self.strays.clear();
+                self.lists.retain(|_, (segment, _)| *segment >= self.base);
             }
         }
     }
@@ -360,13 +481,17 @@ impl Recovery {
     fn session(&mut self, holder: u64, fresh: bool, event: &SessionEvent<'_>) {
         self.holders = self.holders.max(holder);
         if fresh {
-            if let (Some((_, base)), Some(known)) =
-                (self.whole.filter(|(it, _)| *it == holder), self.sessions.get_mut(&holder))
-            {
-                let late = |it: &&Held| it.segment >= base;
-                self.untold.extend(known.queue.iter().filter(late).cloned());
+            let known = self.sessions.get(&holder).map(|session| &session.queue);
+            let stray = self.strays.remove(&holder);
+            if let Some((_, base)) = self.whole.filter(|(it, _)| *it == holder) {
+                let mut tell = |told: &Told, manner: &Manner| {
+                    if told.segment >= base {
+                        let (told, manner) = (told.clone(), manner.clone());
+                        self.untold.push(Held { told, manner });
+                    }
+                };
+                known.into_iter().chain(&stray).for_each(|queue| queue.for_each(&mut tell));
             }
-            self.end(holder);
             self.sessions.insert(holder, Session { holder, ..Session::default() });
         }
         let SessionEvent { account, class, token, anonymous, expiry_secs, left, client_id } =
@@ -382,11 +507,15 @@ impl Recovery {
     /// there when it was told.
     fn tell_rest(&mut self) {
         let Some((holder, _)) = self.whole.take() else { return };
-        for held in std::mem::take(&mut self.untold) {
-            let Some(session) = self.sessions.get_mut(&holder) else { return };
-            if !session.holds(held.number, held.group) {
-                self.messages.entry(held.number).or_default().refs += 1;
-                session.queue.push_back(held);
+        let untold = std::mem::take(&mut self.untold);
+        let Some(session) = self.sessions.get_mut(&holder) else { return };
+        if untold.is_empty() {
+            return;
+        }
+        let mut held = session.held();
+        for Held { told, manner } in untold {
+            if held.insert((told.known.number, manner.group)) {
+                session.queue.push(told, manner, &mut None, &self.page_bytes);
             }
         }
     }
@@ -394,22 +523,44 @@ impl Recovery {
     /// The message waits for another holder, or was sent to the one it waits for.
     fn sent(&mut self, number: u64, to: Ref) {
         if to.packet_id.is_some()
-            && let Some(session) = self.sessions.get_mut(&to.holder)
-            && (take(&mut session.queue, |it| it.number == number && it.group == to.group)
-                || take(&mut session.queue, |it| it.number == number))
+            && let Some(queue) = self.queue(to.holder)
         {
-            self.release(number);
+            take(queue, number, to.group);
         }
         self.refer(number, to);
     }
 
-    fn done(&mut self, holder: u64, number: u64, group: u64) {
-        let found = match self.sessions.get_mut(&holder) {
-            Some(session) => session.done(number, group),
-            None => self.groups.get_mut(&holder).is_some_and(|backlog| backlog.take(number)),
+    /// What waits for a session, whether or not that was told of.
+    fn queue(&mut self, holder: u64) -> Option<&mut Queue<Told, Manner>> {
+        match self.sessions.get_mut(&holder) {
+            Some(session) => Some(&mut session.queue),
+            None => self.strays.get_mut(&holder),
+        }
+    }
+
+    /// Messages of a page wait for a session.
+    fn wait(&mut self, page: u64, from: u16, len: u16, to: Ref) {
+        let Ref { holder, qos, retain, packet_id: None, group, again, identifiers } = to else {
+            return;
         };
-        if found {
-            self.release(number);
+        let (Some(session), Some(page)) = (self.sessions.get_mut(&holder), self.pages.get(&page))
+        else {
+            return;
+        };
+        let Some(end) = from.checked_add(len) else { return };
+        if len > 0 && usize::from(end) <= page.lock().entries.len() {
+            let manner = Manner { qos, retain, group, again, identifiers };
+            session.queue.push_span(page, from..end, manner);
+        }
+    }
+
+    fn done(&mut self, holder: u64, number: u64, group: u64) {
+        if holder & GROUP_BIT != 0 {
+            self.groups.get_mut(&holder).map(|backlog| backlog.take(number));
+        } else if let Some(session) = self.sessions.get_mut(&holder) {
+            session.done(number, group);
+        } else if let Some(stray) = self.strays.get_mut(&holder) {
+            take(stray, number, group);
         }
     }
 
@@ -422,27 +573,7 @@ impl Recovery {
         match session.window.iter_mut().find(|(id, it)| *id == packet_id && it.is_some()) {
             Some((_, message)) => *message = None,
             // By no other record: the session is written down as a whole.
-            None => return session.window.push_back((packet_id, None)),
-        }
-        self.release(number);
-    }
-
-    /// One fewer waits for the message.
-    fn release(&mut self, number: u64) {
-        if let Some(known) = self.messages.get_mut(&number) {
-            known.refs = known.refs.saturating_sub(1);
-            if known.refs == 0 {
-                // Not before the end of this record: it may tell the whole of a holder anew.
-                self.unneeded.push(number);
-            }
-        }
-    }
-
-    fn end(&mut self, holder: u64) {
-        let Some(session) = self.sessions.remove(&holder) else { return };
-        let in_flight = session.window.iter().filter_map(|(_, it)| it.as_ref());
-        for waiting in in_flight.chain(&session.queue) {
-            self.release(waiting.number);
+            None => session.window.push_back((packet_id, None)),
         }
     }
 
@@ -458,60 +589,53 @@ impl Recovery {
     ) {
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
         self.forget_old(now.wall);
-        let mut groups = HashMap::new();
+        let mut filters: HashMap<u64, Box<str>> = HashMap::new();
         for session in self.sessions.values() {
-            for (filter, subscribed) in session.subscriptions.iter() {
+            for (filter, subscribed) in &session.subscriptions {
                 if subscribed.group != 0 {
-                    groups.insert(subscribed.group, filter.clone());
+                    filters.insert(subscribed.group, filter.clone());
                 }
             }
         }
         commons.restore_holders(self.holders);
-        for (holder, filter) in &groups {
-            let waiting = self.groups.remove(holder).unwrap_or_default().queue;
-            let waiting = waiting.into_iter().filter_map(|it| self.find(&it, &groups));
-            let pending = waiting.map(|it| it.pending(*holder, None));
-            commons.restore_group(filter, *holder, pending);
+        let mut groups = HashMap::new();
+        for (holder, filter) in filters {
+            let waiting = self.groups.remove(&holder).unwrap_or_default().queue;
+            let pending = waiting.into_iter().filter_map(|it| it.pending(holder, &groups));
+            if let Some(group) = commons.restore_group(&filter, holder, pending) {
+                groups.insert(holder, group);
+            }
         }
         commons.retained.restore(std::mem::take(&mut self.retained));
         let hasher = BuildHasherDefault::<DefaultHasher>::new();
-        let mut of_shards: Vec<Vec<Session>> = configs.iter().map(|_| Vec::new()).collect();
+        let mut of_shards: Vec<(Vec<Session>, Pages)> =
+            configs.iter().map(|_| Default::default()).collect();
         for (_, mut session) in std::mem::take(&mut self.sessions) {
             if session.left.is_none() {
                 session.doubt();
             }
             for (id, it) in std::mem::take(&mut session.window) {
-                let found = it.as_ref().map(|it| self.find(it, &groups));
+                let found = it.map(|it| it.pending(session.holder, &groups));
                 match found {
                     Some(None) => {}
                     found => session.in_flight.push((id, found.flatten())),
                 }
             }
-            let queue = std::mem::take(&mut session.queue);
-            session.waiting.extend(queue.iter().filter_map(|it| self.find(it, &groups)));
             let place = hasher.hash_one((session.account, &session.client_id));
-            of_shards[(place % configs.len() as u64) as usize].push(session);
+            let (sessions, pages) = &mut of_shards[(place % configs.len() as u64) as usize];
+            let queue = std::mem::take(&mut session.queue);
+            session.waiting = pages.restore(&queue, session.holder, &groups);
+            sessions.push(session);
         }
-        for (config, sessions) in configs.iter_mut().zip(of_shards) {
+        for (config, (sessions, pages)) in configs.iter_mut().zip(of_shards) {
             config.storage = Some(Storage {
                 reader: Arc::clone(reader),
                 sessions: Arc::new(Mutex::new(sessions)),
+                page_bytes: pages.bytes,
                 last_message: self.last_message,
                 will_grace_secs,
             });
         }
-    }
-
-    fn find(&self, waiting: &Held, groups: &HashMap<u64, Box<str>>) -> Option<Waiting> {
-        let entry = self.messages.get(&waiting.number)?.entry.as_ref()?;
-        Some(Waiting {
-            entry: Arc::clone(entry),
-            qos: waiting.qos,
-            retain: waiting.retain,
-            group: groups.get(&waiting.group).cloned(),
-            again: waiting.again,
-            identifiers: waiting.identifiers.clone(),
-        })
     }
 
     /// Forgets sessions that have ended meanwhile, and of several of one client all but the last.
@@ -531,23 +655,75 @@ impl Recovery {
             // Whoever has a will stays until it is sent, also where it fell due meanwhile.
             end <= wall && session.will.is_none()
         };
-        let old: Vec<u64> = self
-            .sessions
-            .values()
-            .filter(|session| {
-                let owner = (session.account, session.client_id.clone());
-                last.get(&owner) != Some(&session.holder) || is_over(session)
-            })
-            .map(|session| session.holder)
-            .collect();
-        old.into_iter().for_each(|holder| self.end(holder));
+        self.sessions.retain(|_, session| {
+            let owner = (session.account, session.client_id.clone());
+            last.get(&owner) == Some(&session.holder) && !is_over(session)
+        });
     }
 }
 
-/// Takes the message out of a queue; whether it was there.
-fn take(queue: &mut VecDeque<Held>, is_it: impl Fn(&Held) -> bool) -> bool {
-    let place = queue.iter().position(is_it);
-    place.is_some_and(|place| queue.remove(place).is_some())
+type Restored = (Arc<Page<Arc<Entry>>>, Box<[u16]>);
+
+/// Pages of one shard, as its sessions have them from now on.
+#[derive(Default)]
+struct Pages {
+    /// By the page that the journal tells of: the page with those of its messages that were found,
+    /// and how many of them stand before each place.
+    known: HashMap<*const Page<Told>, Restored>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Pages {
+    fn restore(
+        &mut self,
+        queue: &Queue<Told, Manner>,
+        holder: u64,
+        groups: &HashMap<u64, Arc<Group>>,
+    ) -> Queue<Arc<Entry>, session::Manner> {
+        let mut restored = Queue::default();
+        for (span, manner) in queue.spans() {
+            let (page, found) = self.known.entry(Arc::as_ptr(&span.page)).or_insert_with(|| {
+                let told = span.page.lock();
+                let (mut entries, mut found) = (Vec::new(), vec![0]);
+                for told in &told.entries {
+                    entries.extend(told.known.entry.get().cloned());
+                    found.push(entries.len() as u16);
+                }
+                (Arc::new(Page::new(entries, &self.bytes)), found.into())
+            });
+            let range = span.range();
+            let found = found[usize::from(range.start)]..found[usize::from(range.end)];
+            if !found.is_empty() {
+                let manner = manner.clone().restored(holder, groups);
+                restored.push_span(page, found, manner);
+            }
+        }
+        restored
+    }
+}
+
+impl Manner {
+    /// It as a session or a group keeps it.
+    fn restored(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> session::Manner {
+        let Self { qos, retain, group, again, identifiers } = self;
+        let group = groups.get(&group).cloned();
+        session::Manner { qos, retain, again, identifiers, group, holder }
+    }
+}
+
+impl Held {
+    /// It as a session or a group keeps it, if the message was found.
+    fn pending(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> Option<Pending> {
+        let entry = self.told.known.entry.get().cloned()?;
+        Some(self.manner.restored(holder, groups).pending(entry))
+    }
+}
+
+/// Takes the message out that came through this group, or else the number of the group is forgotten
+/// because it is no more; whether there was one.
+fn take(queue: &mut Queue<Told, Manner>, number: u64, group: u64) -> bool {
+    let is_it = |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
+    queue.take(is_it) || queue.take(|told, _| told.known.number == number)
 }
 
 fn restored_will(will: &WillEvent<'_>) -> Will {
@@ -555,13 +731,5 @@ fn restored_will(will: &WillEvent<'_>) -> Will {
         message: Arc::new(Message::new(will.parts, will.qos, will.retain, None)),
         delay_secs: will.delay_secs,
         expiry_secs: will.expiry_secs,
-    }
-}
-
-impl Waiting {
-    /// It as a session or group keeps it.
-    pub(crate) fn pending(self, holder: u64, group: Option<Arc<crate::share::Group>>) -> Pending {
-        let Self { entry, qos, retain, again, identifiers, .. } = self;
-        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder, again }
     }
 }

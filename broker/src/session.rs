@@ -17,8 +17,10 @@ use crate::slots::Key;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
 mod outbound;
+mod queue;
 
-pub(crate) use outbound::{Outbound, Pending, Recorded, Settled, Step};
+pub(crate) use outbound::{Manner, Outbound, Pending, Recorded, Settled, Step};
+pub(crate) use queue::{Content, PAGE_LEN, Page, Place, Queue, Span, Waiting};
 
 /// Names a session for as long as it lives.
 pub(crate) type SessionId = Key<Session>;

@@ -14,6 +14,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError};
 
 use longshore_acl::{Authenticate, Principal};
@@ -71,6 +72,8 @@ pub struct Shard {
     commons: Arc<Commons>,
     journal: Option<Box<Journal>>,
     round: Option<compact::Round>,
+    /// Rounds of compaction so far.
+    rounds: u32,
     /// Other shards that have begun the round of compaction that this one is in, or begins next.
     rounds_heard: usize,
     /// Sessions from before this process, to be taken back.
@@ -105,6 +108,8 @@ pub struct Shard {
     resting: VecDeque<ConnectionId>,
     /// Bytes of all messages that wait in sessions.
     queued_bytes: usize,
+    /// Bytes of the pages on which such messages stand for all who wait for them.
+    page_bytes: Arc<AtomicUsize>,
     /// What a slice of a read of retained messages has found, empty between two.
     slice: Slice,
     /// Reads of retained messages so far.
@@ -208,9 +213,11 @@ impl Shard {
     pub fn new(config: Config) -> Self {
         let number = config.number;
         let (mut journal, mut restored, mut will_grace_secs) = (None, None, 0);
+        let mut page_bytes = Arc::default();
         if let Some(storage) = config.storage {
-            let Storage { reader, sessions, last_message, will_grace_secs: grace } = storage;
-            will_grace_secs = grace;
+            will_grace_secs = storage.will_grace_secs;
+            page_bytes = storage.page_bytes;
+            let Storage { reader, sessions, last_message, .. } = storage;
             journal = Some(Box::new(Journal::new(reader, number, last_message)));
             let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
             restored = Some(std::mem::take(&mut *sessions));
@@ -218,6 +225,7 @@ impl Shard {
         Self {
             journal,
             round: None,
+            rounds: 0,
             rounds_heard: 0,
             restored,
             will_grace_secs,
@@ -249,6 +257,7 @@ impl Shard {
             turn_work: config.turn_work,
             resting: VecDeque::new(),
             queued_bytes: 0,
+            page_bytes,
             reads: 0,
             slice: Slice::default(),
             readers: VecDeque::new(),

@@ -5,7 +5,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
 
 use super::reader::IDENTIFIER_MAX;
-use super::{EVENTS, Event, GROUP_BIT, Head, MESSAGE, NUMBER_MAX, Ref, SessionEvent, WillEvent};
+use super::{
+    EVENTS, Encoded, Event, GROUP_BIT, Head, LIST, MESSAGE, NUMBER_MAX, PAGE, Ref, SessionEvent,
+    WillEvent, encode_list, encode_page,
+};
 use crate::clock::Wall;
 use crate::message::{Expiry, Identifiers, Parts};
 
@@ -17,19 +20,23 @@ const PROPERTIES: [&[u8]; 4] = [b"", b"\x01\x01", b"\x03\0\x01x", b"\xff\xff"];
 const PAYLOADS: [&[u8]; 4] = [b"", b"x", &[b'x'; 300], &[b'x'; 3_000]];
 
 /// Choices made by bytes; when they have run out, always the first.
-pub(crate) struct Source<'a>(std::slice::Iter<'a, u8>);
+pub(crate) struct Source<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    /// Lists that were written.
+    lists: Vec<u64>,
+}
 
 impl<'a> Source<'a> {
     pub(crate) fn new(data: &'a [u8]) -> Self {
-        Self(data.iter())
+        Self { bytes: data.iter(), lists: Vec::new() }
     }
 
     pub(crate) fn is_spent(&self) -> bool {
-        self.0.len() == 0
+        self.bytes.len() == 0
     }
 
     pub(crate) fn byte(&mut self) -> u8 {
-        self.0.next().copied().unwrap_or(0)
+        self.bytes.next().copied().unwrap_or(0)
     }
 
     /// A number below `end`, which is at most 256 and not 0.
@@ -134,8 +141,13 @@ impl<'a> Source<'a> {
         for _ in 0..if head.number == 0 { 0 } else { self.below(4) } {
             self.to().encode(&mut refs);
         }
+        let listed = head.number != 0 && !self.lists.is_empty() && self.is();
+        let refs = match listed {
+            true => Encoded::Listed(self.lists[self.lists.len() - 1]),
+            false => Encoded::Here(&refs),
+        };
         let mut body = Vec::new();
-        head.encode(&parts, &refs, &mut body);
+        head.encode(&parts, refs, &mut body);
         body.extend_from_slice(parts.payload);
         body
     }
@@ -173,7 +185,7 @@ impl<'a> Source<'a> {
     }
 
     /// Kinds of events.
-    pub(crate) const EVENTS: usize = 16;
+    pub(crate) const EVENTS: usize = 17;
 
     /// An event of this kind.
     pub(crate) fn event_of(&mut self, kind: usize) -> Event<'static> {
@@ -209,7 +221,11 @@ impl<'a> Source<'a> {
             11 => Event::Inbound { holder, packet_id: self.packet_id() },
             12 => Event::Released { holder, packet_id: self.packet_id() },
             13 => Event::Clear { sequence: holder, topic: self.one_of(&TOPICS) },
-            14 => Event::ClearMatching { sequence: holder, filter: self.one_of(&FILTERS) },
+            14 => {
+                let (from, len) = (u16::from(self.byte() % 8), u16::from(self.byte() % 8));
+                Event::Refs { page: holder, from, len, to: self.to() }
+            }
+            15 => Event::ClearMatching { sequence: holder, filter: self.one_of(&FILTERS) },
             _ => {
                 let (messages, sequence) = (self.number(), self.number());
                 Event::Compacted { holders: holder, messages, sequence }
@@ -223,6 +239,21 @@ impl<'a> Source<'a> {
             return (MESSAGE, self.message());
         }
         let mut body = Vec::new();
+        match self.below(16) {
+            0 => {
+                let numbers: Vec<u64> = (0..1 + self.below(8)).map(|_| self.number()).collect();
+                encode_page(self.number(), numbers.into_iter(), &mut body);
+                return (PAGE, body);
+            }
+            1 => {
+                let (list, mut refs) = (self.number(), Vec::new());
+                (0..self.below(4)).for_each(|_| self.to().encode(&mut refs));
+                encode_list(list, &refs, &mut body);
+                self.lists.push(list);
+                return (LIST, body);
+            }
+            _ => {}
+        }
         for _ in 0..1 + self.below(4) {
             // Sessions, and what is subscribed to, more often than all else.
             let kind = self.below(2 * Self::EVENTS);
@@ -238,7 +269,7 @@ impl<'a> Source<'a> {
         match self.below(16) {
             0 => {
                 let length = self.below(64);
-                (self.byte() % 4, (0..length).map(|_| self.byte()).collect())
+                (self.byte() % 6, (0..length).map(|_| self.byte()).collect())
             }
             1 => {
                 body.truncate(usize::from(self.byte()) % (body.len() + 1));

@@ -6,12 +6,14 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use longshore_codec::{PacketId, QoS};
 
 use super::{Outbound, Pending, Recorded, Settled, Step};
-use crate::message::{Identifiers, Kept, Message, Parts};
+use crate::message::{Entry, Identifiers, Kept, Message, Parts};
 use crate::share::Group;
+use crate::slots::SHARDS_MAX;
 
 /// Messages that may be under way at once, so that a run is quick.
 const UNDER_WAY_MAX: usize = 3_000;
@@ -70,6 +72,8 @@ struct Known {
     qos: QoS,
     group: Option<Arc<Group>>,
     size: usize,
+    /// Its number in the journal; 0 for none.
+    recorded: u64,
     fate: Fate,
 }
 
@@ -98,6 +102,8 @@ struct Twins {
     groups: [Arc<Group>; 2],
     /// All messages there ever were, by number.
     messages: Vec<Known>,
+    /// Bytes of the pages on which those stand that wait on the disk.
+    page_bytes: Arc<AtomicUsize>,
     /// In the order they were first sent.
     flying: Vec<Flying>,
     /// Numbers of messages that wait.
@@ -116,6 +122,7 @@ impl Twins {
             outbound: Outbound::default(),
             groups: ["a", "b"].map(|filter| Arc::new(Group::new(filter, 0))),
             messages: Vec::new(),
+            page_bytes: Arc::default(),
             flying: Vec::new(),
             queue: Vec::new(),
             quota: 0,
@@ -157,17 +164,24 @@ impl Twins {
 
     /// A new message, under way from now on.
     fn make(&mut self, choices: &mut Choices<'_>) -> Pending {
-        let kind = choices.below(18);
+        let kind = choices.below(54);
         let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][kind % 2];
         let group = self.groups.get(kind / 2 % 3).cloned();
-        let payload = format!("{:0width$}", self.messages.len(), width = kind / 6 * 10);
+        let number = self.messages.len();
+        let payload = format!("{number:0width$}", width = kind / 6 % 3 * 10);
         let (topic, properties) = (&b"t"[..], &b""[..]);
         let parts = Parts { topic, properties, payload: payload.as_bytes(), shared: None };
         let message = Message::new(parts, QoS::ExactlyOnce, false, None);
+        // Some are nowhere else, and some are written down by this shard or another one.
+        if let shard @ (0 | 1) = kind / 18 {
+            let entry = number_in_journal(number, shard);
+            message.enter(Arc::new(Entry::new(entry, message.size(), QoS::ExactlyOnce, None)));
+        }
         self.messages.push(Known {
             qos,
             group: group.clone(),
             size: message.size(),
+            recorded: message.entry().map_or(0, |entry| entry.number),
             fate: Fate::UnderWay,
         });
         let identifiers = Identifiers::None;
@@ -191,7 +205,10 @@ impl Twins {
     fn push(&mut self, choices: &mut Choices<'_>) {
         if self.queue.len() < UNDER_WAY_MAX {
             let pending = self.make(choices);
-            self.outbound.push(pending);
+            match self.quota {
+                0 => self.outbound.push_to_disk(pending, 0, &mut None, &self.page_bytes),
+                _ => self.outbound.push(pending),
+            }
             self.queue.push(self.messages.len() - 1);
         }
     }
@@ -333,6 +350,7 @@ impl Twins {
 
     fn disconnect(&mut self) {
         self.outbound.disconnect();
+        self.outbound.leave_to_disk(0, &self.page_bytes);
         self.quota = 0;
     }
 
@@ -385,7 +403,8 @@ impl Twins {
             }
         }
         self.compare();
-        assert_eq!(self.outbound.bytes(), 0);
+        assert_eq!((self.outbound.bytes(), self.outbound.memory()), (0, 0));
+        assert_eq!(self.page_bytes.load(Ordering::Relaxed), 0);
         assert!(self.outbound.has_room());
         assert!(self.messages.iter().all(|message| message.fate != Fate::UnderWay));
     }
@@ -463,15 +482,19 @@ impl Twins {
     fn answered(&mut self, id: PacketId, qos: QoS, answer: Answer) -> Settled {
         let Some(place) = self.find(id) else { return Settled::Unknown };
         let flying = &mut self.flying[place];
-        let qos_sent = self.messages[flying.number].qos;
+        let Known { qos: qos_sent, recorded: number, .. } = self.messages[flying.number];
+        let recorded = Recorded { number, ..Recorded::default() };
         match (answer, flying.received) {
             (Answer::Ack, false) if qos == qos_sent => {
                 self.end(place, Fate::Delivered);
-                Settled::Delivered(Recorded::default())
+                Settled::Delivered(recorded)
             }
             (Answer::Receive, _) if qos_sent == QoS::ExactlyOnce => {
-                (flying.received, flying.released) = (true, true);
-                Settled::Release(Recorded::default())
+                flying.released = true;
+                match std::mem::replace(&mut flying.received, true) {
+                    true => Settled::Release(Recorded::default()),
+                    false => Settled::Release(recorded),
+                }
             }
             (Answer::Complete, true) => {
                 self.end(place, Fate::Delivered);
@@ -488,11 +511,20 @@ impl Twins {
     }
 }
 
+/// Under which number the journal has a message that this shard has written down.
+fn number_in_journal(number: usize, shard: usize) -> u64 {
+    ((number + 1) * SHARDS_MAX + shard) as u64
+}
+
 /// The number of a message, which is its payload.
 fn number_of(pending: &Pending, messages: &[Known]) -> usize {
-    let Kept::Memory(message) = &pending.message else { panic!("nothing is on disk") };
-    let payload = std::str::from_utf8(message.parts().payload).ok();
-    let number = payload.and_then(|it| it.parse().ok()).expect("a payload is a number");
+    let number = match &pending.message {
+        Kept::Memory(message) => {
+            let payload = std::str::from_utf8(message.parts().payload).ok();
+            payload.and_then(|it| it.parse().ok()).expect("a payload is a number")
+        }
+        Kept::Disk(entry) => entry.number as usize / SHARDS_MAX - 1,
+    };
     let Known { qos, group, .. } = &messages[number];
     let of = |group: &Option<Arc<Group>>| group.as_ref().map(Arc::as_ptr);
     assert_eq!((pending.qos, of(&pending.group)), (*qos, of(group)), "message {number}");

@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use longshore_codec::{PacketId, QoS};
 
-use crate::message::{Identifiers, Kept};
+use super::queue::{ENTRY_BYTES, Place, Queue, Waiting};
+use crate::message::{Entry, Identifiers, Kept};
 use crate::share::Group;
 
 /// A message for one session, not yet or not finally delivered.
@@ -36,7 +38,46 @@ pub(crate) struct Recorded {
     pub(crate) group: u64,
 }
 
+impl Waiting for Arc<Entry> {
+    fn bytes(&self) -> usize {
+        self.size() as usize
+    }
+}
+
+/// How a session gets a message that waits on the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) again: bool,
+    pub(crate) identifiers: Identifiers,
+    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) holder: u64,
+}
+
+impl PartialEq for Manner {
+    fn eq(&self, other: &Self) -> bool {
+        let of_group = |it: &Self| it.group.as_ref().map(Arc::as_ptr);
+        (self.qos, self.retain, self.again) == (other.qos, other.retain, other.again)
+            && self.identifiers == other.identifiers
+            && (of_group(self), self.holder) == (of_group(other), other.holder)
+    }
+}
+
+impl Manner {
+    /// A message that is got in this manner.
+    pub(crate) fn pending(self, entry: Arc<Entry>) -> Pending {
+        let Self { qos, retain, again, identifiers, group, holder } = self;
+        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder, again }
+    }
+}
+
 impl Pending {
+    fn manner(self) -> Manner {
+        let Self { qos, retain, again, identifiers, group, holder, .. } = self;
+        Manner { qos, retain, again, identifiers, group, holder }
+    }
+
     pub(crate) fn recorded(&self) -> Recorded {
         let group = self.group.as_ref().map_or(0, |group| group.holder);
         Recorded { holder: self.holder, number: self.message.number(), group }
@@ -114,12 +155,14 @@ pub(crate) struct Outbound {
     counted: u16,
     /// How many of those the client allows; 0 while it is away.
     quota: u16,
+    /// What waits on the disk, ahead of what waits in memory: that came after the client did.
+    on_disk: Queue<Arc<Entry>, Manner>,
     queue: VecDeque<Pending>,
     /// Whether the log has been told that the oldest of the queue go.
     dropping: bool,
-    /// Bytes of all messages here.
+    /// Bytes of those in flight, and of those that wait in memory.
     bytes: usize,
-    /// Bytes of memory they are accounted with.
+    /// Bytes of memory that those in flight, and those that wait in memory, are accounted with.
     memory: usize,
 }
 
@@ -136,17 +179,31 @@ const DONE_MAX: usize = IDS as usize / 4;
 impl Outbound {
     /// Messages that wait beyond those in flight.
     pub(crate) fn queued(&self) -> usize {
-        self.queue.len()
+        self.on_disk.len() + self.queue.len()
+    }
+
+    fn is_nothing_queued(&self) -> bool {
+        self.on_disk.is_empty() && self.queue.is_empty()
     }
 
     /// Bytes of the messages in flight and waiting.
     pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.on_disk.size()
+    }
+
+    /// Bytes of the messages in flight and of those that wait in memory.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes of memory that they are accounted with.
+    /// Bytes of memory that would be free without it, at most.
+    pub(crate) fn weight(&self) -> usize {
+        self.memory() + self.on_disk.len() * ENTRY_BYTES
+    }
+
+    /// Bytes of memory that they are accounted with, beside the pages on which others wait, too.
     pub(crate) fn memory(&self) -> usize {
-        self.memory
+        self.memory + self.on_disk.memory()
     }
 
     fn count(&mut self, message: &Kept) {
@@ -163,7 +220,7 @@ impl Outbound {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.counted < self.quota
-            && self.queue.is_empty()
+            && self.is_nothing_queued()
             && usize::from(self.cursor) == self.window.len()
             && self.has_id()
     }
@@ -186,7 +243,7 @@ impl Outbound {
 
     /// Whether nothing waits to be sent.
     pub(crate) fn is_drained(&self) -> bool {
-        self.queue.is_empty() && usize::from(self.cursor) == self.window.len()
+        self.is_nothing_queued() && usize::from(self.cursor) == self.window.len()
     }
 
     /// The client is there and takes `quota` messages at once. What was in flight is sent again.
@@ -266,17 +323,64 @@ impl Outbound {
         self.queue.push_back(pending);
     }
 
-    /// The oldest message that waits.
-    pub(crate) fn oldest(&self) -> Option<&Pending> {
-        self.queue.front()
+    /// Queues a message behind the others while the client is away: on the disk, if it is there or
+    /// is about to be by this `shard`. `place` and `bytes` as for [`Queue::push`].
+    pub(crate) fn push_to_disk(
+        &mut self,
+        mut pending: Pending,
+        shard: usize,
+        place: &mut Place<Arc<Entry>>,
+        bytes: &Arc<AtomicUsize>,
+    ) {
+        if !self.queue.is_empty() {
+            self.leave_queue_to_disk(shard, bytes);
+        }
+        pending.message.leave_to_disk(shard);
+        match &pending.message {
+            Kept::Disk(entry) if self.queue.is_empty() => {
+                let entry = Arc::clone(entry);
+                self.on_disk.push(entry, pending.manner(), place, bytes);
+            }
+            _ => self.push(pending),
+        }
+    }
+
+    /// Takes what waited on the disk when the broker stopped.
+    pub(crate) fn restore_queue(&mut self, queue: Queue<Arc<Entry>, Manner>) {
+        debug_assert!(self.is_nothing_queued());
+        self.on_disk = queue;
+    }
+
+    /// The number in the journal of the oldest message that waits; 0 for none.
+    pub(crate) fn oldest(&self) -> u64 {
+        match self.on_disk.front() {
+            Some(entry) => entry.number,
+            None => self.queue.front().map_or(0, |pending| pending.message.number()),
+        }
+    }
+
+    /// Takes the oldest message that waits.
+    fn pop(&mut self) -> Option<Pending> {
+        let pending = match self.on_disk.pop() {
+            Some((entry, manner)) => {
+                let pending = manner.pending(entry);
+                self.count(&pending.message);
+                pending
+            }
+            None => self.queue.pop_front()?,
+        };
+        self.dropping &= !self.is_nothing_queued();
+        Some(pending)
     }
 
     /// Drops the oldest message that waits; also says whether none was dropped since the queue was
     /// empty.
     pub(crate) fn drop_oldest(&mut self) -> Option<(Pending, bool)> {
-        let pending = self.queue.pop_front()?;
+        let is_news = !self.dropping;
+        let pending = self.pop()?;
         self.discount(&pending.message);
-        Some((pending, !std::mem::replace(&mut self.dropping, true)))
+        self.dropping = true;
+        Some((pending, is_news))
     }
 
     /// Takes what was in flight when the broker stopped: the next one, in the order they were
@@ -306,12 +410,17 @@ impl Outbound {
         })
     }
 
-    /// Everything that waits beyond, in order.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Pending> {
+    /// What waits on the disk.
+    pub(crate) fn on_disk(&self) -> &Queue<Arc<Entry>, Manner> {
+        &self.on_disk
+    }
+
+    /// What waits in memory, behind that, in order.
+    pub(crate) fn in_memory(&self) -> impl ExactSizeIterator<Item = &Pending> {
         self.queue.iter()
     }
 
-    /// The `at`th message here, those in flight first.
+    /// The `at`th message of those in flight and behind them those that wait in memory.
     pub(crate) fn message_at(&self, at: usize) -> Option<Option<&Kept>> {
         match at.checked_sub(self.window.len()) {
             Some(at) => self.queue.get(at).map(|pending| Some(&pending.message)),
@@ -323,18 +432,27 @@ impl Outbound {
     }
 
     /// Leaves messages to the journal, as far as they are there: nobody will ask for them soon.
-    pub(crate) fn leave_to_disk(&mut self, shard: usize) {
-        let published = self.window.iter_mut().filter_map(|entry| match &mut entry.state {
-            State::Published(pending) => Some(pending),
-            _ => None,
-        });
-        // What came while the client was away before is left already.
-        let queued = self.queue.iter_mut().rev();
-        let queued = queued.take_while(|pending| matches!(pending.message, Kept::Memory(_)));
-        for pending in published.chain(queued) {
+    pub(crate) fn leave_to_disk(&mut self, shard: usize, bytes: &Arc<AtomicUsize>) {
+        for entry in &mut self.window {
+            let State::Published(pending) = &mut entry.state else { continue };
             let before = pending.message.memory();
             pending.message.leave_to_disk(shard);
             self.memory = self.memory - before + pending.message.memory();
+        }
+        self.leave_queue_to_disk(shard, bytes);
+    }
+
+    /// The same for what waits, up to the first that cannot be left yet.
+    fn leave_queue_to_disk(&mut self, shard: usize, bytes: &Arc<AtomicUsize>) {
+        while let Some(pending) = self.queue.front_mut() {
+            let before = pending.message.memory();
+            pending.message.leave_to_disk(shard);
+            self.memory = self.memory - before + pending.message.memory();
+            let Kept::Disk(entry) = &pending.message else { return };
+            let entry = Arc::clone(entry);
+            let Some(pending) = self.queue.pop_front() else { return };
+            self.discount(&pending.message);
+            self.on_disk.push(entry, pending.manner(), &mut None, bytes);
         }
     }
 
@@ -361,8 +479,7 @@ impl Outbound {
             self.cursor += 1;
         }
         while self.counted < self.quota && self.has_id() {
-            let pending = self.queue.pop_front()?;
-            self.dropping &= !self.queue.is_empty();
+            let pending = self.pop()?;
             if !keep(&pending) {
                 self.discount(&pending.message);
                 continue;
@@ -498,8 +615,10 @@ impl Outbound {
 
     /// Returns the memory of a busy time.
     pub(crate) fn shrink(&mut self) {
-        if self.window.is_empty() && self.queue.is_empty() {
+        if self.window.is_empty() {
             self.window = VecDeque::new();
+        }
+        if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
     }
@@ -514,8 +633,11 @@ impl Outbound {
                 taken.extend(self.finish(place));
             }
         }
+        let mut of = |group: &Option<Arc<Group>>| group.as_ref().is_some_and(&mut of);
+        let left = self.on_disk.take_all(|manner| of(&manner.group));
+        taken.extend(left.into_iter().map(|(entry, manner)| manner.pending(entry)));
         let (shared, own): (VecDeque<_>, VecDeque<_>) =
-            self.queue.drain(..).partition(|pending| pending.group.as_ref().is_some_and(&mut of));
+            self.queue.drain(..).partition(|pending| of(&pending.group));
         self.queue = own;
         shared.iter().for_each(|pending| self.discount(&pending.message));
         taken.extend(shared);

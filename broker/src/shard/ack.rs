@@ -19,7 +19,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(session_id) else { return Settled::Unknown };
         let before = session.outbound.memory();
         let settled = change(&mut session.outbound);
-        self.queued_bytes -= before - session.outbound.memory();
+        self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
         if let Settled::Delivered(recorded) = settled {
             self.note_done(recorded);
         }

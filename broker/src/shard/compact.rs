@@ -8,8 +8,10 @@
 //! base are retired. Until then nothing is lost: a replay of everything, old and new, gives the
 //! same.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use longshore_codec::QoS;
 use longshore_storage::{Batch, Position, ReadError, Ticket};
 use tracing::error;
@@ -21,7 +23,7 @@ use crate::mail::{Mail, To};
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
 use crate::retained::Found;
-use crate::session::{Pending, SessionId};
+use crate::session::{Content, Manner, Pending, SessionId, Span};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
 
@@ -34,12 +36,16 @@ const RETAINED_VISITS: usize = 256;
 
 /// Bytes that a message takes in the journal beside its own, with one who waits for it.
 const PENDING_BYTES: usize = 96;
+/// Bytes that messages which wait on the disk take there in one record of a session.
+const SPAN_BYTES: usize = 48;
 /// Bytes that a session takes there, beside its topic filters.
 const SESSION_BYTES: usize = 256;
 
 /// How far a shard has come in a round.
 #[derive(Debug)]
 pub(super) struct Round {
+    /// Of all rounds of this shard, which it is.
+    number: u32,
     /// What begins in an earlier segment is written down anew.
     base: u32,
     stage: Stage,
@@ -90,7 +96,11 @@ impl Shard {
     /// Begins a round of compaction: what stands before segment `base` is to be written down anew.
     pub fn compact(&mut self, base: u32) {
         self.commons.set_base(base);
-        self.round = Some(Round { base, stage: Stage::Mail });
+        if let Some(journal) = self.journal.as_deref_mut() {
+            journal.forget_lists();
+        }
+        self.rounds += 1;
+        self.round = Some(Round { number: self.rounds, base, stage: Stage::Mail });
         let nothing = Parts { topic: &[], properties: &[], payload: &[], shared: None };
         let nothing = Arc::new(Message::new(nothing, QoS::AtMostOnce, false, None));
         for shard in (0..self.shards).filter(|shard| *shard != self.number) {
@@ -118,11 +128,18 @@ impl Shard {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         let of_pending = |count: usize, bytes: usize| (bytes + count * PENDING_BYTES) as u64;
+        let mut pages = HashSet::new();
         let sessions = self.sessions.keys().filter_map(|id| self.sessions.get(id));
         let sessions = sessions.filter(|session| session.holder != 0).map(|session| {
-            let count = session.outbound.queued() + session.outbound.in_flight().count();
+            let outbound = &session.outbound;
+            let count = outbound.in_memory().len() + outbound.in_flight().count();
+            let spans = outbound.on_disk().spans().map(|(span, _)| {
+                let is_first = pages.insert(Arc::as_ptr(&span.page));
+                SPAN_BYTES as u64 + if is_first { of_span(span) } else { 0 }
+            });
             let filters = session.subscription_bytes;
-            of_pending(count, session.outbound.bytes()) + (SESSION_BYTES + filters) as u64
+            let in_memory = of_pending(count, outbound.bytes_in_memory());
+            in_memory + spans.sum::<u64>() + (SESSION_BYTES + filters) as u64
         });
         let own: u64 = sessions.sum();
         if self.number != 0 {
@@ -173,13 +190,14 @@ impl Shard {
         let Some(mut round) = self.round.take() else { return false };
         let mut budget = Budget { visits: SLICE_VISITS, bytes: SLICE_BYTES };
         while !budget.is_spent() && !self.must_wait(&round.stage) {
-            round.stage = match round.stage {
+            let stage = std::mem::replace(&mut round.stage, Stage::Mail);
+            round.stage = match stage {
                 Stage::Mail => {
                     self.rounds_heard -= self.shards - 1;
                     Stage::Sessions { place: 0, at: 0 }
                 }
                 Stage::Sessions { place, at } => {
-                    self.compact_sessions(round.base, place, at, &mut budget)
+                    self.compact_sessions(&round, place, at, &mut budget)
                 }
                 Stage::Groups { left, at } => {
                     self.compact_groups(round.base, left, at, append, &mut budget)
@@ -202,7 +220,13 @@ impl Shard {
         }
     }
 
-    fn compact_sessions(&mut self, base: u32, place: u32, at: usize, budget: &mut Budget) -> Stage {
+    fn compact_sessions(
+        &mut self,
+        round: &Round,
+        place: u32,
+        at: usize,
+        budget: &mut Budget,
+    ) -> Stage {
         let Some(id) = self.sessions.key_from(place) else {
             // Groups are of no shard: the first one sees to them.
             let left = if self.number == 0 { self.commons.all_groups() } else { Vec::new() };
@@ -210,10 +234,11 @@ impl Shard {
         };
         budget.visit();
         let place = id.index();
-        match self.copy_messages(id, base, at, budget) {
+        match self.copy_messages(id, round.base, at, budget) {
             Some(at) => Stage::Sessions { place, at },
+            None if !self.copy_pages(id, round, budget) => Stage::Sessions { place, at: 0 },
             None => {
-                self.write_session(id, base, budget);
+                self.write_session(id, round.base, budget);
                 Stage::Sessions { place: place + 1, at: 0 }
             }
         }
@@ -248,6 +273,54 @@ impl Shard {
                 self.copy(&kept, budget);
             }
         }
+    }
+
+    /// Copies messages that wait on the disk for the session, and writes down the pages on which
+    /// they stand. Whether that is all of them.
+    fn copy_pages(&mut self, id: SessionId, round: &Round, budget: &mut Budget) -> bool {
+        let mut at = 0;
+        loop {
+            let Some(session) = self.sessions.get(id) else { return true };
+            let Some(span) = session.outbound.on_disk().span(at) else { return true };
+            let (page, range) = (Arc::clone(&span.page), span.range());
+            let mut content = page.lock();
+            let (number, seen) = &content.seen;
+            if *number != round.number || range.start < seen.start || range.start > seen.end {
+                content.seen = (round.number, range.start..range.start);
+            }
+            while content.seen.1.end < range.end {
+                if budget.is_spent() {
+                    return false;
+                }
+                let entry = Arc::clone(&content.entries[usize::from(content.seen.1.end)]);
+                content.seen.1.end += 1;
+                if self.is_entry_old(&entry, round.base) {
+                    budget.visit();
+                    self.copy(&Kept::Disk(entry), budget);
+                }
+            }
+            self.write_page(&mut content, &range, round, budget);
+            budget.visit();
+            at += 1;
+        }
+    }
+
+    /// Writes the page down, unless this round has done so with these messages.
+    fn write_page(
+        &mut self,
+        content: &mut Content<Arc<Entry>>,
+        range: &Range<u16>,
+        round: &Round,
+        budget: &mut Budget,
+    ) {
+        let (number, _, count) = content.told;
+        if number == round.number && count >= range.end {
+            return;
+        }
+        let Some(journal) = self.journal.as_deref_mut() else { return };
+        let page = journal.push_page(content.entries.iter().map(|entry| entry.number));
+        content.told = (round.number, page, content.entries.len() as u16);
+        budget.spend(8 * content.entries.len());
     }
 
     /// Whether the record of a message goes with the older segments, and has not been copied yet.
@@ -353,7 +426,10 @@ impl Shard {
                 None => {}
             }
         }
-        for pending in session.outbound.waiting() {
+        for (span, manner) in session.outbound.on_disk().spans() {
+            note_span(span, manner, |event| journal.note(event));
+        }
+        for pending in session.outbound.in_memory() {
             note_pending(pending, None, |event| journal.note(event));
         }
         journal.push_events();
@@ -458,6 +534,27 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+/// Bytes that the messages take in the journal beside their refs, about.
+fn of_span(span: &Span<Arc<Entry>>) -> u64 {
+    let content = span.page.lock();
+    let (count, all) = (span.range().len() as u64, content.entries.len().max(1) as u64);
+    content.size * count / all + count * PENDING_BYTES as u64
+}
+
+/// Notes for whom messages of a page wait, which is written down.
+fn note_span(span: &Span<Arc<Entry>>, manner: &Manner, mut note: impl FnMut(&Event<'_>)) {
+    let content = span.page.lock();
+    let range = span.range();
+    if manner.holder & GROUP_BIT == 0 {
+        let (page, from, len) = (content.told.1, range.start, range.len() as u16);
+        return note(&Event::Refs { page, from, len, to: manner.to_ref() });
+    }
+    for place in range {
+        let entry = Arc::clone(&content.entries[usize::from(place)]);
+        note_pending(&manner.clone().pending(entry), None, &mut note);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What shards are made with.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use longshore_acl::Authenticate;
@@ -45,6 +46,8 @@ pub(crate) struct Storage {
     pub(crate) reader: Arc<dyn ReadRecords>,
     /// Sessions that were there before.
     pub(crate) sessions: Arc<Mutex<Vec<recovery::Session>>>,
+    /// Bytes of the pages on which their messages stand.
+    pub(crate) page_bytes: Arc<AtomicUsize>,
     /// The last number of a message.
     pub(crate) last_message: u64,
     /// Seconds that their wills wait at least.

@@ -1,6 +1,7 @@
 //! From a route to the outputs and queues of its targets.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
@@ -11,9 +12,9 @@ use crate::cache::{Local, Route, Target};
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
-use crate::message::{Identifiers, Kept, Message};
+use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::record::{GROUP_BIT, Ref};
-use crate::session::{Pending, Recorded, SessionId, Step};
+use crate::session::{Pending, Place, Recorded, SessionId, Step};
 use crate::share::Group;
 use crate::stats::Drop;
 
@@ -47,6 +48,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) inbound: Option<(u64, PacketId)>,
     /// The lasting session whose will it is; else 0.
     pub(super) will_of: u64,
+    /// Where it stands for those of this shard who wait for it on the disk.
+    pub(super) place: Place<Arc<Entry>>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -70,6 +73,7 @@ impl<'a> Outgoing<'a> {
             sequence: None,
             inbound: None,
             will_of: 0,
+            place: None,
         }
     }
 
@@ -272,11 +276,8 @@ impl Shard {
     }
 
     /// Keeps a message for a session until it can be sent.
-    fn enqueue(&mut self, to: SessionId, mut pending: Pending, outgoing: &mut Outgoing<'_>) {
-        let Some(session) = self.sessions.get_mut(to) else { return };
-        if session.connection.is_none() {
-            pending.message.leave_to_disk(self.number);
-        }
+    fn enqueue(&mut self, to: SessionId, pending: Pending, outgoing: &mut Outgoing<'_>) {
+        let Some(session) = self.sessions.get(to) else { return };
         if !self.limits.has_room(&session.outbound, pending.message.size())
             && !self.make_room(to, &pending, outgoing.is_written)
         {
@@ -284,15 +285,27 @@ impl Shard {
         }
         let Some(session) = self.sessions.get_mut(to) else { return };
         let outbound = &mut session.outbound;
-        self.queued_bytes += pending.message.memory();
+        let before = outbound.memory();
         let to_note = outgoing.needs_ref(pending.holder).then(|| pending.to_ref(None));
-        outbound.push(pending);
-        if self.queued_bytes > self.limits.queue_bytes_total {
+        match session.connection {
+            Some(_) => outbound.push(pending),
+            None => {
+                let place = &mut outgoing.place;
+                outbound.push_to_disk(pending, self.number, place, &self.page_bytes);
+            }
+        }
+        self.queued_bytes = self.queued_bytes + outbound.memory() - before;
+        if self.queued_bytes() > self.limits.queue_bytes_total {
             self.unsettled.push_back(Unsettled::Relief);
         }
         if let Some(to_note) = to_note {
             self.refer(outgoing, to_note);
         }
+    }
+
+    /// Bytes of memory that messages are accounted with, in flight or waiting.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes + self.page_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of output beyond which a client gets no more QoS 0.
@@ -424,7 +437,7 @@ impl Shard {
             }
             living
         });
-        self.queued_bytes -= before - session.outbound.memory();
+        self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
         self.stats.dropped(Drop::Expired, expired.len() as u64);
         expired.into_iter().for_each(|recorded| self.note_done(recorded));
         step

@@ -14,7 +14,7 @@ use crate::journal::{Lost, Taking};
 use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::output::Output;
 use crate::record::{Event, Head, Ref, SessionEvent, WillEvent};
-use crate::session::{Pending, Recorded, Session, SessionId, Subscription, Will};
+use crate::session::{Manner, Pending, Recorded, Session, SessionId, Subscription, Will};
 
 impl Shard {
     /// What this turn has written down and is to be appended to the journal before the turn's mail
@@ -394,6 +394,21 @@ pub(super) fn will_event(will: &Will) -> WillEvent<'_> {
         retain: will.message.retain,
         delay_secs: will.delay_secs,
         expiry_secs: will.expiry_secs,
+    }
+}
+
+impl Manner {
+    /// It as it is written down.
+    pub(super) fn to_ref(&self) -> Ref {
+        Ref {
+            holder: self.holder,
+            qos: self.qos,
+            retain: self.retain,
+            packet_id: None,
+            group: self.group.as_ref().map_or(0, |group| group.holder),
+            again: self.again,
+            identifiers: self.identifiers.clone(),
+        }
     }
 }
 

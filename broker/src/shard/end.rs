@@ -25,8 +25,8 @@ impl Shard {
         session.connection = None;
         session.outbound.disconnect();
         let before = session.outbound.memory();
-        session.outbound.leave_to_disk(self.number);
-        self.queued_bytes = self.queued_bytes - before + session.outbound.memory();
+        session.outbound.leave_to_disk(self.number, &self.page_bytes);
+        self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
         if let Some(rare) = &mut session.rare {
             rare.reading = false;
             rare.presence.set_online(false);
@@ -103,7 +103,7 @@ impl Shard {
         self.commons.roster.remove(&session.owner());
         self.commons.sessions.fetch_sub(1, Ordering::Relaxed);
         self.queued_bytes -= session.outbound.memory();
-        self.stats.queued_bytes.set(self.queued_bytes);
+        self.stats.queued_bytes.set(self.queued_bytes());
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
         self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
@@ -179,28 +179,28 @@ impl Shard {
     /// until some room is free again. Whoever has little is not touched.
     pub(super) fn relieve(&mut self, now: Now) {
         let total = self.limits.queue_bytes_total;
-        if self.queued_bytes <= total {
+        if self.queued_bytes() <= total {
             return;
         }
         let least = total - total / RELIEF;
         let mut sessions: Vec<_> = self
             .sessions
             .keys()
-            .filter_map(|id| Some((self.sessions.get(id)?.outbound.memory(), id)))
+            .filter_map(|id| Some((self.sessions.get(id)?.outbound.weight(), id)))
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         sessions.sort_unstable_by(|a, b| b.cmp(a));
         if self.limits.queue_overflow == QueueOverflow::DropOldest {
             for (_, session) in &sessions {
-                while self.queued_bytes > least && self.drop_oldest(*session) {}
+                while self.queued_bytes() > least && self.drop_oldest(*session) {}
             }
-            if self.queued_bytes <= total {
+            if self.queued_bytes() <= total {
                 return;
             }
             // It is what is in flight.
         }
         for (_, session) in sessions {
-            if self.queued_bytes <= least {
+            if self.queued_bytes() <= least {
                 return;
             }
             self.overflow(session, now);

@@ -34,7 +34,7 @@ impl Shard {
             if self.limits.has_room(&session.outbound, pending.message.size()) {
                 return true;
             }
-            let oldest = session.outbound.oldest().map_or(0, |oldest| oldest.message.number());
+            let oldest = session.outbound.oldest();
             if oldest != 0 && oldest == pending.message.number() && !is_written {
                 // It is here already, through another subscription, and its end cannot stand in
                 // the journal before it does.
@@ -52,7 +52,7 @@ impl Shard {
         let outbound = &mut session.outbound;
         let (messages, bytes, before) = (outbound.queued(), outbound.bytes(), outbound.memory());
         let Some((dropped, is_news)) = outbound.drop_oldest() else { return false };
-        self.queued_bytes -= before - outbound.memory();
+        self.queued_bytes = self.queued_bytes + outbound.memory() - before;
         self.stats.dropped(Drop::QueueFull, 1);
         if is_news {
             warn!(client = ?session.client_id, messages, bytes, cause = CAUSE,

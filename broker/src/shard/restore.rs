@@ -10,8 +10,8 @@ use super::Shard;
 use crate::clock::Now;
 use crate::index::Subscriber;
 use crate::record::Event;
-use crate::recovery::{self, Waiting};
-use crate::session::{NEVER, Pending, Session, SessionId, Subscription};
+use crate::recovery;
+use crate::session::{NEVER, Session, SessionId, Subscription};
 use crate::share::Seat;
 
 impl Shard {
@@ -23,7 +23,7 @@ impl Shard {
         }
         self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
-        self.stats.queued_bytes.set(self.queued_bytes);
+        self.stats.queued_bytes.set(self.queued_bytes());
     }
 
     fn restore_session(&mut self, known: recovery::Session, now: Now) {
@@ -65,24 +65,13 @@ impl Shard {
         for (filter, subscribed) in known.subscriptions {
             self.restore_subscription(id, holder, &filter, subscribed);
         }
-        for (packet_id, waiting) in known.in_flight {
-            let pending = waiting.map(|waiting| self.pending(waiting, holder));
-            let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        for (packet_id, pending) in known.in_flight {
             session.outbound.restore(packet_id, pending);
         }
-        for waiting in known.waiting {
-            let pending = self.pending(waiting, holder);
-            let Some(session) = self.sessions.get_mut(id) else { return };
-            session.outbound.push(pending);
-        }
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.outbound.restore_queue(known.waiting);
         self.queued_bytes += session.outbound.memory();
         self.schedule_session(id);
-    }
-
-    fn pending(&self, waiting: Waiting, holder: u64) -> Pending {
-        let group = waiting.group.as_deref().and_then(|filter| self.commons.group(filter));
-        waiting.pending(holder, group)
     }
 
     fn restore_subscription(

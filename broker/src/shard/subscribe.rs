@@ -294,7 +294,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let before = session.outbound.memory();
         let taken = session.outbound.take_shared(of);
-        self.queued_bytes -= before - session.outbound.memory();
+        self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
         let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
             let before = pending.recorded();

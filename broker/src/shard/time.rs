@@ -27,7 +27,7 @@ impl Shard {
         let more = self.commons.retained.expire(now.wall, EXPIRE_COUNT);
         self.read_turn(now);
         self.settle(now);
-        self.stats.queued_bytes.set(self.queued_bytes);
+        self.stats.queued_bytes.set(self.queued_bytes());
         if more { Some(now.mono) } else { self.next_deadline(now) }
     }
 

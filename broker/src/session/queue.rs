@@ -1,0 +1,422 @@
+//! Messages that wait, which those who wait for them share.
+//!
+//! Whoever publishes to 10,000 absent clients would leave 10,000 references a message. Instead the
+//! message stands once on a [`Page`], behind those that waited before it, and each session has
+//! spans of pages: a message more for all of them makes the last span of each longer by one. In
+//! the worst case, where no two sessions wait for the same, a reference is a span of its own, and
+//! has 16 bytes.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Messages on one page, at most.
+pub(crate) const PAGE_LEN: usize = 1_024;
+
+/// Bytes that a span is accounted with: its own, and room to grow.
+const SPAN_BYTES: usize = 32;
+
+/// Manners that are looked at for one that is the same, the last first.
+const MANNERS_COMPARED: usize = 8;
+/// Manners that are kept although no message has them any more, beside one for each span.
+const MANNERS_UNUSED: usize = 64;
+
+/// What is kept of a message that waits.
+pub(crate) trait Waiting: Clone {
+    /// Bytes of the message.
+    fn bytes(&self) -> usize;
+}
+
+/// Messages in the order in which they came to be waited for.
+#[derive(Debug)]
+pub(crate) struct Page<E> {
+    content: Mutex<Content<E>>,
+    /// Bytes of the pages of a shard.
+    bytes: Arc<AtomicUsize>,
+}
+
+/// What stands on a page.
+#[derive(Debug)]
+pub(crate) struct Content<E> {
+    pub(crate) entries: Vec<E>,
+    /// Bytes of all these messages.
+    pub(crate) size: u64,
+    /// What the round of compaction with this number has looked at.
+    pub(crate) seen: (u32, Range<u16>),
+    /// In which round the page was written down, as which, and how many messages of it.
+    pub(crate) told: (u32, u64, u16),
+}
+
+/// Where a message stands that is on its way: the next who keeps it refers to the same place.
+pub(crate) type Place<E> = Option<(Arc<Page<E>>, u16)>;
+
+/// Bytes that a page is accounted with, and each message on it: a reference, room to grow, and what
+/// memory holds of the message.
+const PAGE_BYTES: usize = 160;
+pub(super) const ENTRY_BYTES: usize = 16 + 80;
+
+impl<E: Waiting> Page<E> {
+    /// A page with these messages, which counts its `bytes`.
+    pub(crate) fn new(entries: Vec<E>, bytes: &Arc<AtomicUsize>) -> Self {
+        debug_assert!(entries.len() <= PAGE_LEN);
+        bytes.fetch_add(PAGE_BYTES + entries.len() * ENTRY_BYTES, Ordering::Relaxed);
+        let size = entries.iter().map(|entry| entry.bytes() as u64).sum();
+        let content = Content { entries, size, seen: (0, 0..0), told: (0, 0, 0) };
+        Self { content: Mutex::new(content), bytes: Arc::clone(bytes) }
+    }
+
+    /// Adds a message, if it is the `at`th of the page; whether it did.
+    fn push(&self, at: usize, entry: &E) -> bool {
+        let mut content = self.lock();
+        let is_free = content.entries.len() == at && at < PAGE_LEN;
+        if is_free {
+            self.bytes.fetch_add(ENTRY_BYTES, Ordering::Relaxed);
+            content.size += entry.bytes() as u64;
+            content.entries.push(entry.clone());
+        }
+        is_free
+    }
+}
+
+impl<E> Page<E> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Content<E>> {
+        // Whoever panicked with it ends the broker.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E> Drop for Page<E> {
+    fn drop(&mut self) {
+        let bytes = PAGE_BYTES + self.lock().entries.len() * ENTRY_BYTES;
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Messages of one page that wait for one client, in one manner.
+#[derive(Debug)]
+pub(crate) struct Span<E> {
+    pub(crate) page: Arc<Page<E>>,
+    from: u16,
+    len: u16,
+    manner: u32,
+}
+
+const _: () = assert!(size_of::<Span<u64>>() == 16);
+
+impl<E> Span<E> {
+    /// Which messages of the page they are.
+    pub(crate) fn range(&self) -> Range<u16> {
+        self.from..self.from + self.len
+    }
+
+    fn places(&self) -> Range<usize> {
+        usize::from(self.from)..usize::from(self.from + self.len)
+    }
+}
+
+/// The messages that wait for one client, oldest first. `M` is the manner in which it gets one:
+/// most get all in the same.
+#[derive(Debug)]
+pub(crate) struct Queue<E, M> {
+    spans: VecDeque<Span<E>>,
+    manners: Vec<M>,
+    len: usize,
+    /// Bytes of all these messages.
+    size: usize,
+}
+
+impl<E, M> Default for Queue<E, M> {
+    fn default() -> Self {
+        Self { spans: VecDeque::new(), manners: Vec::new(), len: 0, size: 0 }
+    }
+}
+
+impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of all these messages.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes of memory it is accounted with, beside the pages.
+    pub(crate) fn memory(&self) -> usize {
+        self.spans.len() * SPAN_BYTES + self.manners.len() * size_of::<M>()
+    }
+
+    /// Keeps a message behind the others. `place` is where it stands if another has kept it before,
+    /// and else becomes that; a new page counts its `bytes`.
+    pub(crate) fn push(
+        &mut self,
+        entry: E,
+        manner: M,
+        place: &mut Place<E>,
+        bytes: &Arc<AtomicUsize>,
+    ) {
+        let size = entry.bytes();
+        let (page, at) = place.get_or_insert_with(|| self.place(entry, bytes)).clone();
+        self.extend(page, at..at + 1, size, manner);
+    }
+
+    /// The message's place on a page: behind the last that waits here, if that is free.
+    fn place(&self, entry: E, bytes: &Arc<AtomicUsize>) -> (Arc<Page<E>>, u16) {
+        if let Some(last) = self.spans.back()
+            && last.page.push(last.places().end, &entry)
+        {
+            return (Arc::clone(&last.page), last.range().end);
+        }
+        (Arc::new(Page::new(vec![entry], bytes)), 0)
+    }
+
+    /// Keeps messages of a page behind the others.
+    pub(crate) fn push_span(&mut self, page: &Arc<Page<E>>, range: Range<u16>, manner: M) {
+        let places = usize::from(range.start)..usize::from(range.end);
+        let size = page.lock().entries[places].iter().map(Waiting::bytes).sum();
+        self.extend(Arc::clone(page), range, size, manner);
+    }
+
+    fn extend(&mut self, page: Arc<Page<E>>, range: Range<u16>, size: usize, manner: M) {
+        let (from, len) = (range.start, range.end - range.start);
+        self.len += usize::from(len);
+        self.size += size;
+        if let Some(last) = self.spans.back_mut()
+            && Arc::ptr_eq(&last.page, &page)
+            && last.range().end == from
+            && self.manners[last.manner as usize] == manner
+        {
+            last.len += len;
+            return;
+        }
+        let manner = self.number_of(manner);
+        self.spans.push_back(Span { page, from, len, manner });
+    }
+
+    fn number_of(&mut self, manner: M) -> u32 {
+        let last = self.manners.iter().enumerate().rev().take(MANNERS_COMPARED);
+        let known = last.into_iter().find(|(_, known)| **known == manner);
+        if let Some((number, _)) = known {
+            return number as u32;
+        }
+        if self.manners.len() > self.spans.len() + MANNERS_UNUSED {
+            self.forget_manners();
+        }
+        self.manners.push(manner);
+        (self.manners.len() - 1) as u32
+    }
+
+    /// Forgets what no message has any more.
+    fn forget_manners(&mut self) {
+        let old = std::mem::take(&mut self.manners);
+        for span in &mut self.spans {
+            let manner = &old[span.manner as usize];
+            if self.manners.last() != Some(manner) {
+                self.manners.push(manner.clone());
+            }
+            span.manner = (self.manners.len() - 1) as u32;
+        }
+    }
+
+    /// The oldest message.
+    pub(crate) fn front(&self) -> Option<E> {
+        let first = self.spans.front()?;
+        first.page.lock().entries.get(usize::from(first.from)).cloned()
+    }
+
+    /// Takes the oldest message.
+    pub(crate) fn pop(&mut self) -> Option<(E, M)> {
+        let first = self.spans.front_mut()?;
+        let entry = first.page.lock().entries[usize::from(first.from)].clone();
+        let manner = self.manners[first.manner as usize].clone();
+        (first.from, first.len) = (first.from + 1, first.len - 1);
+        if first.len == 0 {
+            self.spans.pop_front();
+        }
+        self.took(1, entry.bytes());
+        Some((entry, manner))
+    }
+
+    fn took(&mut self, count: usize, size: usize) {
+        self.len -= count;
+        self.size -= size;
+        if self.len == 0 {
+            *self = Self::default();
+        }
+    }
+
+    /// The spans, and the manner of each.
+    pub(crate) fn spans(&self) -> impl ExactSizeIterator<Item = (&Span<E>, &M)> {
+        self.spans.iter().map(|span| (span, &self.manners[span.manner as usize]))
+    }
+
+    /// The `at`th span.
+    pub(crate) fn span(&self, at: usize) -> Option<&Span<E>> {
+        self.spans.get(at)
+    }
+
+    /// Shows every message to `see`, oldest first.
+    pub(crate) fn for_each(&self, mut see: impl FnMut(&E, &M)) {
+        for (span, manner) in self.spans() {
+            span.page.lock().entries[span.places()].iter().for_each(|it| see(it, manner));
+        }
+    }
+
+    /// Changes the manner of all messages.
+    pub(crate) fn change(&mut self, change: impl FnMut(&mut M)) {
+        self.manners.iter_mut().for_each(change);
+    }
+
+    /// Takes all messages that wait in such a manner, oldest first.
+    pub(crate) fn take_all(&mut self, mut is_it: impl FnMut(&M) -> bool) -> Vec<(E, M)> {
+        let are: Vec<bool> = self.manners.iter().map(&mut is_it).collect();
+        let mut taken = Vec::new();
+        if are.contains(&true) {
+            let manners = &self.manners;
+            self.spans.retain(|span| {
+                let is_taken = are[span.manner as usize];
+                if is_taken {
+                    let (content, manner) = (span.page.lock(), &manners[span.manner as usize]);
+                    let entries = content.entries[span.places()].iter();
+                    taken.extend(entries.map(|entry| (entry.clone(), manner.clone())));
+                }
+                !is_taken
+            });
+            self.took(taken.len(), taken.iter().map(|(entry, _)| entry.bytes()).sum());
+        }
+        taken
+    }
+
+    /// Takes the oldest such message; whether there was one.
+    pub(crate) fn take(&mut self, is_it: impl Fn(&E, &M) -> bool) -> bool {
+        let found = self.spans.iter().enumerate().find_map(|(at, span)| {
+            let (content, manner) = (span.page.lock(), &self.manners[span.manner as usize]);
+            let mut entries = content.entries[span.places()].iter().enumerate();
+            let (ahead, entry) = entries.find(|(_, entry)| is_it(entry, manner))?;
+            Some((at, ahead as u16, entry.bytes()))
+        });
+        let Some((at, ahead, size)) = found else { return false };
+        let span = &mut self.spans[at];
+        let behind = span.len - ahead - 1;
+        if ahead == 0 {
+            (span.from, span.len) = (span.from + 1, behind);
+        } else {
+            let (page, from, manner) = (Arc::clone(&span.page), span.from + ahead + 1, span.manner);
+            span.len = ahead;
+            self.spans.insert(at + 1, Span { page, from, len: behind, manner });
+        }
+        let emptied = if ahead == 0 { at } else { at + 1 };
+        if behind == 0 {
+            self.spans.remove(emptied);
+        }
+        self.took(1, size);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Waiting for u32 {
+        fn bytes(&self) -> usize {
+            *self as usize % 7
+        }
+    }
+
+    fn all(queue: &Queue<u32, char>) -> Vec<(u32, char)> {
+        let mut all = Vec::new();
+        queue.for_each(|entry, manner| all.push((*entry, *manner)));
+        assert_eq!(all.len(), queue.len());
+        all
+    }
+
+    #[test]
+    fn what_waits_for_many_stands_once() {
+        let bytes = Arc::default();
+        let mut queues: Vec<Queue<u32, char>> = (0..100).map(|_| Queue::default()).collect();
+        for message in 0..3 * PAGE_LEN as u32 {
+            let mut place = None;
+            for queue in &mut queues {
+                queue.push(message, 'a', &mut place, &bytes);
+            }
+        }
+        let of_page = PAGE_BYTES + PAGE_LEN * ENTRY_BYTES;
+        assert_eq!(bytes.load(Ordering::Relaxed), 3 * of_page);
+        for queue in &mut queues {
+            assert_eq!(queue.spans().len(), 3);
+            for message in 0..3 * PAGE_LEN as u32 {
+                assert_eq!(queue.pop(), Some((message, 'a')));
+            }
+            assert!(queue.is_empty() && queue.pop().is_none() && queue.memory() == 0);
+        }
+        assert_eq!(bytes.load(Ordering::Relaxed), 0, "the last who waited takes the page along");
+    }
+
+    #[test]
+    fn queues_that_share_pages_do_as_queues_that_share_nothing() {
+        let bytes = Arc::default();
+        let mut queues: Vec<Queue<u32, char>> = (0..4).map(|_| Queue::default()).collect();
+        let mut plain: Vec<VecDeque<(u32, char)>> = vec![VecDeque::new(); 4];
+        let mut choices = crate::record::any::bytes_of(7, 40_000).into_iter().map(u32::from);
+        let (mut message, mut longest) = (0, 0);
+        while let (Some(what), Some(of)) = (choices.next(), choices.next()) {
+            let (who, of) = (of >> 4, of as usize % 4);
+            match what % 8 {
+                0..=3 => {
+                    let mut place = None;
+                    message += 1;
+                    for at in (0..4).filter(|at| who >> at & 1 == 1) {
+                        let manner = if of == at { 'b' } else { 'a' };
+                        queues[at].push(message, manner, &mut place, &bytes);
+                        plain[at].push_back((message, manner));
+                    }
+                }
+                4 | 5 => {
+                    assert_eq!(queues[of].front(), plain[of].front().map(|it| it.0));
+                    assert_eq!(queues[of].pop(), plain[of].pop_front());
+                }
+                6 if what > 250 => {
+                    let (taken, rest) = plain[of].drain(..).partition(|it| it.1 == 'b');
+                    plain[of] = rest;
+                    let taken: VecDeque<_> = taken;
+                    assert_eq!(queues[of].take_all(|manner| *manner == 'b'), Vec::from(taken));
+                }
+                _ => {
+                    let any = message.saturating_sub(what);
+                    let place = plain[of].iter().position(|it| it.0 == any);
+                    let is_there = place.and_then(|place| plain[of].remove(place)).is_some();
+                    assert_eq!(queues[of].take(|entry, _| *entry == any), is_there);
+                }
+            }
+            assert_eq!(queues[of].len(), plain[of].len());
+            let size: usize = plain[of].iter().map(|it| it.0.bytes()).sum();
+            assert_eq!(queues[of].size(), size);
+            if what == 255 {
+                assert_eq!(all(&queues[of]), Vec::from(plain[of].clone()));
+            }
+            longest = longest.max(plain[of].len());
+        }
+        assert!(message > 1_000 && longest > 100, "it has to grow");
+        drop(queues);
+        assert_eq!(bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn manners_that_nobody_has_any_more_are_forgotten() {
+        let bytes = Arc::default();
+        let mut queue: Queue<u32, u32> = Queue::default();
+        for message in 0..10_000 {
+            queue.push(message, message, &mut None, &bytes);
+            if queue.len() > 10 {
+                assert_eq!(queue.pop(), Some((message - 10, message - 10)));
+            }
+            assert!(queue.manners.len() <= 12 + MANNERS_UNUSED);
+        }
+    }
+}
