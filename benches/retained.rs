@@ -139,7 +139,7 @@ fn open(directory: &Path) -> (Config, Arc<Reader>) {
     let reader = Arc::new(Reader(Mutex::new(opened.expect("a journal").0)));
     let mut configs = [config()];
     let records: Arc<dyn ReadRecords> = Arc::clone(&reader) as _;
-    recovery.apply(&mut configs, &records, 0, Bed::NOW);
+    recovery.apply(&mut configs, &records, 0);
     let [config] = configs;
     (config, reader)
 }

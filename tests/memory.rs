@@ -12,7 +12,7 @@ mod clients {
     pub(crate) use broker::Broker;
     pub(crate) use files::raise_file_limit;
     pub(crate) use process::PATIENCE;
-    pub(crate) use wire::{Inbox, Seen, connect, publish, subscribe};
+    pub(crate) use wire::{Inbox, Seen, ack, connect, first, publish, subscribe};
 }
 
 use std::fs;
@@ -55,6 +55,14 @@ const RETAINED_WARM: usize = 10_000;
 const RETAINED_PAYLOAD: usize = 64;
 const RETAINED_BYTES: usize = 200;
 
+/// Clients that are away, and messages that all of them wait for.
+const ABSENT: usize = 10_000;
+const MISSED: usize = 10_000;
+/// Bytes that all that may take in memory, at any time, also while it is read again.
+const ABSENT_BYTES: usize = 500 << 20;
+/// Messages that their publisher has under way at once.
+const UNDER_WAY: usize = 500;
+
 /// A connection of the client with this number: one address has too few ports for all.
 fn dial(address: SocketAddr, number: usize) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a file is left");
@@ -89,9 +97,18 @@ fn broker(settings: &[(&str, &str)]) -> Broker {
 
 /// Bytes of the broker that are in memory.
 fn resident(broker: &mut Broker) -> usize {
+    status(broker, "VmRSS:")
+}
+
+/// The most that were at any time.
+fn peak(broker: &mut Broker) -> usize {
+    status(broker, "VmHWM:")
+}
+
+fn status(broker: &mut Broker, name: &str) -> usize {
     let path = format!("/proc/{}/status", broker.process().pid());
     let status = fs::read_to_string(path).expect("the broker runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
     kilobytes.and_then(|it| it.parse::<usize>().ok()).expect("a line of /proc") * 1_024
 }
@@ -235,4 +252,57 @@ fn a_retained_message_costs_little_beside_its_payload() {
     let each = resident(&mut broker).saturating_sub(before) / count - RETAINED_PAYLOAD;
     println!("{each} bytes for each retained message, beside its payload");
     assert!(each <= RETAINED_BYTES, "{each} bytes for each retained message");
+}
+
+#[test]
+fn what_10_000_absent_clients_all_wait_for_costs_little_and_so_does_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder for the data");
+    let settings = [("THREADS__SHARDS", "1"), ("STORAGE__DURABILITY", "process")];
+    let mut broker = Broker::start_in(folder.path(), &["mqtt", "http"], &settings);
+    let address = broker.address("mqtt");
+    for number in 0..ABSENT {
+        let (mut stream, mut inbox) = (dial(address, number), Inbox::new(V5));
+        let hello = clients::connect(V5, &format!("absent-{number}"), false);
+        let subscribe = clients::subscribe(V5, 1, "news/+", 1);
+        stream.write_all(&[hello, subscribe].concat()).expect("it is open");
+        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
+        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Suback));
+    }
+    wait_for(&broker, "longshore_connections", |now| now == 0);
+
+    let (mut stream, mut inbox) = (dial(address, 0), Inbox::new(V5));
+    stream.write_all(&clients::connect(V5, "publisher", true)).expect("it is open");
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
+    for first in (0..MISSED).step_by(UNDER_WAY) {
+        let mut bytes = Vec::new();
+        for number in first..first + UNDER_WAY {
+            let id = (number - first + 1) as u16;
+            bytes.extend(clients::publish(V5, "news/today", 1, id, number.to_string().as_bytes()));
+        }
+        stream.write_all(&bytes).expect("it is open");
+        for _ in 0..UNDER_WAY {
+            assert!(matches!(next(&mut stream, &mut inbox), Some(Seen::Puback(_))));
+        }
+    }
+    let while_away = peak(&mut broker);
+    broker.stop();
+    let mut broker = Broker::start_in(folder.path(), &["mqtt", "http"], &settings);
+    let restarted = peak(&mut broker);
+    println!("{while_away} bytes at most, and {restarted} after a restart");
+    assert!(while_away <= ABSENT_BYTES, "{while_away} bytes");
+    assert!(restarted <= ABSENT_BYTES, "{restarted} bytes after a restart");
+
+    for client in [0, ABSENT - 1] {
+        let (mut stream, mut inbox) = (dial(broker.address("mqtt"), 0), Inbox::new(V5));
+        let hello = clients::connect(V5, &format!("absent-{client}"), false);
+        stream.write_all(&hello).expect("it is open");
+        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, true)));
+        for number in 0..MISSED {
+            let Some(Seen::Publish { id, payload, .. }) = next(&mut stream, &mut inbox) else {
+                panic!("{number} is missing");
+            };
+            assert_eq!(payload, number.to_string().as_bytes());
+            stream.write_all(&clients::ack(clients::first::PUBACK, id)).expect("it is open");
+        }
+    }
 }

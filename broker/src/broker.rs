@@ -293,10 +293,10 @@ fn open_store(
     configs: &mut [Config],
     around: &Around,
 ) -> Result<Arc<Store>, StartError> {
-    let (mailboxes, now) = (&around.mailboxes, around.clock.now());
+    let mailboxes = &around.mailboxes;
     let opened = match disk {
-        Some(disk) => Store::open_on(disk, storage, configs, mailboxes, now),
-        None => Store::open(storage, configs, mailboxes, now),
+        Some(disk) => Store::open_on(disk, storage, configs, mailboxes),
+        None => Store::open(storage, configs, mailboxes),
     };
     opened.map_err(StartError::Storage)
 }

@@ -1,29 +1,31 @@
 //! From the records of the journal to the state that shards begin with.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::num::NonZeroU32;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-use hashbrown::{HashMap, HashSet};
-use longshore_codec::{PacketId, QoS, SubscribeOptions};
+use hashbrown::HashMap;
+use longshore_codec::PacketId;
 use longshore_storage::{Entry as Stored, Position, Replay};
 
-use crate::clock::{Now, Wall};
 use crate::journal::ReadRecords;
-use crate::message::{Entry, Identifiers, Kept, Message};
+use crate::message::{Entry, Kept, Message};
 use crate::record::{
     EVENTS, Event, GROUP_BIT, Head, LIST, MESSAGE, PAGE, Ref, Refs, SessionEvent, Unreadable,
     WillEvent, decode_list, decode_page,
 };
 use crate::retained::{Fresh, Replayed, is_large};
-use crate::session::{self, NEVER, Page, Pending, Place, Queue, Waiting, Will};
+use crate::session::{Page, Place, Queue, Will};
 use crate::shard::{Config, Storage};
-use crate::share::Group;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod anything;
+mod restore;
+mod state;
+
+use self::restore::Pages;
+use self::state::{Backlog, Held, Manner, Slot, Told, take};
+pub(crate) use self::state::{Session, Subscribed};
 
 /// What a journal holds, as its records tell one after another.
 ///
@@ -61,121 +63,6 @@ pub struct Recovery {
     unreadable: Option<Position>,
 }
 
-/// A message, by its number.
-#[derive(Debug)]
-struct Slot {
-    /// Whoever waits for it has this, too.
-    known: Arc<Known>,
-    /// Others wait, too, who are written down anew further on.
-    is_wanted: bool,
-}
-
-impl Slot {
-    fn new(number: u64) -> Self {
-        let known = Arc::new(Known { number, entry: OnceLock::new() });
-        Self { known, is_wanted: false }
-    }
-
-    fn is_needed(&self) -> bool {
-        self.is_wanted || Arc::strong_count(&self.known) > 1
-    }
-}
-
-/// A message that somebody waits for.
-#[derive(Debug)]
-struct Known {
-    number: u64,
-    /// Its record, once that was found.
-    entry: OnceLock<Arc<Entry>>,
-}
-
-/// A message that was told to wait.
-#[derive(Clone, Debug)]
-struct Told {
-    known: Arc<Known>,
-    /// The segment in which that stands.
-    segment: u32,
-}
-
-impl Waiting for Told {
-    /// Its record may be yet to be found.
-    fn bytes(&self) -> usize {
-        0
-    }
-}
-
-/// What waits in a shared group: each message once, for several shards may tell of it.
-#[derive(Debug, Default)]
-struct Backlog {
-    queue: VecDeque<Held>,
-    numbers: HashSet<u64>,
-}
-
-impl Backlog {
-    fn push(&mut self, held: Held) -> bool {
-        let is_new = self.numbers.insert(held.told.known.number);
-        if is_new {
-            self.queue.push_back(held);
-        }
-        is_new
-    }
-
-    fn take(&mut self, number: u64) -> bool {
-        let is_known = self.numbers.remove(&number);
-        let place = || self.queue.iter().position(|it| it.told.known.number == number);
-        let place = is_known.then(place).flatten();
-        place.is_some_and(|at| self.queue.remove(at).is_some())
-    }
-}
-
-/// A message that waits for one holder.
-#[derive(Clone, Debug)]
-struct Held {
-    told: Told,
-    manner: Manner,
-}
-
-/// How it waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Manner {
-    qos: QoS,
-    retain: bool,
-    group: u64,
-    /// It may have been sent before.
-    again: bool,
-    identifiers: Identifiers,
-}
-
-/// A session as the journal has it.
-#[derive(Debug, Default)]
-pub(crate) struct Session {
-    pub(crate) holder: u64,
-    pub(crate) account: u64,
-    pub(crate) class: u32,
-    pub(crate) token: Option<u64>,
-    pub(crate) anonymous: bool,
-    pub(crate) expiry_secs: u32,
-    pub(crate) left: Option<Wall>,
-    pub(crate) client_id: Box<str>,
-    pub(crate) subscriptions: BTreeMap<Box<str>, Subscribed>,
-    pub(crate) will: Option<Will>,
-    pub(crate) inbound: BTreeSet<PacketId>,
-    /// In the order they were sent; without a message once PUBREC came.
-    window: VecDeque<(PacketId, Option<Held>)>,
-    queue: Queue<Told, Manner>,
-    /// The same, once the messages are found.
-    pub(crate) in_flight: Vec<(PacketId, Option<Pending>)>,
-    pub(crate) waiting: Queue<Arc<Entry>, session::Manner>,
-}
-
-/// What a session asked of a topic filter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Subscribed {
-    pub(crate) options: SubscribeOptions,
-    pub(crate) identifier: Option<NonZeroU32>,
-    pub(crate) group: u64,
-}
-
 /// Messages that are known at least before it is looked for those that nobody needs.
 const SWEEP_MIN: usize = 1 << 20;
 
@@ -183,44 +70,6 @@ const SWEEP_MIN: usize = 1 << 20;
 const RECORD_BYTES: u64 = 48;
 const REF_BYTES: u64 = 32;
 const SESSION_BYTES: u64 = 256;
-
-impl Session {
-    /// Its connection broke unseen: what came from another shard may have been sent to it, although
-    /// the journal has not come to hear of it. Not at QoS 2, which waits for that.
-    fn doubt(&mut self) {
-        self.queue.change(|it| it.again |= it.qos == QoS::AtLeastOnce);
-    }
-
-    /// What waits, by number and group.
-    fn held(&self) -> HashSet<(u64, u64)> {
-        let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
-        let mut held: HashSet<_> =
-            in_flight.map(|it| (it.told.known.number, it.manner.group)).collect();
-        self.queue.for_each(|told, manner| held.extend([(told.known.number, manner.group)]));
-        held
-    }
-
-    /// The message is neither in flight any more nor waits, that came through this group.
-    fn done(&mut self, number: u64, group: u64) {
-        let in_flight = |exactly: bool| {
-            self.window.iter().position(|(_, it)| {
-                let is_it = |it: &Held| !exactly || it.manner.group == group;
-                it.as_ref().is_some_and(|it| it.told.known.number == number && is_it(it))
-            })
-        };
-        let is_it =
-            |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
-        let (exact, any) = (in_flight(true), in_flight(false));
-        if let Some(place) = exact {
-            self.window.remove(place);
-        } else if self.queue.take(is_it) {
-        } else if let Some(place) = any {
-            self.window.remove(place);
-        } else {
-            self.queue.take(|told, _| told.known.number == number);
-        }
-    }
-}
 
 impl Replay for Recovery {
     fn record(&mut self, stored: Stored<'_>) {
@@ -556,7 +405,9 @@ impl Recovery {
 
     fn done(&mut self, holder: u64, number: u64, group: u64) {
         if holder & GROUP_BIT != 0 {
-            self.groups.get_mut(&holder).map(|backlog| backlog.take(number));
+            if let Some(backlog) = self.groups.get_mut(&holder) {
+                backlog.take(number);
+            }
         } else if let Some(session) = self.sessions.get_mut(&holder) {
             session.done(number, group);
         } else if let Some(stray) = self.strays.get_mut(&holder) {
@@ -578,17 +429,15 @@ impl Recovery {
     }
 
     /// Gives what was found to the shards that are to be made with these configurations, and
-    /// `reader` to read the rest from. Clients that were there when the broker stopped leave `now`;
-    /// wills wait at least `will_grace_secs`.
+    /// `reader` to read the rest from. Wills wait at least `will_grace_secs`.
     pub fn apply(
         mut self,
         configs: &mut [Config],
         reader: &Arc<dyn ReadRecords>,
         will_grace_secs: u64,
-        now: Now,
     ) {
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
-        self.forget_old(now.wall);
+        self.forget_old();
         let mut filters: HashMap<u64, Box<str>> = HashMap::new();
         for session in self.sessions.values() {
             for (filter, subscribed) in &session.subscriptions {
@@ -638,92 +487,20 @@ impl Recovery {
         }
     }
 
-    /// Forgets sessions that have ended meanwhile, and of several of one client all but the last.
-    fn forget_old(&mut self, wall: Wall) {
+    /// Of several sessions of one client, forgets all but the last. One that has ended meanwhile
+    /// ends when its shard begins: what goes with it, and what its groups get back, is noted then.
+    fn forget_old(&mut self) {
         let mut last: HashMap<(u64, Box<str>), u64> = HashMap::new();
         for session in self.sessions.values() {
             let owner = (session.account, session.client_id.clone());
             let known = last.entry(owner).or_default();
             *known = session.holder.max(*known);
         }
-        let is_over = |session: &Session| {
-            let end = match (session.left, session.expiry_secs) {
-                (_, NEVER) => return false,
-                (None, secs) => return secs == 0,
-                (Some(left), secs) => left.plus_secs(u64::from(secs)),
-            };
-            // Whoever has a will stays until it is sent, also where it fell due meanwhile.
-            end <= wall && session.will.is_none()
-        };
         self.sessions.retain(|_, session| {
             let owner = (session.account, session.client_id.clone());
-            last.get(&owner) == Some(&session.holder) && !is_over(session)
+            last.get(&owner) == Some(&session.holder)
         });
     }
-}
-
-type Restored = (Arc<Page<Arc<Entry>>>, Box<[u16]>);
-
-/// Pages of one shard, as its sessions have them from now on.
-#[derive(Default)]
-struct Pages {
-    /// By the page that the journal tells of: the page with those of its messages that were found,
-    /// and how many of them stand before each place.
-    known: HashMap<*const Page<Told>, Restored>,
-    bytes: Arc<AtomicUsize>,
-}
-
-impl Pages {
-    fn restore(
-        &mut self,
-        queue: &Queue<Told, Manner>,
-        holder: u64,
-        groups: &HashMap<u64, Arc<Group>>,
-    ) -> Queue<Arc<Entry>, session::Manner> {
-        let mut restored = Queue::default();
-        for (span, manner) in queue.spans() {
-            let (page, found) = self.known.entry(Arc::as_ptr(&span.page)).or_insert_with(|| {
-                let told = span.page.lock();
-                let (mut entries, mut found) = (Vec::new(), vec![0]);
-                for told in &told.entries {
-                    entries.extend(told.known.entry.get().cloned());
-                    found.push(entries.len() as u16);
-                }
-                (Arc::new(Page::new(entries, &self.bytes)), found.into())
-            });
-            let range = span.range();
-            let found = found[usize::from(range.start)]..found[usize::from(range.end)];
-            if !found.is_empty() {
-                let manner = manner.clone().restored(holder, groups);
-                restored.push_span(page, found, manner);
-            }
-        }
-        restored
-    }
-}
-
-impl Manner {
-    /// It as a session or a group keeps it.
-    fn restored(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> session::Manner {
-        let Self { qos, retain, group, again, identifiers } = self;
-        let group = groups.get(&group).cloned();
-        session::Manner { qos, retain, again, identifiers, group, holder }
-    }
-}
-
-impl Held {
-    /// It as a session or a group keeps it, if the message was found.
-    fn pending(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> Option<Pending> {
-        let entry = self.told.known.entry.get().cloned()?;
-        Some(self.manner.restored(holder, groups).pending(entry))
-    }
-}
-
-/// Takes the message out that came through this group, or else the number of the group is forgotten
-/// because it is no more; whether there was one.
-fn take(queue: &mut Queue<Told, Manner>, number: u64, group: u64) -> bool {
-    let is_it = |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
-    queue.take(is_it) || queue.take(|told, _| told.known.number == number)
 }
 
 fn restored_will(will: &WillEvent<'_>) -> Will {

@@ -17,9 +17,11 @@ use crate::slots::Key;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
 mod outbound;
+mod pending;
 mod queue;
 
-pub(crate) use outbound::{Manner, Outbound, Pending, Recorded, Settled, Step};
+pub(crate) use outbound::{Outbound, Settled, Step};
+pub(crate) use pending::{Manner, Pending, Recorded};
 pub(crate) use queue::{Content, PAGE_LEN, Page, Place, Queue, Span, Waiting};
 
 /// Names a session for as long as it lives.

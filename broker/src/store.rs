@@ -13,7 +13,6 @@ use longshore_storage::{
 };
 use tracing::{error, info, warn};
 
-use crate::clock::Now;
 use crate::commons::Commons;
 use crate::journal::{ReadRecords, Taking};
 use crate::net::mailbox::Mailboxes;
@@ -180,14 +179,13 @@ impl Store {
         storage: &Storage,
         configs: &mut [Config],
         mailboxes: &Mailboxes,
-        now: Now,
     ) -> Result<Arc<Self>, StoreError> {
         let failed = |error| StoreError::Io { directory: storage.directory.clone(), error };
         // Messages are nobody's business but the broker's.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&storage.directory);
         made.map_err(failed)?;
         let disk = SystemDisk::open(&storage.directory).map_err(failed)?;
-        Self::open_on(Arc::new(disk), storage, configs, mailboxes, now)
+        Self::open_on(Arc::new(disk), storage, configs, mailboxes)
     }
 
     /// Opens the journal on a disk, gives what it holds to the shards that are to be made with
@@ -197,7 +195,6 @@ impl Store {
         storage: &Storage,
         configs: &mut [Config],
         mailboxes: &Mailboxes,
-        now: Now,
     ) -> Result<Arc<Self>, StoreError> {
         let failed = |error| StoreError::Io { directory: storage.directory.clone(), error };
         let mut options = Options::default();
@@ -223,7 +220,7 @@ impl Store {
         let segment_bytes = storage.segment_bytes;
         let store = Arc::new(Self { committer, status, commons, rounds, segment_bytes });
         let reader: Arc<dyn ReadRecords> = Arc::clone(&store) as Arc<dyn ReadRecords>;
-        told.recovery.apply(configs, &reader, storage.will_restart_grace_secs, now);
+        told.recovery.apply(configs, &reader, storage.will_restart_grace_secs);
         info!(records = recovered.records, bytes = recovered.bytes, "journal open");
         Ok(store)
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use longshore_broker::Shard;
-use longshore_broker::clock::Now;
 use longshore_broker::journal::ReadRecords;
 use longshore_broker::recovery::Recovery;
 use longshore_broker::shard::Config;
@@ -34,7 +33,6 @@ impl Journal {
     pub(crate) fn open(
         configs: &mut [Config],
         disk: &Arc<SimulatedDisk>,
-        now: Now,
     ) -> Result<Self, OpenError> {
         let mut options = Options::default();
         options.segment_bytes = SEGMENT_BYTES;
@@ -44,7 +42,7 @@ impl Journal {
         assert_eq!(recovery.unreadable(), None, "all records can be read");
         let journal = Self(Arc::new(Mutex::new(log)));
         let reader: Arc<dyn ReadRecords> = Arc::new(journal.clone());
-        recovery.apply(configs, &reader, WILL_GRACE_SECS, now);
+        recovery.apply(configs, &reader, WILL_GRACE_SECS);
         Ok(journal)
     }
 

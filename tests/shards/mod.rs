@@ -112,7 +112,7 @@ impl Shards {
         disk: &Arc<SimulatedDisk>,
         now: Now,
     ) -> Result<Self, OpenError> {
-        let journal = Journal::open(&mut configs, disk, now)?;
+        let journal = Journal::open(&mut configs, disk)?;
         let mut shards = Self { journal: Some(journal), ..Self::new(configs) };
         shards.shards.iter_mut().for_each(|shard| shard.restore(now));
         Ok(shards)

@@ -2,6 +2,7 @@
 
 use super::any::{Source, bytes_of};
 use super::*;
+use crate::session::PAGE_LEN;
 
 fn encoded(event: &Event<'_>) -> Vec<u8> {
     let mut body = Vec::new();

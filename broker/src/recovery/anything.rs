@@ -107,7 +107,7 @@ impl World {
         let now = Now { mono: Mono(1_000_000), wall: Wall(3_000_000) };
         let mut configs = Config::of(shards, Limits::default(), Arc::new(Anonymous::new()), 1);
         let reader: Arc<dyn ReadRecords> = Arc::clone(journal) as Arc<dyn ReadRecords>;
-        recovery.apply(&mut configs, &reader, grace, now);
+        recovery.apply(&mut configs, &reader, grace);
         let mut shards: Vec<_> = configs.into_iter().map(Shard::new).collect();
         shards.iter_mut().for_each(|shard| shard.restore(now));
         Self { journal: Arc::clone(journal), shards, now }

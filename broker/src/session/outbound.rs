@@ -8,81 +8,10 @@ use std::sync::atomic::AtomicUsize;
 
 use longshore_codec::{PacketId, QoS};
 
-use super::queue::{ENTRY_BYTES, Place, Queue, Waiting};
-use crate::message::{Entry, Identifiers, Kept};
+use super::pending::{Manner, Pending, Recorded};
+use super::queue::{ENTRY_BYTES, Place, Queue};
+use crate::message::{Entry, Kept};
 use crate::share::Group;
-
-/// A message for one session, not yet or not finally delivered.
-#[derive(Clone, Debug)]
-pub(crate) struct Pending {
-    pub(crate) message: Kept,
-    pub(crate) qos: QoS,
-    /// RETAIN as this session gets it.
-    pub(crate) retain: bool,
-    pub(crate) identifiers: Identifiers,
-    /// The shared group it came through.
-    pub(crate) group: Option<Arc<Group>>,
-    /// For whom the journal has it: the session, or the group; 0 where nobody has written it down.
-    pub(crate) holder: u64,
-    /// It may have been sent before, by a broker that ended before it could note that.
-    pub(crate) again: bool,
-}
-
-/// What the journal has to hear of a message that is done with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Recorded {
-    /// For whom it was written down; 0 for nobody.
-    pub(crate) holder: u64,
-    pub(crate) number: u64,
-    /// The shared group through which it came; 0 for none.
-    pub(crate) group: u64,
-}
-
-impl Waiting for Arc<Entry> {
-    fn bytes(&self) -> usize {
-        self.size() as usize
-    }
-}
-
-/// How a session gets a message that waits on the disk.
-#[derive(Clone, Debug)]
-pub(crate) struct Manner {
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) again: bool,
-    pub(crate) identifiers: Identifiers,
-    pub(crate) group: Option<Arc<Group>>,
-    pub(crate) holder: u64,
-}
-
-impl PartialEq for Manner {
-    fn eq(&self, other: &Self) -> bool {
-        let of_group = |it: &Self| it.group.as_ref().map(Arc::as_ptr);
-        (self.qos, self.retain, self.again) == (other.qos, other.retain, other.again)
-            && self.identifiers == other.identifiers
-            && (of_group(self), self.holder) == (of_group(other), other.holder)
-    }
-}
-
-impl Manner {
-    /// A message that is got in this manner.
-    pub(crate) fn pending(self, entry: Arc<Entry>) -> Pending {
-        let Self { qos, retain, again, identifiers, group, holder } = self;
-        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder, again }
-    }
-}
-
-impl Pending {
-    fn manner(self) -> Manner {
-        let Self { qos, retain, again, identifiers, group, holder, .. } = self;
-        Manner { qos, retain, again, identifiers, group, holder }
-    }
-
-    pub(crate) fn recorded(&self) -> Recorded {
-        let group = self.group.as_ref().map_or(0, |group| group.holder);
-        Recorded { holder: self.holder, number: self.message.number(), group }
-    }
-}
 
 #[derive(Debug)]
 enum State {

@@ -26,7 +26,11 @@ impl Shard {
         self.stats.queued_bytes.set(self.queued_bytes());
     }
 
-    fn restore_session(&mut self, known: recovery::Session, now: Now) {
+    fn restore_session(&mut self, mut known: recovery::Session, now: Now) {
+        if known.expiry_secs == 0 {
+            // It has ended with its connection, and cannot be resumed to cancel its will.
+            known.will = None;
+        }
         let mut principal = Principal::anonymous();
         principal.account = known.account;
         principal.class = known.class;

@@ -1,7 +1,7 @@
 //! What the window of a session does when clients leave messages unacknowledged.
 
 use super::*;
-use crate::message::{Message, Parts};
+use crate::message::{Identifiers, Message, Parts};
 
 fn pending() -> Pending {
     let parts = Parts { topic: b"t", properties: b"", payload: b"x", shared: None };

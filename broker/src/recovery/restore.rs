@@ -1,0 +1,68 @@
+//! From what the records told to what sessions and groups keep.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use hashbrown::HashMap;
+
+use super::state::{Held, Manner, Told};
+use crate::message::Entry;
+use crate::session::{self, Page, Pending, Queue};
+use crate::share::Group;
+
+type Restored = (Arc<Page<Arc<Entry>>>, Box<[u16]>);
+
+/// Pages of one shard, as its sessions have them from now on.
+#[derive(Default)]
+pub(super) struct Pages {
+    /// By the page that the journal tells of: the page with those of its messages that were found,
+    /// and how many of them stand before each place.
+    known: HashMap<*const Page<Told>, Restored>,
+    pub(super) bytes: Arc<AtomicUsize>,
+}
+
+impl Pages {
+    pub(super) fn restore(
+        &mut self,
+        queue: &Queue<Told, Manner>,
+        holder: u64,
+        groups: &HashMap<u64, Arc<Group>>,
+    ) -> Queue<Arc<Entry>, session::Manner> {
+        let mut restored = Queue::default();
+        for (span, manner) in queue.spans() {
+            let (page, found) = self.known.entry(Arc::as_ptr(&span.page)).or_insert_with(|| {
+                let told = span.page.lock();
+                let (mut entries, mut found) = (Vec::new(), vec![0]);
+                for told in &told.entries {
+                    entries.extend(told.known.entry.get().cloned());
+                    found.push(entries.len() as u16);
+                }
+                (Arc::new(Page::new(entries, &self.bytes)), found.into())
+            });
+            let range = span.range();
+            let found = found[usize::from(range.start)]..found[usize::from(range.end)];
+            if !found.is_empty() {
+                let manner = manner.clone().restored(holder, groups);
+                restored.push_span(page, found, manner);
+            }
+        }
+        restored
+    }
+}
+
+impl Manner {
+    /// It as a session or a group keeps it.
+    fn restored(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> session::Manner {
+        let Self { qos, retain, group, again, identifiers } = self;
+        let group = groups.get(&group).cloned();
+        session::Manner { qos, retain, again, identifiers, group, holder }
+    }
+}
+
+impl Held {
+    /// It as a session or a group keeps it, if the message was found.
+    pub(super) fn pending(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> Option<Pending> {
+        let entry = self.told.known.entry.get().cloned()?;
+        Some(self.manner.restored(holder, groups).pending(entry))
+    }
+}

@@ -1,0 +1,170 @@
+//! What waits for whom, as the records of a journal tell.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashSet;
+use longshore_codec::{PacketId, QoS, SubscribeOptions};
+
+use crate::clock::Wall;
+use crate::message::{Entry, Identifiers};
+use crate::session::{self, Pending, Queue, Waiting, Will};
+
+/// A message, by its number.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Whoever waits for it has this, too.
+    pub(super) known: Arc<Known>,
+    /// Others wait, too, who are written down anew further on.
+    pub(super) is_wanted: bool,
+}
+
+impl Slot {
+    pub(super) fn new(number: u64) -> Self {
+        let known = Arc::new(Known { number, entry: OnceLock::new() });
+        Self { known, is_wanted: false }
+    }
+
+    pub(super) fn is_needed(&self) -> bool {
+        self.is_wanted || Arc::strong_count(&self.known) > 1
+    }
+}
+
+/// A message that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) number: u64,
+    /// Its record, once that was found.
+    pub(super) entry: OnceLock<Arc<Entry>>,
+}
+
+/// A message that was told to wait.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) known: Arc<Known>,
+    /// The segment in which that stands.
+    pub(super) segment: u32,
+}
+
+impl Waiting for Told {
+    /// Its record may be yet to be found.
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// What waits in a shared group: each message once, for several shards may tell of it.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    pub(super) queue: VecDeque<Held>,
+    numbers: HashSet<u64>,
+}
+
+impl Backlog {
+    pub(super) fn push(&mut self, held: Held) {
+        if self.numbers.insert(held.told.known.number) {
+            self.queue.push_back(held);
+        }
+    }
+
+    pub(super) fn take(&mut self, number: u64) {
+        if self.numbers.remove(&number) {
+            let place = self.queue.iter().position(|it| it.told.known.number == number);
+            place.and_then(|place| self.queue.remove(place));
+        }
+    }
+}
+
+/// A message that waits for one holder.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) told: Told,
+    pub(super) manner: Manner,
+}
+
+/// How it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Manner {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) group: u64,
+    /// It may have been sent before.
+    pub(super) again: bool,
+    pub(super) identifiers: Identifiers,
+}
+
+/// A session as the journal has it.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) holder: u64,
+    pub(crate) account: u64,
+    pub(crate) class: u32,
+    pub(crate) token: Option<u64>,
+    pub(crate) anonymous: bool,
+    pub(crate) expiry_secs: u32,
+    pub(crate) left: Option<Wall>,
+    pub(crate) client_id: Box<str>,
+    pub(crate) subscriptions: BTreeMap<Box<str>, Subscribed>,
+    pub(crate) will: Option<Will>,
+    pub(crate) inbound: BTreeSet<PacketId>,
+    /// In the order they were sent; without a message once PUBREC came.
+    pub(super) window: VecDeque<(PacketId, Option<Held>)>,
+    pub(super) queue: Queue<Told, Manner>,
+    /// The same, once the messages are found.
+    pub(crate) in_flight: Vec<(PacketId, Option<Pending>)>,
+    pub(crate) waiting: Queue<Arc<Entry>, session::Manner>,
+}
+
+/// What a session asked of a topic filter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscribed {
+    pub(crate) options: SubscribeOptions,
+    pub(crate) identifier: Option<NonZeroU32>,
+    pub(crate) group: u64,
+}
+
+impl Session {
+    /// Its connection broke unseen: what came from another shard may have been sent to it, although
+    /// the journal has not come to hear of it. Not at QoS 2, which waits for that.
+    pub(super) fn doubt(&mut self) {
+        self.queue.change(|it| it.again |= it.qos == QoS::AtLeastOnce);
+    }
+
+    /// What waits, by number and group.
+    pub(super) fn held(&self) -> HashSet<(u64, u64)> {
+        let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
+        let mut held: HashSet<_> =
+            in_flight.map(|it| (it.told.known.number, it.manner.group)).collect();
+        self.queue.for_each(|told, manner| held.extend([(told.known.number, manner.group)]));
+        held
+    }
+
+    /// The message is neither in flight any more nor waits, that came through this group.
+    pub(super) fn done(&mut self, number: u64, group: u64) {
+        let in_flight = |exactly: bool| {
+            self.window.iter().position(|(_, it)| {
+                let is_it = |it: &Held| !exactly || it.manner.group == group;
+                it.as_ref().is_some_and(|it| it.told.known.number == number && is_it(it))
+            })
+        };
+        let is_it =
+            |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
+        let (exact, any) = (in_flight(true), in_flight(false));
+        if let Some(place) = exact {
+            self.window.remove(place);
+        } else if self.queue.take(is_it) {
+        } else if let Some(place) = any {
+            self.window.remove(place);
+        } else {
+            self.queue.take(|told, _| told.known.number == number);
+        }
+    }
+}
+
+/// Takes the message out that came through this group, or else the number of the group is forgotten
+/// because it is no more; whether there was one.
+pub(super) fn take(queue: &mut Queue<Told, Manner>, number: u64, group: u64) -> bool {
+    let is_it = |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
+    queue.take(is_it) || queue.take(|told, _| told.known.number == number)
+}
