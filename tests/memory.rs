@@ -18,6 +18,7 @@ mod clients {
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::Instant;
 
 use clients::{Broker, Inbox, PATIENCE, Seen};
@@ -60,6 +61,12 @@ const ABSENT: usize = 10_000;
 const MISSED: usize = 10_000;
 /// Bytes that all that may take in memory, at any time, also while it is read again.
 const ABSENT_BYTES: usize = 500 << 20;
+/// Messages that wait for one client, after so many that make the broker warm, and bytes of memory
+/// for references to them: a tenth of what they would take.
+const WAITING: usize = 300_000;
+const WAITING_WARM: usize = 50_000;
+const QUEUE_MEMORY: usize = 3 << 20;
+
 /// Messages that their publisher has under way at once.
 const UNDER_WAY: usize = 500;
 
@@ -260,20 +267,39 @@ fn what_10_000_absent_clients_all_wait_for_costs_little_and_so_does_a_restart() 
     let settings = [("THREADS__SHARDS", "1"), ("STORAGE__DURABILITY", "process")];
     let mut broker = Broker::start_in(folder.path(), &["mqtt", "http"], &settings);
     let address = broker.address("mqtt");
-    for number in 0..ABSENT {
-        let (mut stream, mut inbox) = (dial(address, number), Inbox::new(V5));
-        let hello = clients::connect(V5, &format!("absent-{number}"), false);
-        let subscribe = clients::subscribe(V5, 1, "news/+", 1);
-        stream.write_all(&[hello, subscribe].concat()).expect("it is open");
-        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
-        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Suback));
-    }
+    (0..ABSENT).for_each(|client| leave(address, client));
     wait_for(&broker, "longshore_connections", |now| now == 0);
 
+    publish_all(address, 0..MISSED);
+    let while_away = peak(&mut broker);
+    broker.stop();
+    let mut broker = Broker::start_in(folder.path(), &["mqtt", "http"], &settings);
+    let restarted = peak(&mut broker);
+    println!("{while_away} bytes at most, and {restarted} after a restart");
+    assert!(while_away <= ABSENT_BYTES, "{while_away} bytes");
+    assert!(restarted <= ABSENT_BYTES, "{restarted} bytes after a restart");
+
+    for client in [0, ABSENT - 1] {
+        come_back(broker.address("mqtt"), client, MISSED);
+    }
+}
+
+/// A client subscribes, and leaves.
+fn leave(address: SocketAddr, client: usize) {
+    let (mut stream, mut inbox) = (dial(address, client), Inbox::new(V5));
+    let hello = clients::connect(V5, &format!("absent-{client}"), false);
+    let subscribe = clients::subscribe(V5, 1, "news/+", 1);
+    stream.write_all(&[hello, subscribe].concat()).expect("it is open");
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Suback));
+}
+
+/// Publishes messages of these numbers, until all are acknowledged.
+fn publish_all(address: SocketAddr, numbers: Range<usize>) {
     let (mut stream, mut inbox) = (dial(address, 0), Inbox::new(V5));
     stream.write_all(&clients::connect(V5, "publisher", true)).expect("it is open");
     assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
-    for first in (0..MISSED).step_by(UNDER_WAY) {
+    for first in numbers.step_by(UNDER_WAY) {
         let mut bytes = Vec::new();
         for number in first..first + UNDER_WAY {
             let id = (number - first + 1) as u16;
@@ -284,25 +310,35 @@ fn what_10_000_absent_clients_all_wait_for_costs_little_and_so_does_a_restart() 
             assert!(matches!(next(&mut stream, &mut inbox), Some(Seen::Puback(_))));
         }
     }
-    let while_away = peak(&mut broker);
-    broker.stop();
-    let mut broker = Broker::start_in(folder.path(), &["mqtt", "http"], &settings);
-    let restarted = peak(&mut broker);
-    println!("{while_away} bytes at most, and {restarted} after a restart");
-    assert!(while_away <= ABSENT_BYTES, "{while_away} bytes");
-    assert!(restarted <= ABSENT_BYTES, "{restarted} bytes after a restart");
+}
 
-    for client in [0, ABSENT - 1] {
-        let (mut stream, mut inbox) = (dial(broker.address("mqtt"), 0), Inbox::new(V5));
-        let hello = clients::connect(V5, &format!("absent-{client}"), false);
-        stream.write_all(&hello).expect("it is open");
-        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, true)));
-        for number in 0..MISSED {
-            let Some(Seen::Publish { id, payload, .. }) = next(&mut stream, &mut inbox) else {
-                panic!("{number} is missing");
-            };
-            assert_eq!(payload, number.to_string().as_bytes());
-            stream.write_all(&clients::ack(clients::first::PUBACK, id)).expect("it is open");
-        }
+/// A client that was away gets so many messages, in order.
+fn come_back(address: SocketAddr, client: usize, messages: usize) {
+    let (mut stream, mut inbox) = (dial(address, 0), Inbox::new(V5));
+    let hello = clients::connect(V5, &format!("absent-{client}"), false);
+    stream.write_all(&hello).expect("it is open");
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, true)));
+    for number in 0..messages {
+        let Some(Seen::Publish { id, payload, .. }) = next(&mut stream, &mut inbox) else {
+            panic!("{number} is missing");
+        };
+        assert_eq!(payload, number.to_string().as_bytes());
+        stream.write_all(&clients::ack(clients::first::PUBACK, id)).expect("it is open");
     }
+}
+
+#[test]
+fn references_that_memory_has_no_room_for_go_to_a_file() {
+    let limit = QUEUE_MEMORY.to_string();
+    let settings = [("STORAGE__DURABILITY", "process"), ("LIMITS__QUEUE_MEMORY", &limit)];
+    let mut broker = broker(&settings);
+    let address = broker.address("mqtt");
+    leave(address, 0);
+    publish_all(address, 0..WAITING_WARM);
+    let before = resident(&mut broker);
+    publish_all(address, WAITING_WARM..WAITING);
+    let grown = resident(&mut broker).saturating_sub(before);
+    println!("{grown} bytes for {} more messages that wait", WAITING - WAITING_WARM);
+    assert!(grown <= FLAT, "{grown} bytes");
+    come_back(address, 0, WAITING);
 }

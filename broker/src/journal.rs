@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
-use longshore_storage::{Ahead, Batch, Position, ReadError, Ticket};
+use hashbrown::HashMap;
+use longshore_storage::{Ahead, Batch, DiskFile, Position, ReadError, Ticket};
 
 use crate::connection::ConnectionId;
 use crate::message::{Entry, Kept, Message, Parts};
@@ -36,6 +36,11 @@ pub trait ReadRecords: fmt::Debug + Send + Sync {
         ahead: &mut Ahead,
         body: &mut Vec<u8>,
     ) -> Result<(), ReadError>;
+
+    /// An empty file for what memory has no room for, if there is one. It goes with the process.
+    fn spare_file(&self) -> Option<Arc<dyn DiskFile>> {
+        None
+    }
 }
 
 /// Whether the journal takes new work.
@@ -80,8 +85,8 @@ pub(crate) struct Journal {
     /// Topics of the batch that retain a large message, each as the so many-th change.
     retained: Vec<(Box<[u8]>, u64)>,
     head: Vec<u8>,
-    /// Messages of the batch that are copied, by number.
-    moving: HashSet<u64>,
+    /// Messages of the batch that are copied, by number, and their records.
+    moving: HashMap<u64, usize>,
     /// The number of the batch that is being filled.
     number: u64,
     /// Batches that were appended and are not durable yet.
@@ -100,7 +105,7 @@ pub(crate) struct Journal {
 type List = (Vec<u8>, Option<u64>);
 
 /// Bytes of refs that are written down with each message, however many have the same.
-const LIST_MIN: usize = 256;
+const LIST_MIN: usize = 32;
 /// How many lists are remembered.
 const LISTS: usize = 4;
 
@@ -119,7 +124,7 @@ impl Journal {
             unplaced: Vec::new(),
             retained: Vec::new(),
             head: Vec::new(),
-            moving: HashSet::new(),
+            moving: HashMap::new(),
             number: 1,
             appended: VecDeque::new(),
             durable: 0,
@@ -199,8 +204,11 @@ impl Journal {
         let place = self.lists.iter().position(|(refs, _)| *refs == self.refs);
         let known = place.and_then(|place| self.lists.remove(place));
         let Some((refs, number)) = known else {
-            self.lists.truncate(LISTS - 1);
-            self.lists.push_front((self.refs.clone(), None));
+            let last = self.lists.len() >= LISTS;
+            let last = last.then(|| self.lists.pop_back()).flatten();
+            let (mut refs, _) = last.unwrap_or_default();
+            refs.clone_from(&self.refs);
+            self.lists.push_front((refs, None));
             return None;
         };
         let number = number.unwrap_or_else(|| {
@@ -234,19 +242,33 @@ impl Journal {
     /// Writes a message down again.
     pub(crate) fn copy_message(&mut self, head: &Head, parts: &Parts<'_>, entry: &Arc<Entry>) {
         let refs = std::mem::take(&mut self.refs);
-        self.moving.insert(entry.number);
         self.push_message(head, parts, Some(entry));
         self.refs = refs;
+        self.mark_moving(entry.number);
     }
 
     /// The batch has the record of the message, though it may stand elsewhere, too.
     pub(crate) fn mark_moving(&mut self, number: u64) {
-        self.moving.insert(number);
+        let record = self.unplaced.iter().rev().find(|(_, entry)| entry.number == number);
+        self.moving.extend(record.map(|(record, _)| (number, *record)));
+    }
+
+    /// Whether the batch has the record of the message already. If so, the entry is soon of that
+    /// place, too: there may be several of one message, for some come back from a file.
+    pub(crate) fn follow(&mut self, entry: &Arc<Entry>) -> bool {
+        let record = self.moving.get(&entry.number);
+        self.unplaced.extend(record.map(|record| (*record, Arc::clone(entry))));
+        record.is_some()
+    }
+
+    /// Whether entries are about to get another place.
+    pub(crate) fn is_copying(&self) -> bool {
+        !self.moving.is_empty()
     }
 
     /// Whether the message is being copied by this batch.
     pub(crate) fn is_moving(&self, number: u64) -> bool {
-        self.moving.contains(&number)
+        self.moving.contains_key(&number)
     }
 
     /// The ticket of the last batch that was appended.

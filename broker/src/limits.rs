@@ -76,10 +76,14 @@ pub struct Limits {
     /// Bytes of topic, properties and payload of those messages, in memory or on the disk;
     /// likewise. Default 1 GiB.
     pub queue_bytes: usize,
-    /// Bytes of memory for all queued messages of one shard, counted once for each session they
-    /// wait in: those of the message, or 128 where it is only on the disk. When it is exceeded the
-    /// sessions with most of them end or lose what waits in them, as `queue_overflow` says.
-    /// Default 2 GiB.
+    /// Bytes of memory for references to messages that wait on the disk alone: some 100 for each
+    /// message, however many sessions wait for it, and 16 to 32 for each session that does not wait
+    /// for the same as others. What exceeds it goes to a file. Default 256 MiB.
+    pub queue_memory: usize,
+    /// Bytes of memory for all queued messages of one shard: those of the message, counted once for
+    /// each session it waits in, or of its reference where it is only on the disk. When it is
+    /// exceeded the sessions with most of them end or lose what waits in them, as `queue_overflow`
+    /// says. Default 2 GiB.
     pub queue_bytes_total: usize,
     /// What becomes of a session whose queue is full. Default [`QueueOverflow::End`].
     pub queue_overflow: QueueOverflow,
@@ -134,6 +138,7 @@ impl Default for Limits {
             inflight: 1_024,
             queue_messages: 1_000_000,
             queue_bytes: 1 << 30,
+            queue_memory: 256 << 20,
             queue_bytes_total: 2 << 30,
             queue_overflow: QueueOverflow::End,
             sessions: 1_000_000,

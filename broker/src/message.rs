@@ -11,6 +11,7 @@ use longshore_storage::Position;
 use crate::clock::Wall;
 use crate::output::COPY_MAX;
 use crate::record::Head;
+use crate::session::ROW_BYTES;
 use crate::slots::SHARDS_MAX;
 
 /// One published message, immutable, shared by all sessions that wait for it.
@@ -55,9 +56,37 @@ impl Entry {
         u64::from(self.size)
     }
 
+    /// It for a file of this process, once its place is known.
+    pub(crate) fn to_row(&self) -> Option<[u8; ROW_BYTES]> {
+        let place = self.position()?.to_u64();
+        let mut row = [0; ROW_BYTES];
+        let numbers = [self.number, place, self.ends, u64::from(self.size) << 8 | self.qos as u64];
+        for (bytes, number) in row.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
+            *bytes = number.to_le_bytes();
+        }
+        Some(row)
+    }
+
+    /// The same again.
+    pub(crate) fn of_row(row: &[u8; ROW_BYTES]) -> Self {
+        let number = |at: usize| row.as_chunks().0.get(at).map_or(0, |it| u64::from_le_bytes(*it));
+        Self {
+            number: number(0),
+            place: AtomicU64::new(number(1)),
+            ends: number(2),
+            size: (number(3) >> 8) as u32,
+            qos: QoS::try_from(number(3) as u8).unwrap_or(QoS::AtLeastOnce),
+        }
+    }
+
     /// Its record begins there, from now on.
     pub(crate) fn place(&self, position: Position) {
         self.place.store(position.to_u64(), Ordering::Release);
+    }
+
+    /// Whether its record stands in a segment before this one.
+    pub(crate) fn is_before(&self, segment: u32) -> bool {
+        self.position().is_some_and(|position| position.segment < segment)
     }
 
     /// Where its record begins, if it was appended yet.
@@ -123,6 +152,11 @@ impl Kept {
             Self::Memory(message) => message.entry(),
             Self::Disk(entry) => Some(entry),
         }
+    }
+
+    /// Whether its record stands in a segment before this one.
+    pub(crate) fn is_before(&self, segment: u32) -> bool {
+        self.entry().is_some_and(|entry| entry.is_before(segment))
     }
 
     /// Its number in the journal; 0 for none.

@@ -1,7 +1,7 @@
 //! From the records of the journal to the state that shards begin with.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
@@ -15,7 +15,7 @@ use crate::record::{
     WillEvent, decode_list, decode_page,
 };
 use crate::retained::{Fresh, Replayed, is_large};
-use crate::session::{Page, Place, Queue, Will};
+use crate::session::{Page, Pages, Place, Queue, Will};
 use crate::shard::{Config, Storage};
 
 #[cfg(any(test, fuzzing))]
@@ -23,7 +23,7 @@ pub(crate) mod anything;
 mod restore;
 mod state;
 
-use self::restore::Pages;
+use self::restore::Restore;
 use self::state::{Backlog, Held, Manner, Slot, Told, take};
 pub(crate) use self::state::{Session, Subscribed};
 
@@ -45,7 +45,7 @@ pub struct Recovery {
     strays: HashMap<u64, Queue<Told, Manner>>,
     /// Pages that a round of compaction tells of, until it is complete.
     pages: HashMap<u64, Arc<Page<Told>>>,
-    page_bytes: Arc<AtomicUsize>,
+    told: Arc<Pages<Told>>,
     /// The records of lists, and in which segments they stand.
     lists: HashMap<u64, (u32, Box<[u8]>)>,
     /// The base of the last round of compaction.
@@ -206,16 +206,16 @@ impl Recovery {
         if self.place.0 != number {
             self.place = (number, None);
         }
-        let (place, bytes) = (&mut self.place.1, &self.page_bytes);
+        let (place, pages) = (&mut self.place.1, &self.told);
         match (self.sessions.get_mut(&holder), packet_id) {
             (Some(session), Some(id)) => {
                 session.window.push_back((id, Some(Held { told, manner })));
             }
-            (Some(session), None) => session.queue.push(told, manner, place, bytes),
+            (Some(session), None) => session.queue.push(told, manner, place, pages),
             // Ended, or written down anew further on.
             (None, id) => {
                 if id.is_none() {
-                    self.strays.entry(holder).or_default().push(told, manner, place, bytes);
+                    self.strays.entry(holder).or_default().push(told, manner, place, pages);
                 }
                 self.slot(number).is_wanted = true;
             }
@@ -229,7 +229,7 @@ impl Recovery {
         let segment = self.segment;
         let tell = |number| Told { known: Arc::clone(&self.slot(number).known), segment };
         let told = numbers.map(tell).collect();
-        self.pages.insert(page, Arc::new(Page::new(told, &self.page_bytes)));
+        self.pages.insert(page, Page::new(told, &self.told));
         Ok(())
     }
 
@@ -364,7 +364,7 @@ impl Recovery {
         let mut held = session.held();
         for Held { told, manner } in untold {
             if held.insert((told.known.number, manner.group)) {
-                session.queue.push(told, manner, &mut None, &self.page_bytes);
+                session.queue.push(told, manner, &mut None, &self.told);
             }
         }
     }
@@ -397,7 +397,7 @@ impl Recovery {
             return;
         };
         let Some(end) = from.checked_add(len) else { return };
-        if len > 0 && usize::from(end) <= page.lock().entries.len() {
+        if len > 0 && end <= page.lock().len() {
             let manner = Manner { qos, retain, group, again, identifiers };
             session.queue.push_span(page, from..end, manner);
         }
@@ -438,7 +438,7 @@ impl Recovery {
     ) {
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
         self.forget_old();
-        let mut filters: HashMap<u64, Box<str>> = HashMap::new();
+        let mut filters: BTreeMap<u64, Box<str>> = BTreeMap::new();
         for session in self.sessions.values() {
             for (filter, subscribed) in &session.subscriptions {
                 if subscribed.group != 0 {
@@ -457,9 +457,12 @@ impl Recovery {
         }
         commons.retained.restore(std::mem::take(&mut self.retained));
         let hasher = BuildHasherDefault::<DefaultHasher>::new();
-        let mut of_shards: Vec<(Vec<Session>, Pages)> =
-            configs.iter().map(|_| Default::default()).collect();
-        for (_, mut session) in std::mem::take(&mut self.sessions) {
+        let mut of_shards: Vec<(Vec<Session>, Restore)> =
+            configs.iter().map(|_| (Vec::new(), Restore::new(reader.spare_file()))).collect();
+        let mut sessions: Vec<Session> = self.sessions.into_values().collect();
+        // So that a run of a simulator is the same again.
+        sessions.sort_unstable_by_key(|session| session.holder);
+        for mut session in sessions {
             if session.left.is_none() {
                 session.doubt();
             }
@@ -471,16 +474,16 @@ impl Recovery {
                 }
             }
             let place = hasher.hash_one((session.account, &session.client_id));
-            let (sessions, pages) = &mut of_shards[(place % configs.len() as u64) as usize];
+            let (sessions, restore) = &mut of_shards[(place % configs.len() as u64) as usize];
             let queue = std::mem::take(&mut session.queue);
-            session.waiting = pages.restore(&queue, session.holder, &groups);
+            session.waiting = restore.queue(&queue, session.holder, &groups);
             sessions.push(session);
         }
-        for (config, (sessions, pages)) in configs.iter_mut().zip(of_shards) {
+        for (config, (sessions, restore)) in configs.iter_mut().zip(of_shards) {
             config.storage = Some(Storage {
                 reader: Arc::clone(reader),
                 sessions: Arc::new(Mutex::new(sessions)),
-                page_bytes: pages.bytes,
+                pages: restore.pages,
                 last_message: self.last_message,
                 will_grace_secs,
             });

@@ -17,12 +17,14 @@ use crate::slots::Key;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod model;
 mod outbound;
+mod page;
 mod pending;
 mod queue;
 
 pub(crate) use outbound::{Outbound, Settled, Step};
+pub(crate) use page::{Open, PAGE_LEN, Page, Pages, Place, ROW_BYTES, Waiting};
 pub(crate) use pending::{Manner, Pending, Recorded};
-pub(crate) use queue::{Content, PAGE_LEN, Page, Place, Queue, Span, Waiting};
+pub(crate) use queue::{Queue, Span};
 
 /// Names a session for as long as it lives.
 pub(crate) type SessionId = Key<Session>;

@@ -14,7 +14,6 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError};
 
 use longshore_acl::{Authenticate, Principal};
@@ -31,11 +30,11 @@ use crate::journal::Journal;
 use crate::limits::Limits;
 pub use crate::limits::Refused;
 use crate::mail::Mail;
-use crate::message::Message;
+use crate::message::{Entry, Message};
 use crate::output::{Output, Spare};
 use crate::recovery;
 use crate::retained::Slice;
-use crate::session::{Owner, Session, SessionId};
+use crate::session::{Owner, Pages, Session, SessionId};
 use crate::share::Group;
 use crate::slots::Slots;
 use crate::stats::Stats;
@@ -108,8 +107,10 @@ pub struct Shard {
     resting: VecDeque<ConnectionId>,
     /// Bytes of all messages that wait in sessions.
     queued_bytes: usize,
-    /// Bytes of the pages on which such messages stand for all who wait for them.
-    page_bytes: Arc<AtomicUsize>,
+    /// Those on which messages stand that wait on the disk.
+    pages: Arc<Pages<Arc<Entry>>>,
+    /// Whether the log has been told that they cannot leave memory.
+    pages_stay: bool,
     /// What a slice of a read of retained messages has found, empty between two.
     slice: Slice,
     /// Reads of retained messages so far.
@@ -213,10 +214,10 @@ impl Shard {
     pub fn new(config: Config) -> Self {
         let number = config.number;
         let (mut journal, mut restored, mut will_grace_secs) = (None, None, 0);
-        let mut page_bytes = Arc::default();
+        let mut pages = Arc::default();
         if let Some(storage) = config.storage {
             will_grace_secs = storage.will_grace_secs;
-            page_bytes = storage.page_bytes;
+            pages = storage.pages;
             let Storage { reader, sessions, last_message, .. } = storage;
             journal = Some(Box::new(Journal::new(reader, number, last_message)));
             let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,7 +258,8 @@ impl Shard {
             turn_work: config.turn_work,
             resting: VecDeque::new(),
             queued_bytes: 0,
-            page_bytes,
+            pages,
+            pages_stay: false,
             reads: 0,
             slice: Slice::default(),
             readers: VecDeque::new(),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use longshore_storage::{
-    Batch, Committer, Disk, Event, Failure, Level, Log, OpenError, Options, Refused, SegmentInfo,
-    SystemDisk, Ticket,
+    Batch, Committer, Disk, DiskFile, Event, Failure, Level, Log, OpenError, Options, Refused,
+    SegmentInfo, SystemDisk, Ticket,
 };
 use tracing::{error, info, warn};
 
@@ -55,6 +55,7 @@ impl Storage {
 /// The journal at work. See the module.
 #[derive(Debug)]
 pub(crate) struct Store {
+    disk: Arc<dyn Disk>,
     committer: Committer,
     status: Arc<Status>,
     commons: Arc<Commons>,
@@ -201,7 +202,7 @@ impl Store {
         options.level = storage.level;
         options.segment_bytes = storage.segment_bytes;
         let mut told = Told { recovery: Recovery::new(), tenths: 0 };
-        let opened = Log::open(disk, &options, &mut told);
+        let opened = Log::open(Arc::clone(&disk), &options, &mut told);
         let (log, recovered) = opened
             .map_err(|error| StoreError::Open { directory: storage.directory.clone(), error })?;
         if let Some(position) = told.recovery.unreadable() {
@@ -218,7 +219,7 @@ impl Store {
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
         let rounds = Rounds::new(told.recovery.live_bytes());
         let segment_bytes = storage.segment_bytes;
-        let store = Arc::new(Self { committer, status, commons, rounds, segment_bytes });
+        let store = Arc::new(Self { disk, committer, status, commons, rounds, segment_bytes });
         let reader: Arc<dyn ReadRecords> = Arc::clone(&store) as Arc<dyn ReadRecords>;
         told.recovery.apply(configs, &reader, storage.will_restart_grace_secs);
         info!(records = recovered.records, bytes = recovered.bytes, "journal open");
@@ -307,6 +308,9 @@ impl Store {
     }
 }
 
+/// The name of a file that has none once it is open.
+const SPARE_FILE: &str = "spare";
+
 impl ReadRecords for Store {
     fn read(
         &self,
@@ -315,6 +319,17 @@ impl ReadRecords for Store {
         body: &mut Vec<u8>,
     ) -> Result<(), longshore_storage::ReadError> {
         self.committer.read_ahead(position, ahead, body).map(drop)
+    }
+
+    fn spare_file(&self) -> Option<Arc<dyn DiskFile>> {
+        // One may be left of a process that ended between these two.
+        let _ = self.disk.remove(SPARE_FILE);
+        let file = self.disk.create(SPARE_FILE, 0);
+        let made = file.and_then(|file| self.disk.remove(SPARE_FILE).map(|()| file));
+        if let Err(cause) = &made {
+            warn!(%cause, "no file for what waits: all references stay in memory");
+        }
+        made.ok()
     }
 }
 

@@ -106,6 +106,7 @@ static KEYS: &[Key] = &[
     limit!(inflight: 1..=u16::MAX),
     limit!(queue_messages: ANY),
     limit!(queue_bytes: ANY),
+    limit!(queue_memory: ANY),
     limit!(queue_bytes_total: ANY),
     Key {
         section: "limits",

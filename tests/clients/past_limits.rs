@@ -15,6 +15,7 @@ pub(crate) const NO_ROW: &[(&str, &str)] = &[
     ("output_bytes", "QoS 0 beyond is dropped and counted: tests/protocol/limits.rs has that."),
     ("output_bytes_total", "As output_bytes; tests/protocol/limits.rs has that, too."),
     ("topic_aliases_out", "It bounds what the broker sets of its own accord."),
+    ("queue_memory", "What exceeds it goes to a file; tests/memory.rs has that."),
     ("inflight", "What does not fit waits in the queue: tests/protocol/limits.rs has that."),
     ("session_expiry_secs", "What is longer is lowered and told: tests/protocol/limits.rs."),
     ("keep_alive_secs", "It is imposed and told: tests/protocol/keep_alive.rs has that."),

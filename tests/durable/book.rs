@@ -202,7 +202,7 @@ impl Book {
     /// First deliveries of one publisher, topic and QoS come in their order [MQTT-4.6.0-6].
     fn check_order(&self, number: Number, session: (usize, u32), qos: u8, retain: bool) {
         let this = &self.published[number];
-        let mine = |it: &&Delivery| it.session == session && !it.retain && it.qos == qos;
+        let mine = |it: &&Delivery| it.session == session && !it.retain;
         let count = self.deliveries.iter().filter(mine).filter(|it| it.number == number).count();
         // What was sent again may come late where what was sent first has ended.
         let is_bound =
@@ -210,7 +210,8 @@ impl Book {
         if retain || count > 1 || !is_bound || self.is_shared(number) || this.publisher.is_none() {
             return;
         }
-        for later in self.deliveries.iter().filter(mine).filter(|it| it.number > number) {
+        let later = |it: &&Delivery| it.number > number && it.qos == qos;
+        for later in self.deliveries.iter().filter(mine).filter(later) {
             let that = &self.published[later.number];
             let is_kin = that.publisher == this.publisher
                 && that.topic == this.topic

@@ -57,6 +57,8 @@ impl World {
     pub(crate) fn new(shards: usize, seed: u64) -> Self {
         let mut limits = Limits::default();
         limits.connections_per_address = 10_000;
+        // References leave memory as soon as there are enough of them.
+        limits.queue_memory = 0;
         Self {
             disk: Arc::new(SimulatedDisk::new(seed)),
             shards: None,

@@ -8,8 +8,8 @@ use longshore_broker::journal::ReadRecords;
 use longshore_broker::recovery::Recovery;
 use longshore_broker::shard::Config;
 use longshore_storage::{
-    Ahead, Batch, Failure, Log, NotRetired, OpenError, Options, Position, ReadError, Refused,
-    SimulatedDisk, Ticket,
+    Ahead, Batch, Disk, DiskFile, Failure, Log, NotRetired, OpenError, Options, Position,
+    ReadError, Refused, SimulatedDisk, Ticket,
 };
 
 /// Bytes of a segment: small, so that many records lie in two of them.
@@ -25,6 +25,11 @@ pub(crate) struct Journal(Arc<Mutex<Log>>);
 impl ReadRecords for Journal {
     fn read(&self, position: Position, _: &mut Ahead, body: &mut Vec<u8>) -> Result<(), ReadError> {
         self.0.lock().expect("nobody has panicked").read(position, body).map(drop)
+    }
+
+    /// On a disk of its own, for it does not outlive the process.
+    fn spare_file(&self) -> Option<Arc<dyn DiskFile>> {
+        SimulatedDisk::new(1).create("spare", 0).ok()
     }
 }
 

@@ -1,28 +1,33 @@
 //! From what the records told to what sessions and groups keep.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use hashbrown::HashMap;
+use longshore_storage::DiskFile;
 
 use super::state::{Held, Manner, Told};
 use crate::message::Entry;
-use crate::session::{self, Page, Pending, Queue};
+use crate::session::{self, Page, Pages, Pending, Queue};
 use crate::share::Group;
 
 type Restored = (Arc<Page<Arc<Entry>>>, Box<[u16]>);
 
 /// Pages of one shard, as its sessions have them from now on.
-#[derive(Default)]
-pub(super) struct Pages {
+pub(super) struct Restore {
     /// By the page that the journal tells of: the page with those of its messages that were found,
     /// and how many of them stand before each place.
     known: HashMap<*const Page<Told>, Restored>,
-    pub(super) bytes: Arc<AtomicUsize>,
+    pub(super) pages: Arc<Pages<Arc<Entry>>>,
 }
 
-impl Pages {
-    pub(super) fn restore(
+impl Restore {
+    /// Nothing yet. What memory has no room for goes to `file`.
+    pub(super) fn new(file: Option<Arc<dyn DiskFile>>) -> Self {
+        Self { known: HashMap::new(), pages: Arc::new(Pages::new(file)) }
+    }
+
+    /// What waits for a session.
+    pub(super) fn queue(
         &mut self,
         queue: &Queue<Told, Manner>,
         holder: u64,
@@ -31,13 +36,13 @@ impl Pages {
         let mut restored = Queue::default();
         for (span, manner) in queue.spans() {
             let (page, found) = self.known.entry(Arc::as_ptr(&span.page)).or_insert_with(|| {
-                let told = span.page.lock();
+                let told = span.page.open();
                 let (mut entries, mut found) = (Vec::new(), vec![0]);
-                for told in &told.entries {
+                for told in told.entries() {
                     entries.extend(told.known.entry.get().cloned());
                     found.push(entries.len() as u16);
                 }
-                (Arc::new(Page::new(entries, &self.bytes)), found.into())
+                (Page::new(entries, &self.pages), found.into())
             });
             let range = span.range();
             let found = found[usize::from(range.start)]..found[usize::from(range.end)];

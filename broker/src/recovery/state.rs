@@ -9,7 +9,7 @@ use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::Wall;
 use crate::message::{Entry, Identifiers};
-use crate::session::{self, Pending, Queue, Waiting, Will};
+use crate::session::{self, Pending, Queue, ROW_BYTES, Waiting, Will};
 
 /// A message, by its number.
 #[derive(Debug)]
@@ -51,6 +51,14 @@ impl Waiting for Told {
     /// Its record may be yet to be found.
     fn bytes(&self) -> usize {
         0
+    }
+
+    fn row(&self) -> Option<[u8; ROW_BYTES]> {
+        None
+    }
+
+    fn of_row(_: &[u8; ROW_BYTES]) -> Self {
+        unreachable!("none leaves memory")
     }
 }
 

@@ -6,11 +6,10 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use longshore_codec::{PacketId, QoS};
 
-use super::{Outbound, Pending, Recorded, Settled, Step};
+use super::{Outbound, Pages, Pending, Recorded, Settled, Step};
 use crate::message::{Entry, Identifiers, Kept, Message, Parts};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
@@ -102,8 +101,8 @@ struct Twins {
     groups: [Arc<Group>; 2],
     /// All messages there ever were, by number.
     messages: Vec<Known>,
-    /// Bytes of the pages on which those stand that wait on the disk.
-    page_bytes: Arc<AtomicUsize>,
+    /// Those on which messages stand that wait on the disk.
+    pages: Arc<Pages<Arc<Entry>>>,
     /// In the order they were first sent.
     flying: Vec<Flying>,
     /// Numbers of messages that wait.
@@ -122,7 +121,7 @@ impl Twins {
             outbound: Outbound::default(),
             groups: ["a", "b"].map(|filter| Arc::new(Group::new(filter, 0))),
             messages: Vec::new(),
-            page_bytes: Arc::default(),
+            pages: Arc::default(),
             flying: Vec::new(),
             queue: Vec::new(),
             quota: 0,
@@ -206,7 +205,7 @@ impl Twins {
         if self.queue.len() < UNDER_WAY_MAX {
             let pending = self.make(choices);
             match self.quota {
-                0 => self.outbound.push_to_disk(pending, 0, &mut None, &self.page_bytes),
+                0 => self.outbound.push_to_disk(pending, 0, &mut None, &self.pages),
                 _ => self.outbound.push(pending),
             }
             self.queue.push(self.messages.len() - 1);
@@ -350,7 +349,7 @@ impl Twins {
 
     fn disconnect(&mut self) {
         self.outbound.disconnect();
-        self.outbound.leave_to_disk(0, &self.page_bytes);
+        self.outbound.leave_to_disk(0, &self.pages);
         self.quota = 0;
     }
 
@@ -404,7 +403,7 @@ impl Twins {
         }
         self.compare();
         assert_eq!((self.outbound.bytes(), self.outbound.memory()), (0, 0));
-        assert_eq!(self.page_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(self.pages.bytes(), 0);
         assert!(self.outbound.has_room());
         assert!(self.messages.iter().all(|message| message.fate != Fate::UnderWay));
     }

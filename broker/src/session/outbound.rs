@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use longshore_codec::{PacketId, QoS};
 
+use super::page::{ENTRY_BYTES, Pages, Place};
 use super::pending::{Manner, Pending, Recorded};
-use super::queue::{ENTRY_BYTES, Place, Queue};
+use super::queue::Queue;
 use crate::message::{Entry, Kept};
 use crate::share::Group;
 
@@ -253,22 +253,22 @@ impl Outbound {
     }
 
     /// Queues a message behind the others while the client is away: on the disk, if it is there or
-    /// is about to be by this `shard`. `place` and `bytes` as for [`Queue::push`].
+    /// is about to be by this `shard`. `place` and `pages` as for [`Queue::push`].
     pub(crate) fn push_to_disk(
         &mut self,
         mut pending: Pending,
         shard: usize,
         place: &mut Place<Arc<Entry>>,
-        bytes: &Arc<AtomicUsize>,
+        pages: &Arc<Pages<Arc<Entry>>>,
     ) {
         if !self.queue.is_empty() {
-            self.leave_queue_to_disk(shard, bytes);
+            self.leave_queue_to_disk(shard, pages);
         }
         pending.message.leave_to_disk(shard);
         match &pending.message {
             Kept::Disk(entry) if self.queue.is_empty() => {
                 let entry = Arc::clone(entry);
-                self.on_disk.push(entry, pending.manner(), place, bytes);
+                self.on_disk.push(entry, pending.manner(), place, pages);
             }
             _ => self.push(pending),
         }
@@ -361,18 +361,18 @@ impl Outbound {
     }
 
     /// Leaves messages to the journal, as far as they are there: nobody will ask for them soon.
-    pub(crate) fn leave_to_disk(&mut self, shard: usize, bytes: &Arc<AtomicUsize>) {
+    pub(crate) fn leave_to_disk(&mut self, shard: usize, pages: &Arc<Pages<Arc<Entry>>>) {
         for entry in &mut self.window {
             let State::Published(pending) = &mut entry.state else { continue };
             let before = pending.message.memory();
             pending.message.leave_to_disk(shard);
             self.memory = self.memory - before + pending.message.memory();
         }
-        self.leave_queue_to_disk(shard, bytes);
+        self.leave_queue_to_disk(shard, pages);
     }
 
     /// The same for what waits, up to the first that cannot be left yet.
-    fn leave_queue_to_disk(&mut self, shard: usize, bytes: &Arc<AtomicUsize>) {
+    fn leave_queue_to_disk(&mut self, shard: usize, pages: &Arc<Pages<Arc<Entry>>>) {
         while let Some(pending) = self.queue.front_mut() {
             let before = pending.message.memory();
             pending.message.leave_to_disk(shard);
@@ -381,7 +381,7 @@ impl Outbound {
             let entry = Arc::clone(entry);
             let Some(pending) = self.queue.pop_front() else { return };
             self.discount(&pending.message);
-            self.on_disk.push(entry, pending.manner(), &mut None, bytes);
+            self.on_disk.push(entry, pending.manner(), &mut None, pages);
         }
     }
 

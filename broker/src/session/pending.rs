@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use longshore_codec::QoS;
 
-use super::queue::Waiting;
+use super::page::{ROW_BYTES, Waiting};
 use crate::message::{Entry, Identifiers, Kept};
 use crate::share::Group;
 
@@ -37,6 +37,14 @@ pub(crate) struct Recorded {
 impl Waiting for Arc<Entry> {
     fn bytes(&self) -> usize {
         self.size() as usize
+    }
+
+    fn row(&self) -> Option<[u8; ROW_BYTES]> {
+        self.to_row()
+    }
+
+    fn of_row(row: &[u8; ROW_BYTES]) -> Self {
+        Self::new(Entry::of_row(row))
     }
 }
 

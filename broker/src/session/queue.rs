@@ -8,11 +8,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-/// Messages on one page, at most.
-pub(crate) const PAGE_LEN: usize = 1_024;
+use super::page::{Page, Pages, Place, Waiting};
 
 /// Bytes that a span is accounted with: its own, and room to grow.
 const SPAN_BYTES: usize = 32;
@@ -21,77 +19,6 @@ const SPAN_BYTES: usize = 32;
 const MANNERS_COMPARED: usize = 8;
 /// Manners that are kept although no message has them any more, beside one for each span.
 const MANNERS_UNUSED: usize = 64;
-
-/// What is kept of a message that waits.
-pub(crate) trait Waiting: Clone {
-    /// Bytes of the message.
-    fn bytes(&self) -> usize;
-}
-
-/// Messages in the order in which they came to be waited for.
-#[derive(Debug)]
-pub(crate) struct Page<E> {
-    content: Mutex<Content<E>>,
-    /// Bytes of the pages of a shard.
-    bytes: Arc<AtomicUsize>,
-}
-
-/// What stands on a page.
-#[derive(Debug)]
-pub(crate) struct Content<E> {
-    pub(crate) entries: Vec<E>,
-    /// Bytes of all these messages.
-    pub(crate) size: u64,
-    /// What the round of compaction with this number has looked at.
-    pub(crate) seen: (u32, Range<u16>),
-    /// In which round the page was written down, as which, and how many messages of it.
-    pub(crate) told: (u32, u64, u16),
-}
-
-/// Where a message stands that is on its way: the next who keeps it refers to the same place.
-pub(crate) type Place<E> = Option<(Arc<Page<E>>, u16)>;
-
-/// Bytes that a page is accounted with, and each message on it: a reference, room to grow, and what
-/// memory holds of the message.
-const PAGE_BYTES: usize = 160;
-pub(super) const ENTRY_BYTES: usize = 16 + 80;
-
-impl<E: Waiting> Page<E> {
-    /// A page with these messages, which counts its `bytes`.
-    pub(crate) fn new(entries: Vec<E>, bytes: &Arc<AtomicUsize>) -> Self {
-        debug_assert!(entries.len() <= PAGE_LEN);
-        bytes.fetch_add(PAGE_BYTES + entries.len() * ENTRY_BYTES, Ordering::Relaxed);
-        let size = entries.iter().map(|entry| entry.bytes() as u64).sum();
-        let content = Content { entries, size, seen: (0, 0..0), told: (0, 0, 0) };
-        Self { content: Mutex::new(content), bytes: Arc::clone(bytes) }
-    }
-
-    /// Adds a message, if it is the `at`th of the page; whether it did.
-    fn push(&self, at: usize, entry: &E) -> bool {
-        let mut content = self.lock();
-        let is_free = content.entries.len() == at && at < PAGE_LEN;
-        if is_free {
-            self.bytes.fetch_add(ENTRY_BYTES, Ordering::Relaxed);
-            content.size += entry.bytes() as u64;
-            content.entries.push(entry.clone());
-        }
-        is_free
-    }
-}
-
-impl<E> Page<E> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Content<E>> {
-        // Whoever panicked with it ends the broker.
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<E> Drop for Page<E> {
-    fn drop(&mut self) {
-        let bytes = PAGE_BYTES + self.lock().entries.len() * ENTRY_BYTES;
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// Messages of one page that wait for one client, in one manner.
 #[derive(Debug)]
@@ -152,33 +79,33 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
     }
 
     /// Keeps a message behind the others. `place` is where it stands if another has kept it before,
-    /// and else becomes that; a new page counts its `bytes`.
+    /// and else becomes that; a new page is one of `pages`.
     pub(crate) fn push(
         &mut self,
         entry: E,
         manner: M,
         place: &mut Place<E>,
-        bytes: &Arc<AtomicUsize>,
+        pages: &Arc<Pages<E>>,
     ) {
         let size = entry.bytes();
-        let (page, at) = place.get_or_insert_with(|| self.place(entry, bytes)).clone();
+        let (page, at) = place.get_or_insert_with(|| self.place(entry, pages)).clone();
         self.extend(page, at..at + 1, size, manner);
     }
 
     /// The message's place on a page: behind the last that waits here, if that is free.
-    fn place(&self, entry: E, bytes: &Arc<AtomicUsize>) -> (Arc<Page<E>>, u16) {
+    fn place(&self, entry: E, pages: &Arc<Pages<E>>) -> (Arc<Page<E>>, u16) {
         if let Some(last) = self.spans.back()
-            && last.page.push(last.places().end, &entry)
+            && last.page.push(last.range().end, &entry)
         {
             return (Arc::clone(&last.page), last.range().end);
         }
-        (Arc::new(Page::new(vec![entry], bytes)), 0)
+        (Page::new(vec![entry], pages), 0)
     }
 
     /// Keeps messages of a page behind the others.
     pub(crate) fn push_span(&mut self, page: &Arc<Page<E>>, range: Range<u16>, manner: M) {
         let places = usize::from(range.start)..usize::from(range.end);
-        let size = page.lock().entries[places].iter().map(Waiting::bytes).sum();
+        let size = page.open().entries()[places].iter().map(Waiting::bytes).sum();
         self.extend(Arc::clone(page), range, size, manner);
     }
 
@@ -226,13 +153,13 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
     /// The oldest message.
     pub(crate) fn front(&self) -> Option<E> {
         let first = self.spans.front()?;
-        first.page.lock().entries.get(usize::from(first.from)).cloned()
+        first.page.open().entries().get(usize::from(first.from)).cloned()
     }
 
     /// Takes the oldest message.
     pub(crate) fn pop(&mut self) -> Option<(E, M)> {
         let first = self.spans.front_mut()?;
-        let entry = first.page.lock().entries[usize::from(first.from)].clone();
+        let entry = first.page.open().entries()[usize::from(first.from)].clone();
         let manner = self.manners[first.manner as usize].clone();
         (first.from, first.len) = (first.from + 1, first.len - 1);
         if first.len == 0 {
@@ -263,7 +190,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
     /// Shows every message to `see`, oldest first.
     pub(crate) fn for_each(&self, mut see: impl FnMut(&E, &M)) {
         for (span, manner) in self.spans() {
-            span.page.lock().entries[span.places()].iter().for_each(|it| see(it, manner));
+            span.page.open().entries()[span.places()].iter().for_each(|it| see(it, manner));
         }
     }
 
@@ -281,8 +208,8 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
             self.spans.retain(|span| {
                 let is_taken = are[span.manner as usize];
                 if is_taken {
-                    let (content, manner) = (span.page.lock(), &manners[span.manner as usize]);
-                    let entries = content.entries[span.places()].iter();
+                    let (content, manner) = (span.page.open(), &manners[span.manner as usize]);
+                    let entries = content.entries()[span.places()].iter();
                     taken.extend(entries.map(|entry| (entry.clone(), manner.clone())));
                 }
                 !is_taken
@@ -295,8 +222,8 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
     /// Takes the oldest such message; whether there was one.
     pub(crate) fn take(&mut self, is_it: impl Fn(&E, &M) -> bool) -> bool {
         let found = self.spans.iter().enumerate().find_map(|(at, span)| {
-            let (content, manner) = (span.page.lock(), &self.manners[span.manner as usize]);
-            let mut entries = content.entries[span.places()].iter().enumerate();
+            let (content, manner) = (span.page.open(), &self.manners[span.manner as usize]);
+            let mut entries = content.entries()[span.places()].iter().enumerate();
             let (ahead, entry) = entries.find(|(_, entry)| is_it(entry, manner))?;
             Some((at, ahead as u16, entry.bytes()))
         });
@@ -320,103 +247,4 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    impl Waiting for u32 {
-        fn bytes(&self) -> usize {
-            *self as usize % 7
-        }
-    }
-
-    fn all(queue: &Queue<u32, char>) -> Vec<(u32, char)> {
-        let mut all = Vec::new();
-        queue.for_each(|entry, manner| all.push((*entry, *manner)));
-        assert_eq!(all.len(), queue.len());
-        all
-    }
-
-    #[test]
-    fn what_waits_for_many_stands_once() {
-        let bytes = Arc::default();
-        let mut queues: Vec<Queue<u32, char>> = (0..100).map(|_| Queue::default()).collect();
-        for message in 0..3 * PAGE_LEN as u32 {
-            let mut place = None;
-            for queue in &mut queues {
-                queue.push(message, 'a', &mut place, &bytes);
-            }
-        }
-        let of_page = PAGE_BYTES + PAGE_LEN * ENTRY_BYTES;
-        assert_eq!(bytes.load(Ordering::Relaxed), 3 * of_page);
-        for queue in &mut queues {
-            assert_eq!(queue.spans().len(), 3);
-            for message in 0..3 * PAGE_LEN as u32 {
-                assert_eq!(queue.pop(), Some((message, 'a')));
-            }
-            assert!(queue.is_empty() && queue.pop().is_none() && queue.memory() == 0);
-        }
-        assert_eq!(bytes.load(Ordering::Relaxed), 0, "the last who waited takes the page along");
-    }
-
-    #[test]
-    fn queues_that_share_pages_do_as_queues_that_share_nothing() {
-        let bytes = Arc::default();
-        let mut queues: Vec<Queue<u32, char>> = (0..4).map(|_| Queue::default()).collect();
-        let mut plain: Vec<VecDeque<(u32, char)>> = vec![VecDeque::new(); 4];
-        let mut choices = crate::record::any::bytes_of(7, 40_000).into_iter().map(u32::from);
-        let (mut message, mut longest) = (0, 0);
-        while let (Some(what), Some(of)) = (choices.next(), choices.next()) {
-            let (who, of) = (of >> 4, of as usize % 4);
-            match what % 8 {
-                0..=3 => {
-                    let mut place = None;
-                    message += 1;
-                    for at in (0..4).filter(|at| who >> at & 1 == 1) {
-                        let manner = if of == at { 'b' } else { 'a' };
-                        queues[at].push(message, manner, &mut place, &bytes);
-                        plain[at].push_back((message, manner));
-                    }
-                }
-                4 | 5 => {
-                    assert_eq!(queues[of].front(), plain[of].front().map(|it| it.0));
-                    assert_eq!(queues[of].pop(), plain[of].pop_front());
-                }
-                6 if what > 250 => {
-                    let (taken, rest) = plain[of].drain(..).partition(|it| it.1 == 'b');
-                    plain[of] = rest;
-                    let taken: VecDeque<_> = taken;
-                    assert_eq!(queues[of].take_all(|manner| *manner == 'b'), Vec::from(taken));
-                }
-                _ => {
-                    let any = message.saturating_sub(what);
-                    let place = plain[of].iter().position(|it| it.0 == any);
-                    let is_there = place.and_then(|place| plain[of].remove(place)).is_some();
-                    assert_eq!(queues[of].take(|entry, _| *entry == any), is_there);
-                }
-            }
-            assert_eq!(queues[of].len(), plain[of].len());
-            let size: usize = plain[of].iter().map(|it| it.0.bytes()).sum();
-            assert_eq!(queues[of].size(), size);
-            if what == 255 {
-                assert_eq!(all(&queues[of]), Vec::from(plain[of].clone()));
-            }
-            longest = longest.max(plain[of].len());
-        }
-        assert!(message > 1_000 && longest > 100, "it has to grow");
-        drop(queues);
-        assert_eq!(bytes.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn manners_that_nobody_has_any_more_are_forgotten() {
-        let bytes = Arc::default();
-        let mut queue: Queue<u32, u32> = Queue::default();
-        for message in 0..10_000 {
-            queue.push(message, message, &mut None, &bytes);
-            if queue.len() > 10 {
-                assert_eq!(queue.pop(), Some((message - 10, message - 10)));
-            }
-            assert!(queue.manners.len() <= 12 + MANNERS_UNUSED);
-        }
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ use crate::mail::{Mail, To};
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
 use crate::retained::Found;
-use crate::session::{Content, Manner, Pending, SessionId, Span};
+use crate::session::{Manner, Open, Pending, SessionId, Span};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
 
@@ -263,7 +263,7 @@ impl Shard {
                 (at, is_whole) = (0, true);
                 continue;
             };
-            let kept = kept.filter(|kept| self.is_old(kept, base)).cloned();
+            let kept = kept.filter(|kept| kept.is_before(base)).cloned();
             at += 1;
             if let Some(kept) = kept {
                 if budget.is_spent() {
@@ -283,7 +283,7 @@ impl Shard {
             let Some(session) = self.sessions.get(id) else { return true };
             let Some(span) = session.outbound.on_disk().span(at) else { return true };
             let (page, range) = (Arc::clone(&span.page), span.range());
-            let mut content = page.lock();
+            let mut content = page.open();
             let (number, seen) = &content.seen;
             if *number != round.number || range.start < seen.start || range.start > seen.end {
                 content.seen = (round.number, range.start..range.start);
@@ -292,9 +292,9 @@ impl Shard {
                 if budget.is_spent() {
                     return false;
                 }
-                let entry = Arc::clone(&content.entries[usize::from(content.seen.1.end)]);
+                let entry = Arc::clone(&content.entries()[usize::from(content.seen.1.end)]);
                 content.seen.1.end += 1;
-                if self.is_entry_old(&entry, round.base) {
+                if entry.is_before(round.base) {
                     budget.visit();
                     self.copy(&Kept::Disk(entry), budget);
                 }
@@ -308,7 +308,7 @@ impl Shard {
     /// Writes the page down, unless this round has done so with these messages.
     fn write_page(
         &mut self,
-        content: &mut Content<Arc<Entry>>,
+        content: &mut Open<'_, Arc<Entry>>,
         range: &Range<u16>,
         round: &Round,
         budget: &mut Budget,
@@ -318,24 +318,18 @@ impl Shard {
             return;
         }
         let Some(journal) = self.journal.as_deref_mut() else { return };
-        let page = journal.push_page(content.entries.iter().map(|entry| entry.number));
-        content.told = (round.number, page, content.entries.len() as u16);
-        budget.spend(8 * content.entries.len());
-    }
-
-    /// Whether the record of a message goes with the older segments, and has not been copied yet.
-    fn is_old(&self, kept: &Kept, base: u32) -> bool {
-        let entry = kept.entry();
-        entry.is_some_and(|entry| self.is_entry_old(entry, base))
-    }
-
-    fn is_entry_old(&self, entry: &Entry, base: u32) -> bool {
-        entry.position().is_some_and(|position| position.segment < base)
-            && self.journal.as_deref().is_some_and(|journal| !journal.is_moving(entry.number))
+        let page = journal.push_page(content.entries().iter().map(|entry| entry.number));
+        content.told = (round.number, page, content.len());
+        budget.spend(8 * usize::from(content.len()));
     }
 
     /// Writes a message down again, behind all that is there.
     fn copy(&mut self, kept: &Kept, budget: &mut Budget) {
+        if let (Some(journal), Some(entry)) = (self.journal.as_deref_mut(), kept.entry())
+            && journal.follow(entry)
+        {
+            return;
+        }
         budget.spend(kept.size());
         match kept {
             Kept::Memory(message) => self.copy_from_memory(message),
@@ -370,15 +364,15 @@ impl Shard {
     /// it may have been written down anew already, or whoever gets it.
     pub(super) fn renew(&mut self, message: &Arc<Message>) {
         let base = self.commons.base();
-        if base > 0 && message.entry().is_some_and(|entry| self.is_entry_old(entry, base)) {
-            self.copy_from_memory(message);
+        if base > 0 && message.entry().is_some_and(|entry| entry.is_before(base)) {
+            self.copy(&Kept::Memory(Arc::clone(message)), &mut Budget { visits: 1, bytes: 1 });
         }
     }
 
     /// The same for one that may be on the disk alone.
     pub(super) fn renew_kept(&mut self, kept: &Kept) {
         let base = self.commons.base();
-        if base > 0 && self.is_old(kept, base) {
+        if base > 0 && kept.is_before(base) {
             self.copy(kept, &mut Budget { visits: 1, bytes: 1 });
         }
     }
@@ -453,7 +447,7 @@ impl Shard {
         let from = at;
         for pending in turns.backlog().skip(from) {
             at += 1;
-            if self.is_old(&pending.message, base) {
+            if pending.message.is_before(base) {
                 old.push(pending.message.clone());
                 budget.spend(pending.message.size());
                 if budget.bytes == 0 {
@@ -540,20 +534,20 @@ impl Shard {
 /// Bytes that the messages take in the journal beside their refs, about.
 fn of_span(span: &Span<Arc<Entry>>) -> u64 {
     let content = span.page.lock();
-    let (count, all) = (span.range().len() as u64, content.entries.len().max(1) as u64);
+    let (count, all) = (span.range().len() as u64, u64::from(content.len().max(1)));
     content.size * count / all + count * PENDING_BYTES as u64
 }
 
 /// Notes for whom messages of a page wait, which is written down.
 fn note_span(span: &Span<Arc<Entry>>, manner: &Manner, mut note: impl FnMut(&Event<'_>)) {
-    let content = span.page.lock();
+    let content = span.page.open();
     let range = span.range();
     if manner.holder & GROUP_BIT == 0 {
         let (page, from, len) = (content.told.1, range.start, range.len() as u16);
         return note(&Event::Refs { page, from, len, to: manner.to_ref() });
     }
     for place in range {
-        let entry = Arc::clone(&content.entries[usize::from(place)]);
+        let entry = Arc::clone(&content.entries()[usize::from(place)]);
         note_pending(&manner.clone().pending(entry), None, &mut note);
     }
 }

@@ -1,6 +1,5 @@
 //! What shards are made with.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use longshore_acl::Authenticate;
@@ -8,7 +7,9 @@ use longshore_acl::Authenticate;
 use crate::commons::Commons;
 use crate::journal::ReadRecords;
 use crate::limits::Limits;
+use crate::message::Entry;
 use crate::recovery;
+use crate::session::Pages;
 use crate::slots::SHARDS_MAX;
 use crate::stats::Stats;
 
@@ -46,8 +47,8 @@ pub(crate) struct Storage {
     pub(crate) reader: Arc<dyn ReadRecords>,
     /// Sessions that were there before.
     pub(crate) sessions: Arc<Mutex<Vec<recovery::Session>>>,
-    /// Bytes of the pages on which their messages stand.
-    pub(crate) page_bytes: Arc<AtomicUsize>,
+    /// Those on which their messages stand.
+    pub(crate) pages: Arc<Pages<Arc<Entry>>>,
     /// The last number of a message.
     pub(crate) last_message: u64,
     /// Seconds that their wills wait at least.

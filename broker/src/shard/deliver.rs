@@ -1,7 +1,6 @@
 //! From a route to the outputs and queues of its targets.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
@@ -291,10 +290,11 @@ impl Shard {
             Some(_) => outbound.push(pending),
             None => {
                 let place = &mut outgoing.place;
-                outbound.push_to_disk(pending, self.number, place, &self.page_bytes);
+                outbound.push_to_disk(pending, self.number, place, &self.pages);
             }
         }
         self.queued_bytes = self.queued_bytes + outbound.memory() - before;
+        self.relieve_pages();
         if self.queued_bytes() > self.limits.queue_bytes_total {
             self.unsettled.push_back(Unsettled::Relief);
         }
@@ -305,7 +305,7 @@ impl Shard {
 
     /// Bytes of memory that messages are accounted with, in flight or waiting.
     pub(super) fn queued_bytes(&self) -> usize {
-        self.queued_bytes + self.page_bytes.load(Ordering::Relaxed)
+        self.queued_bytes + self.pages.bytes()
     }
 
     /// Bytes of output beyond which a client gets no more QoS 0.

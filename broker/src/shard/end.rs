@@ -25,7 +25,7 @@ impl Shard {
         session.connection = None;
         session.outbound.disconnect();
         let before = session.outbound.memory();
-        session.outbound.leave_to_disk(self.number, &self.page_bytes);
+        session.outbound.leave_to_disk(self.number, &self.pages);
         self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
         if let Some(rare) = &mut session.rare {
             rare.reading = false;

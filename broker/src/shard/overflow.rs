@@ -22,6 +22,27 @@ impl Limits {
 }
 
 impl Shard {
+    /// Sees to it that references to messages on the disk take no more memory than they may.
+    #[inline]
+    pub(super) fn relieve_pages(&mut self) {
+        if self.pages.bytes() > self.limits.queue_memory / self.shards {
+            self.let_pages_out();
+        }
+    }
+
+    #[cold]
+    fn let_pages_out(&mut self) {
+        if self.journal.as_deref().is_some_and(|journal| journal.is_copying()) {
+            // Their places are known when this batch is appended.
+            return;
+        }
+        let relieved = self.pages.relieve(self.limits.queue_memory / self.shards);
+        if let (Err(cause), false) = (&relieved, self.pages_stay) {
+            warn!(%cause, "what waits takes more memory than limits.queue_memory");
+        }
+        self.pages_stay = relieved.is_err();
+    }
+
     /// Sees to a session that has no room for one more message, whose record is written or is yet
     /// to be; whether there is room then.
     pub(super) fn make_room(&mut self, to: SessionId, pending: &Pending, is_written: bool) -> bool {

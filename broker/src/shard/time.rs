@@ -22,6 +22,7 @@ impl Shard {
             self.session_due(id, now);
             self.settle(now);
         }
+        self.relieve_pages();
         self.hand_out_fresh(now);
         self.resume_resting(now);
         let more = self.commons.retained.expire(now.wall, EXPIRE_COUNT);
