@@ -137,6 +137,14 @@ impl Rig {
         world.shard.compact(now).expect("the disk works")
     }
 
+    /// Whether the journal is behind what the broker writes down.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        let mut world = self.0.borrow_mut();
+        let now = world.now;
+        world.shard.set_behind(behind, now);
+        world.tick();
+    }
+
     /// A transport on which nothing was sent yet.
     pub(crate) fn open(&self, version: Version) -> Client {
         self.try_open(version).expect("the broker takes one connection more")

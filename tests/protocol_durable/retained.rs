@@ -157,6 +157,23 @@ fn a_deletion_at_qos_2_is_done_once_over_a_restart() {
 }
 
 #[test]
+fn who_changes_what_is_retained_is_not_read_while_the_journal_is_behind() {
+    for qos in 0..3 {
+        for change in [publish("t", "x").retain(), publish("t", "").retain(), publish("#", "")] {
+            let rig = Rig::new();
+            let (publisher, other) = (rig.client("pub"), rig.client("other"));
+            rig.set_behind(true);
+            publisher.send(&change.clone().qos(qos, 1));
+            assert!(!publisher.is_read(), "{change:?} at {qos}");
+            other.send(&publish("t", "x"));
+            assert!(other.is_read());
+            rig.set_behind(false);
+            assert!(publisher.is_read());
+        }
+    }
+}
+
+#[test]
 fn what_is_given_to_many_sessions_is_written_down_once() {
     let rig = Rig::new();
     let large = payload("large", 12_000);

@@ -65,6 +65,10 @@ impl Shard {
             }
         }
         self.acknowledge(id, publish, ReasonCode::Success, is_durable);
+        if is_durable {
+            // At QoS 0, too, where nothing waits to be acknowledged.
+            self.hold_if_behind(id);
+        }
         if !self.clear_slice(&mut cursor) {
             self.clears.push_back(cursor);
             // There is something to be done, though perhaps nothing to be written.

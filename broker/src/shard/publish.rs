@@ -153,6 +153,8 @@ impl Shard {
                 _ => ReasonCode::Success,
             };
             self.acknowledge(id, publish, reason, durable);
+        } else if durable {
+            self.hold_if_behind(id);
         }
         Ok(())
     }
