@@ -10,7 +10,7 @@ mod value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use longshore::{Durability, InvalidListen, Limits, Listen};
+use longshore::{Dialect, Durability, InvalidListen, Limits, Listen};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) anonymous: bool,
     /// The bounds of the broker.
     pub(crate) limits: Limits,
+    /// Where it does more than the standard asks for.
+    pub(crate) dialect: Dialect,
     /// Threads that serve clients; 0 leaves the number to the broker.
     pub(crate) shards: usize,
     /// What is remembered, and how well.
@@ -127,6 +129,7 @@ impl Default for Config {
             tls: TlsFiles::default(),
             anonymous: false,
             limits: Limits::default(),
+            dialect: Dialect::default(),
             shards: 0,
             storage: StorageSettings {
                 durability: Durability::Power,

@@ -54,7 +54,7 @@ pub(crate) fn start(
     storage.segment_bytes = config.storage.segment_bytes;
     storage.will_restart_grace_secs = config.storage.will_restart_grace_secs;
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
-    let mut builder = builder.auth(gate).storage(storage);
+    let mut builder = builder.dialect(config.dialect).auth(gate).storage(storage);
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

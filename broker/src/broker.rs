@@ -19,6 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tracing::error;
 
 use crate::clock::Clock;
+use crate::dialect::Dialect;
 use crate::limits::Limits;
 use crate::link::Link;
 use crate::net::acceptor::{self, Arrival, Entrance};
@@ -44,6 +45,7 @@ const ARRIVALS: usize = 256;
 #[derive(Clone)]
 pub struct Builder {
     limits: Limits,
+    dialect: Dialect,
     auth: Option<Arc<dyn Authenticate>>,
     tls: Option<Tls>,
     listen: Vec<Result<Listen, InvalidListen>>,
@@ -126,6 +128,13 @@ impl Builder {
         self
     }
 
+    /// Where the broker does more than the standard asks for.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
     /// Who may come in. Without it, a token is made that nobody knows.
     #[must_use]
     pub fn auth(mut self, auth: Arc<dyn Authenticate>) -> Self {
@@ -187,15 +196,15 @@ impl Builder {
         let (doors, addresses) = open(self.listen, self.tls.is_some())?;
         let auth = self.auth.map_or_else(nobody_knows, Ok)?;
         let mut configs = Config::of(shards(self.shards), self.limits, auth, seed());
+        configs.iter_mut().for_each(|config| config.dialect = self.dialect);
         let around = Around {
             mailboxes: configs.iter().map(|_| Mailbox::default()).collect(),
             totals: Totals::of(&configs),
             counts: Arc::default(),
             clock: Clock::start(),
         };
-        let (storage, disk) = (self.storage.as_ref(), self.disk);
-        let open = |storage| open_store(storage, disk, &mut configs, &around);
-        let store = storage.map(open).transpose()?;
+        let open = |storage| open_store(storage, self.disk, &mut configs, &around);
+        let store = self.storage.as_ref().map(open).transpose()?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -325,9 +334,9 @@ impl Broker {
     /// A broker without listeners, to be told how to be.
     #[must_use]
     pub fn builder() -> Builder {
-        let limits = Limits::default();
+        let (limits, dialect) = (Limits::default(), Dialect::default());
         let (storage, disk, listen) = (None, None, Vec::new());
-        Builder { limits, auth: None, tls: None, listen, shards: 0, storage, disk }
+        Builder { limits, dialect, auth: None, tls: None, listen, shards: 0, storage, disk }
     }
 
     /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once

@@ -7,6 +7,7 @@
 //! | [`link`] | the client inside this process |
 //! | [`journal`], [`recovery`] | what a shard writes down, and how it comes back |
 //! | [`limits`] | every bound, with unit and default |
+//! | [`dialect`] | where the broker does more than the standard asks for |
 //! | [`clock`] | the two clocks a shard is told |
 //! | [`stats`], [`totals`] | what a shard counts, and all of them |
 
@@ -17,6 +18,7 @@ mod cache;
 pub mod clock;
 mod commons;
 pub mod connection;
+pub mod dialect;
 mod form;
 mod gate;
 mod index;
@@ -44,6 +46,7 @@ pub use longshore_storage::Level as Durability;
 
 pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};
+pub use dialect::{Dialect, WildcardDelete};
 pub use limits::{Limits, QueueOverflow};
 pub use link::{Link, LinkError, Message, Outcome, Subscription};
 pub use mail::{Mail, Moved};

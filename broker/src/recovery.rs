@@ -22,6 +22,8 @@ use crate::shard::{Config, Storage};
 pub(crate) mod anything;
 mod restore;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use self::restore::Restore;
 use self::state::{Backlog, Held, Manner, Slot, Told, take};

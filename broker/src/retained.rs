@@ -11,6 +11,7 @@ use longshore_codec::filter;
 use crate::clock::Wall;
 
 mod clear;
+mod cover;
 mod item;
 mod replay;
 mod seek;
@@ -212,7 +213,8 @@ impl Retained {
     }
 
     /// Gives up to `count` retained messages of a part in the order of their topics, behind
-    /// `after`, until `take` does not take one; where to go on, if there are more.
+    /// `after`, until `take` does not take one, and fewer while some are being deleted; where to go
+    /// on, if there are more.
     pub(crate) fn slice(
         &self,
         part: usize,
@@ -225,6 +227,7 @@ impl Retained {
         let part = self.part(part);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = part.topics.range::<[u8], _>((from, Bound::Unbounded));
+        let count = cleared.share(count);
         let looked_at = range.take(count).take_while(|it| cleared.has(it) || take(it));
         looked_at.last().map(|item| item.topic().into())
     }
@@ -286,10 +289,11 @@ impl Retained {
         &self,
         cursor: &mut Cursor,
         now: Wall,
-        mut visits: usize,
+        visits: usize,
         mut give: impl FnMut(&Item) -> bool,
     ) -> bool {
         let (sequence, cleared) = (cursor.sequence, self.clears.now());
+        let mut visits = cleared.share(visits);
         let mut visit = |item: &Item| {
             let wanted = item.sequence() <= sequence
                 && item.ends().is_none_or(|ends| ends > now)

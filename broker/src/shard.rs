@@ -24,6 +24,7 @@ use crate::cache::RouteCache;
 use crate::clock::{Mono, Now};
 use crate::commons::Commons;
 use crate::connection::{Connection, ConnectionId, Peer, Stage};
+use crate::dialect::Dialect;
 use crate::form::Forms;
 use crate::index::Matches;
 use crate::journal::Journal;
@@ -33,7 +34,7 @@ use crate::mail::Mail;
 use crate::message::{Entry, Message};
 use crate::output::{Output, Spare};
 use crate::recovery;
-use crate::retained::Slice;
+use crate::retained::{Cursor, Slice};
 use crate::session::{Owner, Pages, Session, SessionId};
 use crate::share::Group;
 use crate::slots::Slots;
@@ -41,6 +42,7 @@ use crate::stats::Stats;
 use crate::timers::Timers;
 
 mod ack;
+mod clear;
 mod compact;
 mod config;
 mod connect;
@@ -62,6 +64,7 @@ pub(crate) use self::config::Storage;
 /// The broker without its I/O. See the module.
 pub struct Shard {
     limits: Arc<Limits>,
+    dialect: Dialect,
     authenticate: Arc<dyn Authenticate>,
     stats: Arc<Stats>,
     seed: u64,
@@ -117,6 +120,8 @@ pub struct Shard {
     reads: u64,
     /// Sessions with retained messages to be sent and room for them.
     readers: VecDeque<SessionId>,
+    /// Deletions of retained messages that are under way.
+    clears: VecDeque<Cursor>,
     /// What follows from the current step and must not happen in the middle of it.
     unsettled: VecDeque<Unsettled>,
     /// Mail to other shards, by their numbers.
@@ -234,6 +239,7 @@ impl Shard {
             ended: Vec::new(),
             cache: RouteCache::new(number, config.limits.route_cache_bytes),
             limits: config.limits,
+            dialect: config.dialect,
             authenticate: config.authenticate,
             stats: config.stats,
             seed: config.seed,
@@ -263,6 +269,7 @@ impl Shard {
             reads: 0,
             slice: Slice::default(),
             readers: VecDeque::new(),
+            clears: VecDeque::new(),
             unsettled: VecDeque::new(),
             outbox: Vec::new(),
             fresh: Vec::new(),
@@ -559,7 +566,8 @@ impl Shard {
 
     /// The earliest deadline of anything.
     fn next_deadline(&self, now: Now) -> Option<Mono> {
-        if !self.readers.is_empty() || !self.resting.is_empty() || !self.fresh.is_empty() {
+        let has_work = !self.readers.is_empty() || !self.clears.is_empty();
+        if has_work || !self.resting.is_empty() || !self.fresh.is_empty() {
             return Some(now.mono);
         }
         let retained = self.commons.retained.next_end().map(|end| {

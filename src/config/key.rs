@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use longshore::{Durability, QueueOverflow};
+use longshore::{Durability, QueueOverflow, WildcardDelete};
 use tracing_subscriber::filter::Targets;
 
 use super::value::Value;
@@ -131,6 +131,24 @@ static KEYS: &[Key] = &[
     limit!(retained_messages: ANY),
     limit!(retained_bytes: ANY),
     limit!(route_cache_bytes: SOME),
+    Key {
+        section: "dialect",
+        name: "wildcard_delete",
+        set: |config, value, _| {
+            config.dialect.wildcard_delete = match value.text()?.as_str() {
+                "any" => WildcardDelete::Any,
+                "retain" => WildcardDelete::Retain,
+                "off" => WildcardDelete::Off,
+                other => return Err(format!("is \"any\", \"retain\" or \"off\", not {other:?}")),
+            };
+            Ok(())
+        },
+        show: |config| match config.dialect.wildcard_delete {
+            WildcardDelete::Retain => "\"retain\"".to_owned(),
+            WildcardDelete::Off => "\"off\"".to_owned(),
+            _ => "\"any\"".to_owned(),
+        },
+    },
     Key {
         section: "storage",
         name: "durability",

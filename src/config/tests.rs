@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use longshore::WildcardDelete;
+
 use super::key::Key;
 use super::*;
 
@@ -49,6 +51,8 @@ fn a_file_is_taken_over_whole() {
         [limits]
         packet_bytes = 268_435_460
         receive_maximum = 0x10
+        [dialect]
+        wildcard_delete = "retain"
         [threads]
         shards = 4
         [log]
@@ -64,6 +68,7 @@ fn a_file_is_taken_over_whole() {
     assert!(config.anonymous);
     assert_eq!(config.limits.packet_bytes, 268_435_460);
     assert_eq!(config.limits.receive_maximum, 16);
+    assert_eq!(config.dialect.wildcard_delete, WildcardDelete::Retain);
     assert_eq!(config.shards, 4);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, "warn,longshore_broker=debug");

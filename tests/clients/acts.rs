@@ -17,7 +17,7 @@ const V5: Version = Version::V5;
 type Act = fn(SocketAddr);
 
 /// The acts, and what to call them.
-pub(crate) const ACTS: [(&str, Act); 11] = [
+pub(crate) const ACTS: [(&str, Act); 12] = [
     ("many filters that match the same topics", overlapping_filters),
     ("many filters that nearly match", nearly_matching_filters),
     ("acknowledgements of a member of many groups", acknowledgements_in_groups),
@@ -29,6 +29,7 @@ pub(crate) const ACTS: [(&str, Act); 11] = [
     ("long filters of a session that ends", long_filters),
     ("many first packets that do not end", unfinished_connects),
     ("releases of messages that are none", empty_releases),
+    ("deletions by filters that nothing matches", vain_deletions),
 ];
 
 /// One connection.
@@ -268,5 +269,26 @@ fn empty_releases(address: SocketAddr) {
         bytes.extend(ack(first::PUBREL, u16::MAX));
     }
     line.send(&bytes);
+    line.settle();
+}
+
+/// Each has to look at every topic, for none has the second level that it asks for.
+fn vain_deletions(address: SocketAddr) {
+    let mut line = Line::connect(address, "deletions");
+    let mut bytes = Vec::new();
+    for number in 0..100_000 {
+        let start = bytes.len();
+        bytes.extend(wire::publish(V5, &format!("{number}"), 0, 0, b"x"));
+        bytes[start] |= 1;
+    }
+    line.send(&bytes);
+    for _ in 0..5 {
+        let deletions = (1..=500).map(|id| wire::publish(V5, &format!("+/{id}"), 1, id, b""));
+        line.send(&deletions.flatten().collect::<Vec<_>>());
+        // Who reads meanwhile has to ask whether what is found is being deleted.
+        line.send(&wire::subscribe(V5, 1, "#", 0));
+        line.settle();
+    }
+    line.send(&wire::publish(V5, "#", 1, 1, b""));
     line.settle();
 }

@@ -167,6 +167,11 @@ fn gmqtt_is_greeted_by_the_last_retained_message_until_it_is_cleared() {
 }
 
 #[test]
+fn gmqtt_deletes_what_is_retained_by_a_topic_filter() {
+    check(gmqtt, "wildcard_delete", LATER);
+}
+
+#[test]
 fn a_will_of_gmqtt_is_sent_when_it_vanishes_and_not_when_it_leaves() {
     check(gmqtt, "will", LATER);
 }

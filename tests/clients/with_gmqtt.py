@@ -141,6 +141,27 @@ async def retained():
         await client.disconnect()
 
 
+async def wildcard_delete():
+    """An empty message to a filter clears what matches, and reaches nobody."""
+    publisher = await connected("publisher")
+    for qos in range(3):
+        for topic in ("a/1", "a/2", "b/1"):
+            await publisher.publish(f"delete/{topic}", topic, 1, retain=True)
+        subscriber = await connected("subscriber")
+        await subscriber.subscribe("delete/#", 1)
+        equal(sorted(payloads(await subscriber.take(3))), ["a/1", "a/2", "b/1"], "before")
+        await publisher.publish("delete/a/+", b"", qos, retain=qos == 2)
+        await publisher.settle()
+        late = await connected("late")
+        await late.subscribe("delete/#", 1)
+        equal(payloads(await late.take()), ["b/1"], "after")
+        for client in (late, subscriber):
+            await client.nothing_more()
+            await client.disconnect()
+        await publisher.publish("#", b"", qos)
+    await publisher.disconnect()
+
+
 async def will():
     """A will is sent when the network breaks, and not after DISCONNECT."""
     watcher = await connected("watcher")

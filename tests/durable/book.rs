@@ -85,6 +85,9 @@ pub(crate) struct Book {
     pub(crate) trace: Vec<String>,
 }
 
+/// Topics that may retain something.
+pub(crate) const TOPICS: [&str; 3] = ["t/a", "t/b", "t/c"];
+
 /// Whether a topic filter of these tests matches a topic of theirs.
 pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     let filter = filter

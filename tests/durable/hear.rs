@@ -177,8 +177,7 @@ impl Run {
         let published = &mut self.book.published[out.number];
         published.is_acknowledged = true;
         if published.retain {
-            let topic = published.topic.clone();
-            self.retained.acknowledge(&topic, out.number, qos);
+            self.retained.acknowledge(&published.topic, out.number, qos);
         }
         if qos == 2 {
             self.owe(at, packets::pubrel(packet_id), Note::Nothing);

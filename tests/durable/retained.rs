@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::book::Number;
+use crate::book::{Number, TOPICS, matches};
 
 /// One time that a topic was set or cleared.
 #[derive(Clone, Copy, Debug)]
@@ -15,21 +15,26 @@ struct Attempt {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct RetainedBook(BTreeMap<String, Vec<Attempt>>);
+pub(crate) struct RetainedBook(BTreeMap<&'static str, Vec<Attempt>>);
 
 impl RetainedBook {
-    /// The broker reads a packet that sets or clears; again, if it does nothing the second time.
-    pub(crate) fn attempt(&mut self, topic: &str, packet: usize, value: Option<Number>) {
+    /// The broker reads a packet that sets or clears, a topic or all that a filter matches; again,
+    /// if it does nothing the second time.
+    pub(crate) fn attempt(&mut self, filter: &str, packet: usize, value: Option<Number>) {
         let attempt = Attempt { packet, value, is_acknowledged: false };
-        self.0.entry(topic.to_owned()).or_default().push(attempt);
+        for topic in TOPICS.iter().filter(|topic| matches(filter, topic)) {
+            self.0.entry(topic).or_default().push(attempt);
+        }
     }
 
     /// The packet was acknowledged: at QoS 2 the first time may be the one that counted.
-    pub(crate) fn acknowledge(&mut self, topic: &str, packet: usize, qos: u8) {
-        let attempts = self.0.get_mut(topic).into_iter().flatten();
-        let mut of_packet: Vec<_> = attempts.filter(|it| it.packet == packet).collect();
-        let place = if qos == 2 { 0 } else { of_packet.len() - 1 };
-        of_packet[place].is_acknowledged = true;
+    pub(crate) fn acknowledge(&mut self, filter: &str, packet: usize, qos: u8) {
+        for topic in TOPICS.iter().filter(|topic| matches(filter, topic)) {
+            let attempts = self.0.get_mut(topic).into_iter().flatten();
+            let mut of_packet: Vec<_> = attempts.filter(|it| it.packet == packet).collect();
+            let place = if qos == 2 { 0 } else { of_packet.len() - 1 };
+            of_packet[place].is_acknowledged = true;
+        }
     }
 
     /// Fails unless the topic may retain this.

@@ -355,6 +355,10 @@ impl Run {
         let topic = *self.choices.pick(&["t/a", "t/a", "t/b", "t/c", "s/x"]);
         let retain = topic != "s/x" && self.choices.percent(20);
         let clear = retain && self.choices.percent(30);
+        let topic = match clear && self.choices.percent(30) {
+            true => "t/+",
+            false => topic,
+        };
         let expires = !retain && self.choices.percent(15);
         self.publish_as(at, topic, qos, retain, clear, expires);
     }

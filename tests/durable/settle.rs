@@ -1,6 +1,6 @@
 //! The end of a run: all clients come back, everything that waits comes, and the books are closed.
 
-use crate::book::{Fate, matches};
+use crate::book::{Fate, TOPICS, matches};
 use crate::client::{Client, Known, NEVER};
 use crate::run::Run;
 use crate::wire::Version;
@@ -91,7 +91,7 @@ impl Run {
     /// Who is subscribed gets what is published now, and nobody else.
     fn probe(&mut self) {
         let prober = self.stranger("prober");
-        for topic in ["t/a", "t/b", "t/c"] {
+        for topic in TOPICS {
             let number = self.publish_as(prober, topic, 1, false, false, false);
             let number = number.expect("an id is free");
             self.rest();
@@ -111,7 +111,7 @@ impl Run {
         let reader = self.stranger("reader");
         self.subscribe(reader, "t/+", 1);
         self.rest();
-        for topic in ["t/a", "t/b", "t/c"] {
+        for topic in TOPICS {
             let of_reader = self.book.deliveries.iter().filter(|it| it.session.0 == reader);
             let is_it = |number: &usize| self.book.published[*number].topic == topic;
             let mut found = of_reader.map(|it| it.number).filter(is_it);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use longshore_broker::clock::{Mono, Now, Wall};
 use longshore_broker::shard::Config;
-use longshore_broker::{ConnectionId, Limits, Peer};
+use longshore_broker::{ConnectionId, Dialect, Limits, Peer};
 use longshore_storage::SimulatedDisk;
 
 use super::packets::{Connect, Outgoing, Pingreq, Subscribe, connect, subscribe, v5};
@@ -31,6 +31,7 @@ pub(crate) struct Rig(Rc<RefCell<World>>);
 struct World {
     shard: Shards,
     limits: Limits,
+    dialect: Dialect,
     /// What it remembers on, if it does.
     disk: Option<Arc<SimulatedDisk>>,
     now: Now,
@@ -48,8 +49,9 @@ pub(crate) enum End {
     PowerCut,
 }
 
-fn begin(limits: &Limits, disk: Option<&Arc<SimulatedDisk>>, now: Now) -> Shards {
+fn begin(limits: &Limits, dialect: Dialect, disk: Option<&Arc<SimulatedDisk>>, now: Now) -> Shards {
     let mut configs = Config::of(SHARDS, limits.clone(), super::doorkeeper::doorkeeper(), 7);
+    configs.iter_mut().for_each(|config| config.dialect = dialect);
     if let Some(work) = TURN_WORK {
         configs.iter_mut().for_each(|config| config.turn_work = work);
     }
@@ -86,11 +88,22 @@ impl Rig {
     pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
+        Self::of(limits, Dialect::default())
+    }
+
+    /// A rig whose broker has another dialect than the default.
+    pub(crate) fn speaking(change: impl FnOnce(&mut Dialect)) -> Self {
+        let mut dialect = Dialect::default();
+        change(&mut dialect);
+        Self::of(Limits::default(), dialect)
+    }
+
+    fn of(limits: Limits, dialect: Dialect) -> Self {
         let now = Now { mono: Mono(MONO_START), wall: Wall(WALL_START) };
         let disk = JOURNAL.then(|| Arc::new(SimulatedDisk::new(1)));
-        let shard = begin(&limits, disk.as_ref(), now);
+        let shard = begin(&limits, dialect, disk.as_ref(), now);
         let lines = Vec::new();
-        Self(Rc::new(RefCell::new(World { shard, limits, disk, now, lines })))
+        Self(Rc::new(RefCell::new(World { shard, limits, dialect, disk, now, lines })))
     }
 
     /// Ends the broker as `end` says and starts it again, `secs` later; all transports are gone.
@@ -111,7 +124,7 @@ impl Rig {
         world.now.wall = world.now.wall.plus_secs(secs);
         // Another process, another clock.
         world.now.mono = Mono(MONO_START / 7);
-        let restarted = begin(&world.limits, Some(&disk), world.now);
+        let restarted = begin(&world.limits, world.dialect, Some(&disk), world.now);
         world.shard = restarted;
         world.disk = Some(disk);
         world.tick();
@@ -122,6 +135,14 @@ impl Rig {
         let mut world = self.0.borrow_mut();
         let now = world.now;
         world.shard.compact(now).expect("the disk works")
+    }
+
+    /// Whether the journal is behind what the broker writes down.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        let mut world = self.0.borrow_mut();
+        let now = world.now;
+        world.shard.set_behind(behind, now);
+        world.tick();
     }
 
     /// A transport on which nothing was sent yet.

@@ -2,7 +2,7 @@
 //! the journal alone has.
 
 use super::restart::{back, lasting, over_a_restart};
-use crate::protocol::packets::{puback, publish, v5};
+use crate::protocol::packets::{puback, publish, pubrel, v5};
 use crate::protocol::rig::{Client, End, Rig};
 use crate::protocol::wire::Version;
 
@@ -98,6 +98,79 @@ fn a_large_message_in_flight_is_sent_again_though_its_topic_retains_another() {
         client.send(&puback(second.id()));
         assert!(found(rig, "t", 1)[0].starts_with("second"));
     });
+}
+
+#[test]
+fn what_a_filter_has_deleted_does_not_return_and_what_came_later_stays() {
+    over_a_restart(|rig, restart| {
+        let publisher = rig.client("pub");
+        for number in 0..300 {
+            for bytes in [1, 2_000] {
+                retain(&publisher, &format!("r/{bytes}/{number}"), &payload("old", bytes));
+            }
+        }
+        for topic in ["r", "r/1/2/3", "s/1/7"] {
+            retain(&publisher, topic, topic);
+        }
+        for (qos, filter) in [(0, "r/1/+"), (1, "r/2000/+"), (1, "q/#")] {
+            publisher.send(&publish(filter, "").qos(qos, 1));
+        }
+        assert_eq!([publisher.puback().code, publisher.puback().code], [0, 0]);
+        retain(&publisher, "r/1/7", "new");
+        retain(&publisher, "r/2000/7", &payload("new", 2_000));
+        let want = ["new", &payload("new", 2_000), "r", "r/1/2/3", "s/1/7"];
+        assert_eq!(found(rig, "#", 0), want);
+        restart();
+        assert_eq!(found(rig, "#", 1), want);
+        let publisher = rig.client("pub");
+        publisher.send(&publish("#", "").qos1(1));
+        publisher.puback();
+        retain(&publisher, "r", "last");
+        restart();
+        assert_eq!(found(rig, "#", 1), ["last"]);
+    });
+}
+
+/// [MQTT-4.3.3-10]
+#[test]
+fn a_deletion_at_qos_2_is_done_once_over_a_restart() {
+    over_a_restart(|rig, restart| {
+        let publisher = rig.connect(&v5("pub").lasting());
+        retain(&publisher, "r/a", "old");
+        publisher.send(&publish("r/+", "").qos2(7));
+        assert_eq!(publisher.pubrec().code, 0);
+        retain(&publisher, "r/b", "new");
+        restart();
+        let publisher = back(rig, "pub");
+        publisher.send(&publish("r/+", "").qos2(7).dup());
+        assert_eq!(publisher.pubrec().code, 0);
+        publisher.send(&pubrel(7));
+        assert_eq!(publisher.pubcomp().code, 0);
+        assert_eq!(found(rig, "#", 0), ["new"]);
+        restart();
+        let publisher = back(rig, "pub");
+        publisher.send(&publish("r/+", "").qos2(7));
+        publisher.pubrec();
+        restart();
+        assert!(found(rig, "#", 0).is_empty());
+    });
+}
+
+#[test]
+fn who_changes_what_is_retained_is_not_read_while_the_journal_is_behind() {
+    for qos in 0..3 {
+        for change in [publish("t", "x").retain(), publish("t", "").retain(), publish("#", "")] {
+            let rig = Rig::new();
+            let (publisher, other) = (rig.client("pub"), rig.client("other"));
+            rig.set_behind(true);
+            publisher.send(&change.clone().qos(qos, 1));
+            assert!(!publisher.is_read(), "{change:?} at {qos}");
+            other.send(&publish("t", "x"));
+            assert!(other.is_read());
+            rig.set_behind(false);
+            assert!(publisher.is_read());
+        }
+    }
 }
 
 #[test]

@@ -163,12 +163,17 @@ impl Shards {
         self.shards.iter_mut().try_for_each(|shard| journal.append(shard).map(drop))
     }
 
-    /// The journal writes, and what waited for that goes out.
+    /// Whether the journal is behind what the shards write down.
+    pub(crate) fn set_behind(&mut self, behind: bool, now: Now) {
+        self.shards.iter_mut().for_each(|shard| shard.set_behind(behind, now));
+    }
+
     /// Whether anything is to go out once it is durable.
     pub(crate) fn awaits_journal(&self) -> bool {
         self.shards.iter().any(Shard::awaits_journal)
     }
 
+    /// The journal writes, and what waited for that goes out.
     fn commit(&mut self) {
         self.append().expect("the disk works");
         if let Some(journal) = &mut self.journal {

@@ -187,8 +187,17 @@ impl Speaker<'_> {
         let rude = self.choices.percent(self.setup.rude_percent);
         let has_room = in_flight < usize::from(self.client.receive_maximum) && in_flight < 150;
         let qos = if has_room || rude { *self.choices.pick(&QOS) } else { QoS::AtMostOnce };
-        let topic = self.topic();
-        let payload = self.payload(&topic);
+        let filter = self.choices.percent(3).then(|| self.plain_filter());
+        let filter = filter.filter(|filter| filter.contains(['+', '#']));
+        let (topic, payload) = match filter {
+            // It deletes what is retained there.
+            Some(filter) => (filter, Vec::new()),
+            None => {
+                let topic = self.topic();
+                let payload = self.payload(&topic);
+                (topic, payload)
+            }
+        };
         let retain = self.choices.percent(self.setup.retain_percent);
         let mut block = Vec::new();
         if self.is_v5() {
@@ -222,6 +231,9 @@ impl Speaker<'_> {
 
     /// How the topic is named if by an alias.
     fn alias(&mut self, topic: &str) -> Option<(String, u16)> {
+        if topic.contains(['+', '#']) {
+            return None;
+        }
         let maximum = self.client.topic_alias_maximum;
         if !self.is_v5() || !self.choices.percent(30) {
             return None;
@@ -361,7 +373,7 @@ impl Speaker<'_> {
             2 => b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c",
             3 => b"\x20\x02\0\0",
             4 => b"\x30\xff\xff\xff\x7f",
-            5 => b"\x30\x05\0\x03a/+",
+            5 => b"\x30\x06\0\x03a/+x",
             6 => b"\x82\x02\0\x01",
             _ => b"\x36\x03\0\x01a",
         };

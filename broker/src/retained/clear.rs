@@ -7,6 +7,9 @@ use longshore_codec::filter;
 
 use super::{Cursor, Item, Retained, walk};
 
+/// Deletions that may be under way at once. Whoever reads asks each of them about each message.
+const CLEARS_MAX: usize = 16;
+
 /// Deletions that are under way: what they cover is gone for everybody, though it is still there.
 #[derive(Debug, Default)]
 pub(super) struct Clears {
@@ -16,9 +19,9 @@ pub(super) struct Clears {
 
 /// What matches a topic filter and was retained up to a change is deleted.
 #[derive(Clone, Debug)]
-pub(super) struct Clear {
+struct Clear {
     filter: Arc<str>,
-    pub(super) sequence: u64,
+    sequence: u64,
 }
 
 /// What is being deleted at one moment.
@@ -26,21 +29,20 @@ pub(super) struct Clear {
 pub(super) struct Cleared(Vec<Clear>);
 
 impl Clear {
-    pub(super) fn new(filter: &str, sequence: u64) -> Self {
-        Self { filter: filter.into(), sequence }
-    }
-
-    pub(super) fn covers(&self, item: &Item) -> bool {
-        self.has(item.topic(), item.sequence())
-    }
-
-    pub(super) fn has(&self, topic: &[u8], sequence: u64) -> bool {
-        sequence <= self.sequence
-            && std::str::from_utf8(topic).is_ok_and(|topic| filter::matches(&self.filter, topic))
+    fn covers(&self, item: &Item) -> bool {
+        item.sequence() <= self.sequence
+            && std::str::from_utf8(item.topic())
+                .is_ok_and(|topic| filter::matches(&self.filter, topic))
     }
 }
 
 impl Cleared {
+    /// How many names may be visited where so many might be if nothing were being deleted: each
+    /// deletion is asked about each name.
+    pub(super) fn share(&self, visits: usize) -> usize {
+        visits.div_ceil(1 + self.0.len())
+    }
+
     #[inline]
     pub(super) fn has(&self, item: &Item) -> bool {
         self.0.iter().any(|clear| clear.covers(item))
@@ -67,28 +69,38 @@ impl Clears {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "what clears by topic filter comes next"))]
 impl Retained {
     /// Deletes everything that matches `filter` now: from here on nobody finds it, and
-    /// [`Retained::clear_matching`] is to be called until it is gone. The number of this change is
-    /// that of the [event](crate::record::Event::ClearMatching) which the journal is to have.
-    pub(crate) fn begin_clear(&self, filter: &str) -> (Cursor, u64) {
+    /// [`Retained::clear_matching`] is to be called until it is gone. `None` when too many such
+    /// deletions are under way. The number of this change is that of the
+    /// [event](crate::record::Event::ClearMatching) which the journal is to have.
+    ///
+    /// A round of compaction that is under way may copy what this covers, before or behind the
+    /// event, or leave it out. A replay comes to the same: the event is kept, and covers all up to
+    /// its number, until a round is complete that began after this. That one has copied nothing of
+    /// it: whoever has read the number, as a round does when it begins, finds the deletion here
+    /// until it is through.
+    pub(crate) fn begin_clear(&self, filter: &str) -> Option<(Cursor, u64)> {
         // Before the number: whoever sees that sees this, too.
-        self.clears.count.fetch_add(1, Ordering::SeqCst);
+        if self.clears.count.fetch_add(1, Ordering::SeqCst) >= CLEARS_MAX {
+            self.clears.count.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
         let mut list = self.clears.lock();
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
-        list.push(Clear::new(filter, sequence));
+        list.push(Clear { filter: filter.into(), sequence });
         drop(list);
-        (self.cursor(filter, sequence), sequence)
+        Some((self.cursor(filter, sequence), sequence))
     }
 
-    /// Goes on with a deletion, over `visits` names at most. True when it is complete.
-    pub(crate) fn clear_matching(&self, cursor: &mut Cursor, mut visits: usize) -> bool {
+    /// Goes on with a deletion, over `visits` names at most; what is left of them is not used. True
+    /// when it is complete.
+    pub(crate) fn clear_matching(&self, cursor: &mut Cursor, visits: &mut usize) -> bool {
         let sequence = cursor.sequence;
         while cursor.part < cursor.parts {
             let mut part = self.part(cursor.part);
             let mut old: Vec<Box<[u8]>> = Vec::new();
-            let is_through = walk(&part.topics, cursor, &mut visits, &mut |item| {
+            let is_through = walk(&part.topics, cursor, visits, &mut |item| {
                 if item.sequence() <= sequence {
                     old.push(item.topic().into());
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
-use super::clear::Clear;
+use super::cover::Covers;
 use super::item::{Fresh, Item};
 use super::{Cursor, walk};
 
@@ -20,9 +20,7 @@ pub(crate) struct Replayed {
     /// Topics that retain nothing, with the number of that change. An older one may come later.
     cleared: HashMap<Box<[u8]>, u64>,
     /// Deletions by topic filter; what they cover may come later, too.
-    clears: Vec<Clear>,
-    /// The largest number of one of them.
-    clears_up_to: u64,
+    clears: Covers,
     /// The round of compaction that is under way: 1 to 3, in turn. What one has copied, the next
     /// has copied again or it is gone, so no older number is left when they begin anew.
     round: u8,
@@ -35,8 +33,7 @@ impl Default for Replayed {
             bytes: 0,
             sequence: 0,
             cleared: HashMap::new(),
-            clears: Vec::new(),
-            clears_up_to: 0,
+            clears: Covers::default(),
             round: 1,
         }
     }
@@ -65,9 +62,7 @@ impl Replayed {
     pub(crate) fn set(&mut self, fresh: Fresh<'_>, sequence: u64, is_copied: bool) {
         self.note_sequence(sequence);
         let topic = fresh.parts.topic;
-        if std::str::from_utf8(topic).is_err() {
-            return;
-        }
+        let Ok(name) = std::str::from_utf8(topic) else { return };
         if !self.cleared.is_empty() {
             match self.cleared.get(topic) {
                 Some(cleared) if *cleared > sequence => return,
@@ -75,7 +70,7 @@ impl Replayed {
                 None => {}
             }
         }
-        if sequence <= self.clears_up_to && self.clears.iter().any(|it| it.has(topic, sequence)) {
+        if self.clears.has(name, sequence) {
             return;
         }
         let mut item = Item::new(fresh);
@@ -121,8 +116,7 @@ impl Replayed {
             });
             old.iter().for_each(|topic| self.remove(topic));
         }
-        self.clears.push(Clear::new(filter, sequence));
-        self.clears_up_to = self.clears_up_to.max(sequence);
+        self.clears.add(filter, sequence);
     }
 
     /// A round of compaction is complete: what was retained up to a change and was not copied is
@@ -136,7 +130,7 @@ impl Replayed {
             stays
         });
         self.cleared.retain(|_, cleared| *cleared > sequence);
-        self.clears.retain(|clear| clear.sequence > sequence);
+        self.clears.forget(sequence);
         self.round = round % 3 + 1;
     }
 }

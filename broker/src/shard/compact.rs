@@ -484,9 +484,10 @@ impl Shard {
         let mut slice = std::mem::take(&mut self.slice);
         let retained = &self.commons.retained;
         let after = retained.slice(self.number, after.as_deref(), RETAINED_VISITS, |item| {
-            budget.visit();
             slice.take(item, RETAINED_VISITS, budget.bytes)
         });
+        // Also where all of them are being deleted, and none is taken.
+        budget.visits = budget.visits.saturating_sub(RETAINED_VISITS);
         for (sequence, found) in slice.iter() {
             self.copy_retained(sequence, found, budget);
         }

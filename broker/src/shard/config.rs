@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use longshore_acl::Authenticate;
 
 use crate::commons::Commons;
+use crate::dialect::Dialect;
 use crate::journal::ReadRecords;
 use crate::limits::Limits;
 use crate::message::Entry;
@@ -22,6 +23,8 @@ const TURN_WORK: usize = 50_000;
 pub struct Config {
     /// The bounds clients move in.
     pub limits: Arc<Limits>,
+    /// Where it does more than the standard asks for.
+    pub dialect: Dialect,
     /// Who may come in.
     pub authenticate: Arc<dyn Authenticate>,
     /// Where the shard counts.
@@ -83,6 +86,7 @@ impl Config {
         let (limits, commons) = (Arc::new(limits), Arc::new(Commons::new(shards)));
         let config = |number| Self {
             limits: Arc::clone(&limits),
+            dialect: Dialect::default(),
             authenticate: Arc::clone(&authenticate),
             stats: Arc::default(),
             seed,

@@ -120,6 +120,16 @@ impl Shard {
         }
     }
 
+    /// Reads no more from who has just caused what has to be durable, while the journal is behind.
+    pub(super) fn hold_if_behind(&mut self, id: ConnectionId) {
+        if self.behind
+            && let Some(connection) = self.connections.get_mut(id)
+            && !std::mem::replace(&mut connection.held, true)
+        {
+            self.held.push(id);
+        }
+    }
+
     /// Why new work that has to be durable is refused, if it is.
     pub(super) fn refused_work(&self) -> Option<&'static str> {
         self.journal.as_deref()?.taking.trouble()
@@ -249,15 +259,14 @@ impl Shard {
     /// Appends an answer to a client. One that is `durable` leaves when what it promises is; all
     /// leave in the order of the packets they answer.
     pub(super) fn answer(&mut self, id: ConnectionId, packet: &Packet<'_>, durable: bool) {
+        if durable {
+            self.hold_if_behind(id);
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         let waits = connection.gate.as_ref().is_some_and(|gate| !gate.is_empty());
         let Some(journal) = self.journal.as_deref_mut().filter(|_| durable || waits) else {
             return self.send(id, packet);
         };
-        if self.behind && durable && !connection.held {
-            connection.held = true;
-            self.held.push(id);
-        }
         let gate = connection.gate.get_or_insert_default();
         let before = gate.len();
         let out = gate.output().tail(&mut self.spare);

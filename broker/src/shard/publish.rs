@@ -71,13 +71,16 @@ impl Shard {
             self.acknowledge(id, publish, ReasonCode::Success, durable);
             return Ok(());
         }
+        if let Some(filter) = self.deletion(publish, name) {
+            return self.delete_matching(id, session, publish, filter);
+        }
         let route = self.route(class, name)?;
         let refused = self.refused_work();
         if let Some(cause) = refused
             && publish.qos != QoS::AtMostOnce
             && (publish.retain || self.would_last(&route, publish.qos))
         {
-            return self.refuse(id, session, publish, v5, cause);
+            return self.refuse(id, session, publish, cause);
         }
 
         let mut forwarded = Vec::new();
@@ -128,7 +131,7 @@ impl Shard {
                             "retained messages have too many bytes (limits.retained_bytes)"
                         }
                     };
-                    return self.refuse(id, session, publish, v5, cause);
+                    return self.refuse(id, session, publish, cause);
                 }
             }
             // Whoever has subscribed since then was not given what is retained now.
@@ -150,6 +153,8 @@ impl Shard {
                 _ => ReasonCode::Success,
             };
             self.acknowledge(id, publish, reason, durable);
+        } else if durable {
+            self.hold_if_behind(id);
         }
         Ok(())
     }
@@ -202,6 +207,7 @@ impl Shard {
                 "a topic alias that was never set on this connection",
             ));
         }
+        // With wildcards it may be one that deletes, but no name that an alias could stand for.
         topic::validate(name)?;
         if aliases.len() <= place {
             aliases.resize(place + 1, None);
@@ -279,14 +285,15 @@ impl Shard {
     }
 
     /// Refuses a message that cannot be kept as its quality of service promises.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
-        v5: bool,
         cause: &'static str,
     ) -> Result<(), Fault> {
+        let connection = self.connections.get(id);
+        let v5 = connection.is_some_and(|connection| connection.version == Version::V5);
         if v5 && publish.qos != QoS::AtMostOnce {
             warn!(client = ?self.client_id(session), cause, "a message was refused");
             if publish.qos == QoS::ExactlyOnce
@@ -302,7 +309,7 @@ impl Shard {
         Err(Fault::new(ReasonCode::QuotaExceeded, cause))
     }
 
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         id: ConnectionId,
         publish: &Publish<'_>,

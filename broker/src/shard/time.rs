@@ -26,6 +26,7 @@ impl Shard {
         self.hand_out_fresh(now);
         self.resume_resting(now);
         let more = self.commons.retained.expire(now.wall, EXPIRE_COUNT);
+        self.clear_turn();
         self.read_turn(now);
         self.settle(now);
         self.stats.queued_bytes.set(self.queued_bytes());

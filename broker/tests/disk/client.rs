@@ -113,10 +113,14 @@ impl Client {
     }
 
     pub(crate) fn publish(&mut self, topic: &str, qos: QoS, payload: &str) {
+        self.say(topic, qos, payload, false);
+    }
+
+    fn say(&mut self, topic: &str, qos: QoS, payload: &str, retain: bool) {
         self.send(&Packet::Publish(Publish {
             dup: false,
             qos,
-            retain: false,
+            retain,
             topic: topic.as_bytes(),
             packet_id: (qos != QoS::AtMostOnce).then_some(PacketId::MIN),
             properties: Properties::none(),
@@ -127,8 +131,19 @@ impl Client {
     /// Publishes at QoS 1; the reason code of PUBACK, if that comes.
     pub(crate) fn ask(&mut self, topic: &str, payload: &str) -> Option<u8> {
         self.publish(topic, QoS::AtLeastOnce, payload);
+        self.answer()
+    }
+
+    /// The same, to be retained.
+    pub(crate) fn retain(&mut self, topic: &str, payload: &str) -> Option<u8> {
+        self.say(topic, QoS::AtLeastOnce, payload, true);
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Option<u8> {
         match self.next() {
             Some(Got::Packet(PacketType::Puback, code)) => Some(code),
+            Some(Got::Packet(PacketType::Disconnect, _)) => None,
             None => None,
             other => panic!("PUBACK should come, not {other:?}"),
         }

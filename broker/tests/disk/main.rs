@@ -149,6 +149,45 @@ fn publish_some(publisher: &mut Client, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn what_is_retained_is_not_deleted_by_filter_while_that_cannot_be_promised() {
+    for operation in [None, Some(Operation::Sync)] {
+        let disk = SimulatedDisk::new(3);
+        let broker = start(&disk);
+        let mut publisher = Client::connect(&broker, V5, "publisher", false);
+        publisher.retain("kept/r", "retained");
+        match operation {
+            None => disk.set_budget(disk.used_bytes()),
+            Some(operation) => disk.fail(Fault { operation, after: 0, for_ever: true }),
+        }
+        let mut filler = Client::connect(&broker, V5, "filler", false);
+        let is_full = operation.is_none();
+        let mut topics = (0..).map(|number| format!("filler/{number}"));
+        let is_taken = |code: Option<u8>| code.is_some_and(|code| code < UNSPECIFIED);
+        while is_taken(filler.retain(&topics.next().unwrap(), &"x".repeat(1_000))) {}
+        for topic in ["kept/#", "kept/+", "#"] {
+            assert_eq!(publisher.ask(topic, ""), Some(QUOTA_EXCEEDED), "{topic}");
+            publisher.publish(topic, QoS::AtMostOnce, "");
+        }
+        let mut old = Client::connect(&broker, V3, "old", false);
+        old.publish("kept/#", QoS::AtLeastOnce, "");
+        assert_eq!(old.rest(), [], "closed without PUBACK");
+        let mut reader = Client::connect(&broker, V5, "reader", false);
+        assert_eq!(reader.subscribe("kept/#"), suback(1));
+        assert_eq!(reader.message(), "retained");
+        if is_full {
+            disk.set_budget(u64::MAX);
+            while publisher.ask("kept/#", "") != Some(0) {}
+            let killed = disk.restart_after_kill();
+            drop(broker);
+            let broker = start(&killed);
+            let mut reader = Client::connect(&broker, V5, "reader", false);
+            assert_eq!(reader.subscribe("kept/#"), suback(1));
+            assert!(reader.messages().is_empty());
+        }
+    }
+}
+
+#[test]
 fn after_a_failed_sync_nothing_durable_is_promised_and_all_else_goes_on() {
     log::keep();
     let disk = SimulatedDisk::new(2);

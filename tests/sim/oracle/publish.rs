@@ -38,6 +38,14 @@ impl Oracle {
             }
             connection.unreleased.insert(id);
         }
+        if let Some(filter) = deletion(publish, &name) {
+            self.delete_matching(filter);
+            if publish.qos == QoS::ExactlyOnce {
+                self.session(session).inbound.insert(id);
+            }
+            self.answer_publish(line, publish.qos, id, ReasonCode::Success);
+            return Ok(());
+        }
         let topic = topic::validate(&name).map_err(|error| error.reason())?.to_owned();
         let now = self.now;
         let message = Rc::new(Message {
@@ -122,6 +130,16 @@ impl Oracle {
             }
         }
         true
+    }
+
+    /// Nothing that matches the filter is retained any more, and nobody hears of it.
+    fn delete_matching(&mut self, filter: &str) {
+        self.retained.retain(|topic, _| !filter::matches(filter, topic));
+        for session in self.sessions.values_mut() {
+            for debt in &mut session.retained {
+                debt.lapsed |= filter::matches(filter, &debt.message.topic);
+            }
+        }
     }
 
     pub(crate) fn retained_bytes(&self) -> usize {
@@ -221,6 +239,15 @@ fn shared_bytes(groups: &BTreeMap<String, Group>, session: SessionNumber) -> usi
     let joined = groups.values().filter(|group| group.members.contains_key(&session));
     let debts = joined.flat_map(|group| &group.debts).filter(|it| it.holder == Holder::Nobody);
     debts.map(|debt| debt.message.size()).sum()
+}
+
+/// The topic filter by which a message deletes what is retained: one that is empty and addressed to
+/// wildcards.
+fn deletion<'a>(publish: &Publish<'_>, name: &'a [u8]) -> Option<&'a str> {
+    let name = std::str::from_utf8(name).ok()?;
+    let is_meant = publish.payload.is_empty() && name.contains(['+', '#']);
+    let parsed = filter::parse(name).ok().filter(|_| is_meant)?;
+    parsed.share.is_none().then_some(parsed.inner)
 }
 
 /// What a publisher's properties mean to the broker: expiry and alias.

@@ -1,0 +1,129 @@
+//! Deletions by topic filter that a replay has seen, however many: which of them cover a topic.
+
+use hashbrown::HashMap;
+
+/// Topic filters with the number of the last deletion by each.
+///
+/// Filters of one shape are found together, by what a topic looks like with the wildcards in it:
+/// there are thousands of `device/17/#`, and few shapes.
+#[derive(Debug, Default)]
+pub(super) struct Covers {
+    shapes: HashMap<Shape, HashMap<Box<str>, u64>>,
+    /// The largest number.
+    up_to: u64,
+}
+
+/// Where a filter has its wildcards.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+struct Shape {
+    /// For each level, whether it is `+`.
+    is_any: Vec<bool>,
+    /// Whether `#` follows.
+    is_open: bool,
+}
+
+impl Covers {
+    pub(super) fn add(&mut self, filter: &str, sequence: u64) {
+        let (mut shape, mut key) = (Shape::default(), String::with_capacity(filter.len() + 1));
+        for level in filter.split('/') {
+            if level == "#" {
+                shape.is_open = true;
+                break;
+            }
+            shape.is_any.push(level == "+");
+            push(&mut key, level);
+        }
+        let filters = self.shapes.entry(shape).or_default();
+        let last = filters.entry(key.into_boxed_str()).or_default();
+        *last = sequence.max(*last);
+        self.up_to = self.up_to.max(sequence);
+    }
+
+    /// Whether a deletion covers what the topic retained as the so many-th change.
+    pub(super) fn has(&self, topic: &str, sequence: u64) -> bool {
+        // What comes in the order of the numbers is newer than all.
+        if sequence > self.up_to {
+            return false;
+        }
+        let mut key = String::with_capacity(topic.len() + 1);
+        self.shapes.iter().any(|(shape, filters)| {
+            key.clear();
+            let last = if shape.fits(topic, &mut key) { filters.get(&*key) } else { None };
+            last.is_some_and(|last| sequence <= *last)
+        })
+    }
+
+    /// Forgets deletions up to this change.
+    pub(super) fn forget(&mut self, sequence: u64) {
+        self.shapes.retain(|_, filters| {
+            filters.retain(|_, last| *last > sequence);
+            !filters.is_empty()
+        });
+    }
+}
+
+impl Shape {
+    /// Whether a filter of this shape could match, and its key if so: see `filter::matches`.
+    fn fits(&self, topic: &str, key: &mut String) -> bool {
+        // [MQTT-4.7.2-1].
+        if topic.starts_with('$') && self.is_any.first().is_none_or(|is_any| *is_any) {
+            return false;
+        }
+        let mut levels = topic.split('/');
+        for is_any in &self.is_any {
+            let Some(level) = levels.next() else { return false };
+            push(key, if *is_any { "+" } else { level });
+        }
+        self.is_open || levels.next().is_none()
+    }
+}
+
+fn push(key: &mut String, level: &str) {
+    key.push_str(level);
+    key.push('/');
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_codec::filter;
+
+    use super::*;
+
+    #[test]
+    fn a_deletion_covers_what_its_filter_matches_up_to_its_number() {
+        let levels = ["", "a", "b", "$s"];
+        let mut topics: Vec<String> = levels.map(str::to_owned).into();
+        let mut filters = vec!["#".to_owned(), "+".to_owned()];
+        for first in levels.iter().chain(&["+"]) {
+            filters.push(format!("{first}/#"));
+            for second in levels.iter().chain(&["+"]) {
+                filters.extend([format!("{first}/{second}"), format!("{first}/{second}/#")]);
+                topics.extend([format!("{first}/{second}"), format!("{first}/{second}/a")]);
+            }
+        }
+        topics.retain(|topic| !topic.contains('+'));
+        let mut all = Covers::default();
+        for (at, filter) in filters.iter().enumerate() {
+            let (mut one, number) = (Covers::default(), 10 + at as u64);
+            one.add(filter, number);
+            one.add(filter, 5);
+            all.add(filter, number);
+            for topic in &topics {
+                let matches = filter::matches(filter, topic);
+                assert_eq!(one.has(topic, number), matches, "{filter} and {topic}");
+                assert!(!one.has(topic, number + 1), "{filter} and {topic}");
+            }
+        }
+        for from in [0, 20] {
+            all.forget(from);
+            for topic in &topics {
+                let matching = filters.iter().zip(10..).filter(|it| filter::matches(it.0, topic));
+                let last = matching.map(|(_, number)| number).filter(|it| *it > from).max();
+                for number in 1..=60 {
+                    let want = last.is_some_and(|last| number <= last);
+                    assert_eq!(all.has(topic, number), want, "{topic} at {number}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Deletion of retained messages by topic filter: an empty message to a topic with wildcards.
+//!
+//! It is done for everybody at once, by its number: nobody finds any more what it covers. To take
+//! that out of memory may be long, and goes on in slices.
+
+use longshore_codec::{Publish, QoS, ReasonCode, filter};
+
+use super::{Fault, Shard};
+use crate::connection::ConnectionId;
+use crate::record::Event;
+use crate::retained::Cursor;
+use crate::session::SessionId;
+
+/// Names that a deletion visits before others have their turn.
+const SLICE_VISITS: usize = 256;
+/// Names all deletions together visit in one call of `advance`.
+const TURN_VISITS: usize = 2_048;
+/// What a visit costs, with what is deleted there, in steps of work.
+const WORK_PER_VISIT: usize = 8;
+
+impl Shard {
+    /// The topic filter by which a message deletes, if it is one that does.
+    pub(super) fn deletion<'a>(&self, publish: &Publish<'_>, name: &'a [u8]) -> Option<&'a str> {
+        if !publish.payload.is_empty() || !self.dialect.wildcard_delete.is_meant(publish.retain) {
+            return None;
+        }
+        memchr::memchr2(b'+', b'#', name)?;
+        let parsed = filter::parse(std::str::from_utf8(name).ok()?).ok()?;
+        // Nothing is retained for a group.
+        parsed.share.is_none().then_some(parsed.inner)
+    }
+
+    /// Deletes all retained messages that match the filter. Nobody is told but the publisher, who
+    /// needs the rights of any other: whoever may publish everywhere may clear everywhere.
+    pub(super) fn delete_matching(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        filter: &str,
+    ) -> Result<(), Fault> {
+        self.check_topic(filter.as_bytes())
+            .map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
+        if let Some(cause) = self.refused_work() {
+            // QoS 0 promises nothing: nothing is cleared while nothing can be promised.
+            return match publish.qos {
+                QoS::AtMostOnce => Ok(()),
+                _ => self.refuse(id, session, publish, cause),
+            };
+        }
+        let Some((mut cursor, sequence)) = self.commons.retained.begin_clear(filter) else {
+            let cause = "too many deletions by topic filter are under way";
+            return self.refuse(id, session, publish, cause);
+        };
+        let holder = self.holder_of(session);
+        let is_durable = self.journal.is_some();
+        if let Some(journal) = self.journal.as_deref_mut() {
+            journal.note(&Event::ClearMatching { sequence, filter });
+        }
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
+            // In one record with the deletion: it is not done again when this is sent again.
+            self.note(holder, &Event::Inbound { holder, packet_id });
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.receive_exactly_once(packet_id);
+            }
+        }
+        self.acknowledge(id, publish, ReasonCode::Success, is_durable);
+        if is_durable {
+            // At QoS 0, too, where nothing waits to be acknowledged.
+            self.hold_if_behind(id);
+        }
+        if !self.clear_slice(&mut cursor) {
+            self.clears.push_back(cursor);
+            // There is something to be done, though perhaps nothing to be written.
+            self.mark(id);
+        }
+        Ok(())
+    }
+
+    /// Goes on with deletions, each in its turn.
+    pub(super) fn clear_turn(&mut self) {
+        for _ in 0..TURN_VISITS / SLICE_VISITS {
+            let Some(mut cursor) = self.clears.pop_front() else { return };
+            if !self.clear_slice(&mut cursor) {
+                self.clears.push_back(cursor);
+            }
+        }
+    }
+
+    /// Goes on with one; whether it is through.
+    fn clear_slice(&mut self, cursor: &mut Cursor) -> bool {
+        let mut visits = SLICE_VISITS;
+        let is_through = self.commons.retained.clear_matching(cursor, &mut visits);
+        self.work += 1 + (SLICE_VISITS - visits) * WORK_PER_VISIT;
+        is_through
+    }
+}
