@@ -8,20 +8,16 @@
 mod bed;
 
 use std::env;
-use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 
+use bed::journal::{Journal, memory, timed};
 use bed::{Bed, publish};
 use longshore::ConnectionId;
 use longshore::codec::QoS;
 use longshore::shard::Config;
-use longshore_broker::journal::ReadRecords;
-use longshore_broker::recovery::Recovery;
-use longshore_storage::{Ahead, Level, Log, Options, Position, ReadError, SystemDisk};
 
 const TOPICS: usize = 5_000_000;
 const PAYLOAD: usize = 64;
@@ -33,15 +29,6 @@ const GETS: usize = 200_000;
 const SUBSCRIPTIONS: usize = 1_000;
 /// Levels in the middle.
 const BRANCHES: usize = 1_000;
-
-#[derive(Debug)]
-struct Reader(Mutex<Log>);
-
-impl ReadRecords for Reader {
-    fn read(&self, position: Position, _: &mut Ahead, body: &mut Vec<u8>) -> Result<(), ReadError> {
-        self.0.lock().expect("nobody has panicked").read(position, body).map(drop)
-    }
-}
 
 /// What the shard is made with: its routes are not what is counted here.
 fn config() -> Config {
@@ -57,41 +44,19 @@ fn topic(number: usize) -> String {
 }
 
 /// Publishes so many retained messages, and commits them if there is a journal.
-fn set(bed: &mut Bed, publisher: ConnectionId, topics: usize, reader: Option<&Reader>) {
+fn set(bed: &mut Bed, publisher: ConnectionId, topics: usize, journal: Option<&Journal>) {
     let mut from = 0;
     while from < topics {
         let to = topics.min(from + TURN);
         let one = |number| publish(&topic(number), QoS::AtMostOnce, true, &[b'x'; PAYLOAD]);
         let batch: Vec<u8> = (from..to).flat_map(one).collect();
         bed.turn(publisher, &batch);
-        if let Some(reader) = reader {
-            let mut log = reader.0.lock().expect("nobody has panicked");
-            if let Some(batch) = bed.shard.batch() {
-                let ticket = log.append(batch).expect("there is room");
-                drop(log);
-                bed.shard.appended(ticket);
-                log = reader.0.lock().expect("nobody has panicked");
-            }
-            log.commit().expect("the disk works");
+        if let Some(journal) = journal {
+            journal.commit(bed);
         }
         bed.read_all();
         from = to;
     }
-}
-
-fn timed<T>(what: &str, count: usize, act: impl FnOnce() -> T) -> T {
-    let begun = Instant::now();
-    let done = act();
-    let each = begun.elapsed().as_nanos() / count as u128;
-    println!("{what:30} {each:8} ns each, {:?} for {count}", begun.elapsed());
-    done
-}
-
-/// A line of what the system knows of this process, in KiB.
-fn memory(name: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|it| it.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
 }
 
 fn in_memory(topics: usize) {
@@ -129,27 +94,12 @@ fn in_memory(topics: usize) {
     read("#", topics);
 }
 
-/// Opens the journal with everything in it; how long that takes and what it needs.
-fn open(directory: &Path) -> (Config, Arc<Reader>) {
-    let mut options = Options::default();
-    options.level = Level::Process;
-    let disk = SystemDisk::open(directory).expect("a directory");
-    let mut recovery = Recovery::new();
-    let opened = Log::open(Arc::new(disk), &options, &mut recovery);
-    let reader = Arc::new(Reader(Mutex::new(opened.expect("a journal").0)));
-    let mut configs = [config()];
-    let records: Arc<dyn ReadRecords> = Arc::clone(&reader) as _;
-    recovery.apply(&mut configs, &records, 0);
-    let [config] = configs;
-    (config, reader)
-}
-
 fn restart(topics: usize, directory: &Path) {
-    let (config, reader) = open(directory);
+    let (config, journal) = Journal::open(directory, config());
     let mut bed = Bed::of(config);
     let publisher = bed.connect("publisher");
-    timed("set with a journal", topics, || set(&mut bed, publisher, topics, Some(&reader)));
-    drop((bed, reader));
+    timed("set with a journal", topics, || set(&mut bed, publisher, topics, Some(&journal)));
+    drop((bed, journal));
     // Another process, whose memory is its own.
     let program = env::current_exe().expect("this one");
     let opened = Command::new(program).arg("open").arg(directory).status();
@@ -158,7 +108,7 @@ fn restart(topics: usize, directory: &Path) {
 
 fn reopen(topics: usize, directory: &Path) {
     let resident = memory("VmRSS:");
-    let kept = timed("restart", topics, || open(directory));
+    let kept = timed("restart", topics, || Journal::open(directory, config()));
     let (peak, stays) = (memory("VmHWM:") - resident, memory("VmRSS:") - resident);
     println!("{} bytes each at most, {} stay", peak * 1024 / topics, stays * 1024 / topics);
     drop(kept);
@@ -167,6 +117,8 @@ fn reopen(topics: usize, directory: &Path) {
 fn main() {
     let topics = env::var("TOPICS").ok().and_then(|it| it.parse().ok()).unwrap_or(TOPICS);
     let arguments: Vec<String> = env::args().skip(1).collect();
+    // Once through, where nobody measures.
+    let topics = if arguments.iter().any(|it| it == "--test") { 50_000 } else { topics };
     match &arguments[..] {
         [open, directory] if open == "open" => reopen(topics, directory.as_ref()),
         _ if arguments.iter().any(|it| it == "restart") => {

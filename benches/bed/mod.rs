@@ -10,6 +10,8 @@ use longshore::codec::{self, Connect, Packet, PacketId, Properties, Publish, QoS
 use longshore::shard::Config;
 use longshore::{ConnectionId, Limits, Peer, Shard};
 
+pub(crate) mod journal;
+
 /// One shard and what its clients would receive.
 pub(crate) struct Bed {
     pub(crate) shard: Shard,
@@ -45,6 +47,18 @@ impl Bed {
 
     /// A client that is connected.
     pub(crate) fn connect(&mut self, client_id: &str) -> ConnectionId {
+        self.enter(client_id, true)
+    }
+
+    /// A client subscribes at QoS 1, and leaves a session behind.
+    pub(crate) fn visit(&mut self, client_id: &str, filter: &str) {
+        let id = self.enter(client_id, false);
+        self.subscribe(id, filter, QoS::AtLeastOnce);
+        self.shard.closed(id, self.now);
+        self.drain();
+    }
+
+    fn enter(&mut self, client_id: &str, clean_start: bool) -> ConnectionId {
         let address: SocketAddr = ([127, 0, 0, 1], 1).into();
         let peer = Peer { address, transport: "bench" };
         let id = self.shard.accept(peer, self.now).expect("there is room");
@@ -52,7 +66,7 @@ impl Bed {
             id,
             &Packet::Connect(Connect {
                 version: Version::V3_1_1,
-                clean_start: true,
+                clean_start,
                 keep_alive: 0,
                 client_id,
                 will: None,

@@ -1,7 +1,7 @@
 //! A message that has to outlive the bytes it came in.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -38,29 +38,56 @@ pub(crate) struct Entry {
     /// Where its record begins; 0 until that is known.
     place: AtomicU64,
     /// When it ends, in microseconds of the wall clock; the largest number for never.
-    ends: u64,
+    ends: AtomicU64,
     /// Bytes it is accounted with.
-    size: u32,
-    qos: QoS,
+    size: AtomicU32,
+    qos: AtomicU8,
 }
 
 impl Entry {
     pub(crate) fn new(number: u64, size: usize, qos: QoS, expiry: Option<Expiry>) -> Self {
-        let ends = expiry.map_or(u64::MAX, |expiry| expiry.ends.0);
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        Self { number, place: AtomicU64::new(0), ends, size, qos }
+        let entry = Self::unknown(number);
+        entry.tell(size, qos, expiry);
+        entry
+    }
+
+    /// A message of which nothing is known but its number: its record is yet to be found.
+    pub(crate) fn unknown(number: u64) -> Self {
+        Self {
+            number,
+            place: AtomicU64::new(0),
+            ends: AtomicU64::new(u64::MAX),
+            size: AtomicU32::new(0),
+            qos: AtomicU8::new(0),
+        }
+    }
+
+    /// The rest of it.
+    pub(crate) fn tell(&self, size: usize, qos: QoS, expiry: Option<Expiry>) {
+        self.ends.store(expiry.map_or(u64::MAX, |expiry| expiry.ends.0), Ordering::Relaxed);
+        self.size.store(u32::try_from(size).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.qos.store(qos as u8, Ordering::Relaxed);
     }
 
     /// Bytes it is accounted with.
     pub(crate) fn size(&self) -> u64 {
-        u64::from(self.size)
+        self.size.load(Ordering::Relaxed).into()
+    }
+
+    fn qos(&self) -> QoS {
+        QoS::try_from(self.qos.load(Ordering::Relaxed)).unwrap_or(QoS::AtMostOnce)
+    }
+
+    fn ends(&self) -> Wall {
+        Wall(self.ends.load(Ordering::Relaxed))
     }
 
     /// It for a file of this process, once its place is known.
     pub(crate) fn to_row(&self) -> Option<[u8; ROW_BYTES]> {
         let place = self.position()?.to_u64();
         let mut row = [0; ROW_BYTES];
-        let numbers = [self.number, place, self.ends, u64::from(self.size) << 8 | self.qos as u64];
+        let last = self.size() << 8 | self.qos() as u64;
+        let numbers = [self.number, place, self.ends().0, last];
         for (bytes, number) in row.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
             *bytes = number.to_le_bytes();
         }
@@ -73,9 +100,9 @@ impl Entry {
         Self {
             number: number(0),
             place: AtomicU64::new(number(1)),
-            ends: number(2),
-            size: (number(3) >> 8) as u32,
-            qos: QoS::try_from(number(3) as u8).unwrap_or(QoS::AtLeastOnce),
+            ends: AtomicU64::new(number(2)),
+            size: AtomicU32::new((number(3) >> 8) as u32),
+            qos: AtomicU8::new(number(3) as u8),
         }
     }
 
@@ -111,7 +138,7 @@ impl Kept {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Memory(message) => message.size(),
-            Self::Disk(entry) => entry.size as usize,
+            Self::Disk(entry) => entry.size() as usize,
         }
     }
 
@@ -127,14 +154,14 @@ impl Kept {
     pub(crate) fn qos(&self) -> QoS {
         match self {
             Self::Memory(message) => message.qos,
-            Self::Disk(entry) => entry.qos,
+            Self::Disk(entry) => entry.qos(),
         }
     }
 
     pub(crate) fn is_expired(&self, wall: Wall) -> bool {
         match self {
             Self::Memory(message) => message.is_expired(wall),
-            Self::Disk(entry) => entry.ends <= wall.0,
+            Self::Disk(entry) => entry.ends() <= wall,
         }
     }
 
@@ -142,7 +169,7 @@ impl Kept {
     pub(crate) fn ends(&self) -> Option<Wall> {
         match self {
             Self::Memory(message) => message.expiry.map(|expiry| expiry.ends),
-            Self::Disk(entry) => (entry.ends != u64::MAX).then_some(Wall(entry.ends)),
+            Self::Disk(entry) => Some(entry.ends()).filter(|ends| ends.0 != u64::MAX),
         }
     }
 

@@ -113,9 +113,8 @@ impl Recovery {
     /// Bytes of what is to be kept of it, about.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
-        let wanted = self.messages.values().filter(|it| Arc::strong_count(&it.known) > 1);
-        let entries = wanted.filter_map(|it| it.known.entry.get());
-        let messages: u64 = entries.map(|entry| entry.size() + RECORD_BYTES).sum();
+        let wanted = self.messages.values().filter(|it| Arc::strong_count(&it.entry) > 1);
+        let messages: u64 = wanted.map(|it| it.entry.size() + RECORD_BYTES).sum();
         let refs = self.sessions.values().map(|it| it.window.len() + it.queue.spans().len());
         let in_groups = self.groups.values().map(|backlog| backlog.queue.len());
         let refs = refs.chain(in_groups).sum::<usize>() as u64 * REF_BYTES;
@@ -137,51 +136,33 @@ impl Recovery {
             session.will = None;
         }
         let size = parts.topic.len() + parts.properties.len() + parts.payload.len();
-        let make = || Arc::new(Entry::new(head.number, size, head.qos, head.expiry));
         let is_place = head.sequence.is_some() && is_large(&parts);
         let mut entry = None;
         if head.number != 0 {
             let slot = self.slot(head.number);
-            if !slot.is_needed() {
+            if slot.entry.position().is_some() && !slot.is_needed() {
                 // Nobody waits any more for what had this number.
                 *slot = Slot::new(head.number);
             }
-            let placed = slot.known.entry.get_or_init(make);
-            if placed.size() != size as u64 {
+            let placed = Arc::clone(&slot.entry);
+            match placed.position() {
                 // Two messages of one number.
-                return Err(Unreadable);
+                Some(_) if placed.size() != size as u64 => return Err(Unreadable),
+                // A later record is a copy, and stays when the earlier one goes.
+                Some(_) => {}
+                None => placed.tell(size, head.qos, head.expiry),
             }
-            // A later record is a copy, and stays when the earlier one goes.
             placed.place(position);
-            entry = is_place.then(|| Arc::clone(placed));
             // Whoever is given what is retained waits for it by this number, too.
             slot.is_wanted |= refs.is_empty() || is_place;
-            match refs {
-                Refs::Here(mut refs) => {
-                    while let Some(to) = refs.next() {
-                        self.refer(head.number, to?);
-                    }
-                }
-                Refs::Listed(list) => {
-                    // It has gone with an older segment if all who stand in it are written down
-                    // as a whole further on: a round tells of nobody before all shards begin new
-                    // lists.
-                    slot.is_wanted = true;
-                    if let Some(listed) = self.lists.remove(&list) {
-                        let (_, mut refs) = decode_list(&listed.1).ok_or(Unreadable)?;
-                        while let Some(to) = refs.next() {
-                            self.refer(head.number, to?);
-                        }
-                        self.lists.insert(list, listed);
-                    }
-                }
-            }
+            self.refer_all(&placed, refs)?;
+            entry = is_place.then_some(placed);
         } else if !refs.is_empty() {
             return Err(Unreadable);
         } else if is_place {
-            let placed = make();
+            let placed = Entry::new(0, size, head.qos, head.expiry);
             placed.place(position);
-            entry = Some(placed);
+            entry = Some(Arc::new(placed));
         }
         if let Some(sequence) = head.sequence {
             let large = entry.map(Kept::Disk);
@@ -195,11 +176,35 @@ impl Recovery {
         self.messages.entry(number).or_insert_with(|| Slot::new(number))
     }
 
-    fn refer(&mut self, number: u64, to: Ref) {
+    fn refer_all(&mut self, entry: &Arc<Entry>, refs: Refs<'_>) -> Result<(), Unreadable> {
+        let list = match refs {
+            Refs::Here(mut refs) => {
+                while let Some(to) = refs.next() {
+                    self.refer(entry, to?);
+                }
+                return Ok(());
+            }
+            Refs::Listed(list) => list,
+        };
+        let Some(listed) = self.lists.remove(&list) else {
+            // It has gone with an older segment. All who stand in it are written down as a whole
+            // further on: a round tells of nobody before all shards begin new lists.
+            self.slot(entry.number).is_wanted = true;
+            return Ok(());
+        };
+        let (_, mut refs) = decode_list(&listed.1).ok_or(Unreadable)?;
+        while let Some(to) = refs.next() {
+            self.refer(entry, to?);
+        }
+        self.lists.insert(list, listed);
+        Ok(())
+    }
+
+    fn refer(&mut self, entry: &Arc<Entry>, to: Ref) {
         let Ref { holder, qos, retain, packet_id, group, again, identifiers } = to;
         let manner = Manner { qos, retain, group, again, identifiers };
-        let segment = self.segment;
-        let told = Told { known: Arc::clone(&self.slot(number).known), segment };
+        let (number, segment) = (entry.number, self.segment);
+        let told = Told { entry: Arc::clone(entry), segment };
         if holder & GROUP_BIT != 0 {
             // Its members may be yet to come.
             self.groups.entry(holder).or_default().push(Held { told, manner });
@@ -229,7 +234,7 @@ impl Recovery {
         let (page, numbers) = decode_page(body).ok_or(Unreadable)?;
         self.last_message = self.last_message.max(page);
         let segment = self.segment;
-        let tell = |number| Told { known: Arc::clone(&self.slot(number).known), segment };
+        let tell = |number| Told { entry: Arc::clone(&self.slot(number).entry), segment };
         let told = numbers.map(tell).collect();
         self.pages.insert(page, Page::new(told, &self.told));
         Ok(())
@@ -365,7 +370,7 @@ impl Recovery {
         }
         let mut held = session.held();
         for Held { told, manner } in untold {
-            if held.insert((told.known.number, manner.group)) {
+            if held.insert((told.entry.number, manner.group)) {
                 session.queue.push(told, manner, &mut None, &self.told);
             }
         }
@@ -378,7 +383,8 @@ impl Recovery {
         {
             take(queue, number, to.group);
         }
-        self.refer(number, to);
+        let entry = Arc::clone(&self.slot(number).entry);
+        self.refer(&entry, to);
     }
 
     /// What waits for a session, whether or not that was told of.

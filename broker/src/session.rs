@@ -24,7 +24,7 @@ mod queue;
 pub(crate) use outbound::{Outbound, Settled, Step};
 pub(crate) use page::{Open, PAGE_LEN, Page, Pages, Place, ROW_BYTES, Waiting};
 pub(crate) use pending::{Manner, Pending, Recorded};
-pub(crate) use queue::{Queue, Span};
+pub(crate) use queue::{Progress, Queue, Span};
 
 /// Names a session for as long as it lives.
 pub(crate) type SessionId = Key<Session>;

@@ -39,7 +39,7 @@ impl Restore {
                 let told = span.page.open();
                 let (mut entries, mut found) = (Vec::new(), vec![0]);
                 for told in told.entries() {
-                    entries.extend(told.known.entry.get().cloned());
+                    entries.extend(told.found());
                     found.push(entries.len() as u16);
                 }
                 (Page::new(entries, &self.pages), found.into())
@@ -55,6 +55,13 @@ impl Restore {
     }
 }
 
+impl Told {
+    /// The message, if its record was found.
+    fn found(&self) -> Option<Arc<Entry>> {
+        self.entry.position().map(|_| Arc::clone(&self.entry))
+    }
+}
+
 impl Manner {
     /// It as a session or a group keeps it.
     fn restored(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> session::Manner {
@@ -67,7 +74,7 @@ impl Manner {
 impl Held {
     /// It as a session or a group keeps it, if the message was found.
     pub(super) fn pending(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> Option<Pending> {
-        let entry = self.told.known.entry.get().cloned()?;
+        let entry = self.told.found()?;
         Some(self.manner.restored(holder, groups).pending(entry))
     }
 }

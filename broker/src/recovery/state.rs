@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
@@ -14,35 +14,26 @@ use crate::session::{self, Pending, Queue, ROW_BYTES, Waiting, Will};
 /// A message, by its number.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// Whoever waits for it has this, too.
-    pub(super) known: Arc<Known>,
+    /// Whoever waits for it has this, too. It has no position before its record was found.
+    pub(super) entry: Arc<Entry>,
     /// Others wait, too, who are written down anew further on.
     pub(super) is_wanted: bool,
 }
 
 impl Slot {
     pub(super) fn new(number: u64) -> Self {
-        let known = Arc::new(Known { number, entry: OnceLock::new() });
-        Self { known, is_wanted: false }
+        Self { entry: Arc::new(Entry::unknown(number)), is_wanted: false }
     }
 
     pub(super) fn is_needed(&self) -> bool {
-        self.is_wanted || Arc::strong_count(&self.known) > 1
+        self.is_wanted || Arc::strong_count(&self.entry) > 1
     }
-}
-
-/// A message that somebody waits for.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) number: u64,
-    /// Its record, once that was found.
-    pub(super) entry: OnceLock<Arc<Entry>>,
 }
 
 /// A message that was told to wait.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
-    pub(super) known: Arc<Known>,
+    pub(super) entry: Arc<Entry>,
     /// The segment in which that stands.
     pub(super) segment: u32,
 }
@@ -71,14 +62,14 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) fn push(&mut self, held: Held) {
-        if self.numbers.insert(held.told.known.number) {
+        if self.numbers.insert(held.told.entry.number) {
             self.queue.push_back(held);
         }
     }
 
     pub(super) fn take(&mut self, number: u64) {
         if self.numbers.remove(&number) {
-            let place = self.queue.iter().position(|it| it.told.known.number == number);
+            let place = self.queue.iter().position(|it| it.told.entry.number == number);
             place.and_then(|place| self.queue.remove(place));
         }
     }
@@ -143,8 +134,8 @@ impl Session {
     pub(super) fn held(&self) -> HashSet<(u64, u64)> {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
         let mut held: HashSet<_> =
-            in_flight.map(|it| (it.told.known.number, it.manner.group)).collect();
-        self.queue.for_each(|told, manner| held.extend([(told.known.number, manner.group)]));
+            in_flight.map(|it| (it.told.entry.number, it.manner.group)).collect();
+        self.queue.for_each(|told, manner| held.extend([(told.entry.number, manner.group)]));
         held
     }
 
@@ -153,11 +144,11 @@ impl Session {
         let in_flight = |exactly: bool| {
             self.window.iter().position(|(_, it)| {
                 let is_it = |it: &Held| !exactly || it.manner.group == group;
-                it.as_ref().is_some_and(|it| it.told.known.number == number && is_it(it))
+                it.as_ref().is_some_and(|it| it.told.entry.number == number && is_it(it))
             })
         };
         let is_it =
-            |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
+            |told: &Told, manner: &Manner| told.entry.number == number && manner.group == group;
         let (exact, any) = (in_flight(true), in_flight(false));
         if let Some(place) = exact {
             self.window.remove(place);
@@ -165,7 +156,7 @@ impl Session {
         } else if let Some(place) = any {
             self.window.remove(place);
         } else {
-            self.queue.take(|told, _| told.known.number == number);
+            self.queue.take(|told, _| told.entry.number == number);
         }
     }
 }
@@ -173,6 +164,6 @@ impl Session {
 /// Takes the message out that came through this group, or else the number of the group is forgotten
 /// because it is no more; whether there was one.
 pub(super) fn take(queue: &mut Queue<Told, Manner>, number: u64, group: u64) -> bool {
-    let is_it = |told: &Told, manner: &Manner| told.known.number == number && manner.group == group;
-    queue.take(is_it) || queue.take(|told, _| told.known.number == number)
+    let is_it = |told: &Told, manner: &Manner| told.entry.number == number && manner.group == group;
+    queue.take(is_it) || queue.take(|told, _| told.entry.number == number)
 }

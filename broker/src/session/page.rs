@@ -91,8 +91,8 @@ pub(crate) struct Content<E> {
     slot: Option<u64>,
     /// Bytes of all these messages.
     pub(crate) size: u64,
-    /// What the round of compaction with this number has looked at.
-    pub(crate) seen: (u32, Range<u16>),
+    /// What the round of compaction with this number has looked at, or the last part of it.
+    seen: (u32, Range<u16>),
     /// In which round the page was written down, as which, and how many messages of it.
     pub(crate) told: (u32, u64, u16),
 }
@@ -100,6 +100,27 @@ pub(crate) struct Content<E> {
 impl<E> Content<E> {
     pub(crate) fn len(&self) -> u16 {
         self.len
+    }
+
+    /// Whether this round of compaction has looked at these messages and written them down.
+    pub(crate) fn is_told(&self, round: u32, range: &Range<u16>) -> bool {
+        let (seen_in, seen) = &self.seen;
+        let is_seen = *seen_in == round && seen.start <= range.start && range.end <= seen.end;
+        is_seen && self.told.0 == round && range.end <= self.told.2
+    }
+
+    /// The first of these messages that this round has not looked at, as far as is known.
+    pub(crate) fn unseen(&mut self, round: u32, range: &Range<u16>) -> u16 {
+        let (seen_in, seen) = &self.seen;
+        if *seen_in != round || range.start < seen.start || range.start > seen.end {
+            self.seen = (round, range.start..range.start);
+        }
+        self.seen.1.end
+    }
+
+    /// It has looked at those before `end`.
+    pub(crate) fn see(&mut self, end: u16) {
+        self.seen.1.end = end;
     }
 
     fn memory(&self) -> usize {

@@ -51,11 +51,30 @@ pub(crate) struct Queue<E, M> {
     len: usize,
     /// Bytes of all these messages.
     size: usize,
+    /// The number of the first span, of all there were.
+    first: u64,
+    /// How often spans have changed in the middle.
+    changes: u64,
+}
+
+/// How far somebody has come who looks at all spans of a queue, while it goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    span: u64,
+    changes: u64,
+}
+
+impl Progress {
+    /// The next span.
+    pub(crate) fn pass(&mut self) {
+        self.span += 1;
+    }
 }
 
 impl<E, M> Default for Queue<E, M> {
     fn default() -> Self {
-        Self { spans: VecDeque::new(), manners: Vec::new(), len: 0, size: 0 }
+        let (spans, manners) = (VecDeque::new(), Vec::new());
+        Self { spans, manners, len: 0, size: 0, first: 0, changes: 0 }
     }
 }
 
@@ -164,6 +183,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         (first.from, first.len) = (first.from + 1, first.len - 1);
         if first.len == 0 {
             self.spans.pop_front();
+            self.first += 1;
         }
         self.took(1, entry.bytes());
         Some((entry, manner))
@@ -173,7 +193,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         self.len -= count;
         self.size -= size;
         if self.len == 0 {
-            *self = Self::default();
+            (self.spans, self.manners) = (VecDeque::new(), Vec::new());
         }
     }
 
@@ -182,9 +202,13 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         self.spans.iter().map(|span| (span, &self.manners[span.manner as usize]))
     }
 
-    /// The `at`th span.
-    pub(crate) fn span(&self, at: usize) -> Option<&Span<E>> {
-        self.spans.get(at)
+    /// The next span, from the first again when nobody can know any more which were looked at.
+    pub(crate) fn at(&self, progress: &mut Progress) -> Option<&Span<E>> {
+        if progress.changes != self.changes {
+            *progress = Progress { span: self.first, changes: self.changes };
+        }
+        progress.span = progress.span.max(self.first);
+        self.spans.get((progress.span - self.first) as usize)
     }
 
     /// Shows every message to `see`, oldest first.
@@ -204,6 +228,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         let are: Vec<bool> = self.manners.iter().map(&mut is_it).collect();
         let mut taken = Vec::new();
         if are.contains(&true) {
+            self.changes += 1;
             let manners = &self.manners;
             self.spans.retain(|span| {
                 let is_taken = are[span.manner as usize];
@@ -228,6 +253,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
             Some((at, ahead as u16, entry.bytes()))
         });
         let Some((at, ahead, size)) = found else { return false };
+        self.changes += 1;
         let span = &mut self.spans[at];
         let behind = span.len - ahead - 1;
         if ahead == 0 {

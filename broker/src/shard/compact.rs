@@ -23,7 +23,7 @@ use crate::mail::{Mail, To};
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
 use crate::retained::Found;
-use crate::session::{Manner, Open, Pending, SessionId, Span};
+use crate::session::{Manner, Open, Pending, Progress, SessionId, Span};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
 
@@ -59,6 +59,8 @@ enum Stage {
     Sessions {
         place: u32,
         at: usize,
+        /// How far those were looked at that wait on the disk, and of which session.
+        progress: (Option<SessionId>, Progress),
     },
     /// The groups that are left, and how many messages of the last one were looked at.
     Groups {
@@ -194,10 +196,10 @@ impl Shard {
             round.stage = match stage {
                 Stage::Mail => {
                     self.rounds_heard -= self.shards - 1;
-                    Stage::Sessions { place: 0, at: 0 }
+                    Stage::Sessions { place: 0, at: 0, progress: Default::default() }
                 }
-                Stage::Sessions { place, at } => {
-                    self.compact_sessions(&round, place, at, &mut budget)
+                Stage::Sessions { place, at, progress } => {
+                    self.compact_sessions(&round, place, at, progress, &mut budget)
                 }
                 Stage::Groups { left, at } => {
                     self.compact_groups(round.base, left, at, append, &mut budget)
@@ -225,6 +227,7 @@ impl Shard {
         round: &Round,
         place: u32,
         at: usize,
+        (of, mut progress): (Option<SessionId>, Progress),
         budget: &mut Budget,
     ) -> Stage {
         let Some(id) = self.sessions.key_from(place) else {
@@ -234,14 +237,17 @@ impl Shard {
         };
         budget.visit();
         let place = id.index();
-        match self.copy_messages(id, round.base, at, budget) {
-            Some(at) => Stage::Sessions { place, at },
-            None if !self.copy_pages(id, round, budget) => Stage::Sessions { place, at: 0 },
-            None => {
-                self.write_session(id, round.base, budget);
-                Stage::Sessions { place: place + 1, at: 0 }
-            }
+        if of != Some(id) {
+            progress = Progress::default();
         }
+        if let Some(at) = self.copy_messages(id, round.base, at, budget) {
+            return Stage::Sessions { place, at, progress: (Some(id), progress) };
+        }
+        if !self.copy_pages(id, &mut progress, round, budget) {
+            return Stage::Sessions { place, at: 0, progress: (Some(id), progress) };
+        }
+        self.write_session(id, round.base, budget);
+        Stage::Sessions { place: place + 1, at: 0, progress: Default::default() }
     }
 
     /// Copies messages of the session from the `at`th on; where to go on, if there are more.
@@ -276,36 +282,58 @@ impl Shard {
     }
 
     /// Copies messages that wait on the disk for the session, and writes down the pages on which
-    /// they stand. Whether that is all of them.
-    fn copy_pages(&mut self, id: SessionId, round: &Round, budget: &mut Budget) -> bool {
-        let mut at = 0;
+    /// they stand, as far as that is not done. Whether that is all of them.
+    fn copy_pages(
+        &mut self,
+        id: SessionId,
+        progress: &mut Progress,
+        round: &Round,
+        budget: &mut Budget,
+    ) -> bool {
         loop {
             let Some(session) = self.sessions.get(id) else { return true };
-            let Some(span) = session.outbound.on_disk().span(at) else { return true };
-            let (page, range) = (Arc::clone(&span.page), span.range());
-            let mut content = page.open();
-            let (number, seen) = &content.seen;
-            if *number != round.number || range.start < seen.start || range.start > seen.end {
-                content.seen = (round.number, range.start..range.start);
+            let Some(span) = session.outbound.on_disk().at(progress) else { return true };
+            if budget.is_spent() {
+                return false;
             }
-            while content.seen.1.end < range.end {
-                if budget.is_spent() {
+            let (page, range) = (Arc::clone(&span.page), span.range());
+            if !page.lock().is_told(round.number, &range) {
+                let mut content = page.open();
+                if !self.copy_page(&mut content, &range, round, budget) {
                     return false;
                 }
-                let entry = Arc::clone(&content.entries()[usize::from(content.seen.1.end)]);
-                content.seen.1.end += 1;
-                if entry.is_before(round.base) {
-                    budget.visit();
-                    self.copy(&Kept::Disk(entry), budget);
-                }
+                self.write_page(&mut content, &range, round, budget);
             }
-            self.write_page(&mut content, &range, round, budget);
             budget.visit();
-            at += 1;
+            progress.pass();
         }
     }
 
-    /// Writes the page down, unless this round has done so with these messages.
+    /// Copies these messages of a page; whether that is all of them.
+    fn copy_page(
+        &mut self,
+        content: &mut Open<'_, Arc<Entry>>,
+        range: &Range<u16>,
+        round: &Round,
+        budget: &mut Budget,
+    ) -> bool {
+        let mut at = content.unseen(round.number, range);
+        while at < range.end {
+            if budget.is_spent() {
+                return false;
+            }
+            let entry = Arc::clone(&content.entries()[usize::from(at)]);
+            at += 1;
+            content.see(at);
+            if entry.is_before(round.base) {
+                budget.visit();
+                self.copy(&Kept::Disk(entry), budget);
+            }
+        }
+        true
+    }
+
+    /// Writes a page down, unless the round has done so with these messages.
     fn write_page(
         &mut self,
         content: &mut Open<'_, Arc<Entry>>,
