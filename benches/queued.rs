@@ -1,5 +1,5 @@
-//! Millions of messages that wait for absent clients: what they take, what it costs to keep them, to
-//! write them down again, and to read them after a restart.
+//! Millions of messages that wait for absent clients: what they take, and what it costs to keep
+//! them, to write them down again, and to read them after a restart.
 //!
 //! `MESSAGES` is how many, 10,000,000 if it is not set. Each figure is of one run: what is measured
 //! is long enough.

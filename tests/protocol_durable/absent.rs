@@ -1,5 +1,5 @@
-//! Many messages that wait for clients which are away: each comes to each of them, in order, however
-//! those who wait share them.
+//! Many messages that wait for clients which are away: each comes to each of them, in order,
+//! however those who wait share them.
 
 use std::collections::BTreeMap;
 
