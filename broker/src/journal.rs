@@ -290,6 +290,7 @@ impl Journal {
         self.batch.clear();
         self.events.clear();
         self.unplaced.clear();
+        self.moving.clear();
         self.retained.clear();
     }
 

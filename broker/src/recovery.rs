@@ -26,7 +26,7 @@ mod state;
 mod tests;
 
 use self::restore::Restore;
-use self::state::{Backlog, Held, Manner, Slot, Told, take};
+use self::state::{Backlog, Held, Manner, Slot, Stray, Told, take};
 pub(crate) use self::state::{Session, Subscribed};
 
 /// What a journal holds, as its records tell one after another.
@@ -44,7 +44,7 @@ pub struct Recovery {
     place: (u64, Place<Told>),
     /// What waits for sessions that nobody has told of yet: another shard may have sent it to one
     /// that is written down as a whole further on, and had not got it then.
-    strays: HashMap<u64, Queue<Told, Manner>>,
+    strays: HashMap<u64, Stray>,
     /// Pages that a round of compaction tells of, until it is complete.
     pages: HashMap<u64, Arc<Page<Told>>>,
     told: Arc<Pages<Told>>,
@@ -338,7 +338,7 @@ impl Recovery {
         self.holders = self.holders.max(holder);
         if fresh {
             let known = self.sessions.get(&holder).map(|session| &session.queue);
-            let stray = self.strays.remove(&holder);
+            let mut stray = self.strays.remove(&holder).unwrap_or_default().queue;
             if let Some((_, base)) = self.whole.filter(|(it, _)| *it == holder) {
                 let mut tell = |told: &Told, manner: &Manner| {
                     if told.segment >= base {
@@ -346,9 +346,12 @@ impl Recovery {
                         self.untold.push(Held { told, manner });
                     }
                 };
-                known.into_iter().chain(&stray).for_each(|queue| queue.for_each(&mut tell));
+                known.into_iter().chain([&stray]).for_each(|queue| queue.for_each(&mut tell));
+                stray = Queue::default();
             }
-            self.sessions.insert(holder, Session { holder, ..Session::default() });
+            // What another shard has sent to a new session may stand before it.
+            let session = Session { holder, queue: stray, ..Session::default() };
+            self.sessions.insert(holder, session);
         }
         let SessionEvent { account, class, token, anonymous, expiry_secs, left, client_id } =
             *event;
@@ -378,21 +381,15 @@ impl Recovery {
 
     /// The message waits for another holder, or was sent to the one it waits for.
     fn sent(&mut self, number: u64, to: Ref) {
-        if to.packet_id.is_some()
-            && let Some(queue) = self.queue(to.holder)
-        {
-            take(queue, number, to.group);
+        if to.packet_id.is_some() {
+            if let Some(session) = self.sessions.get_mut(&to.holder) {
+                take(&mut session.queue, number, to.group);
+            } else if let Some(stray) = self.strays.get_mut(&to.holder) {
+                stray.take(number, to.group);
+            }
         }
         let entry = Arc::clone(&self.slot(number).entry);
         self.refer(&entry, to);
-    }
-
-    /// What waits for a session, whether or not that was told of.
-    fn queue(&mut self, holder: u64) -> Option<&mut Queue<Told, Manner>> {
-        match self.sessions.get_mut(&holder) {
-            Some(session) => Some(&mut session.queue),
-            None => self.strays.get_mut(&holder),
-        }
     }
 
     /// Messages of a page wait for a session.
@@ -419,7 +416,7 @@ impl Recovery {
         } else if let Some(session) = self.sessions.get_mut(&holder) {
             session.done(number, group);
         } else if let Some(stray) = self.strays.get_mut(&holder) {
-            take(stray, number, group);
+            stray.take(number, group);
         }
     }
 
@@ -465,8 +462,12 @@ impl Recovery {
         }
         commons.retained.restore(std::mem::take(&mut self.retained));
         let hasher = BuildHasherDefault::<DefaultHasher>::new();
+        let shards = configs.len();
+        let restore = |config: &Config| {
+            Restore::new(reader.spare_file(), config.limits.queue_memory / shards)
+        };
         let mut of_shards: Vec<(Vec<Session>, Restore)> =
-            configs.iter().map(|_| (Vec::new(), Restore::new(reader.spare_file()))).collect();
+            configs.iter().map(|config| (Vec::new(), restore(config))).collect();
         let mut sessions: Vec<Session> = self.sessions.into_values().collect();
         // So that a run of a simulator is the same again.
         sessions.sort_unstable_by_key(|session| session.holder);

@@ -18,12 +18,13 @@ pub(super) struct Restore {
     /// and how many of them stand before each place.
     known: HashMap<*const Page<Told>, Restored>,
     pub(super) pages: Arc<Pages<Arc<Entry>>>,
+    limit: usize,
 }
 
 impl Restore {
-    /// Nothing yet. What memory has no room for goes to `file`.
-    pub(super) fn new(file: Option<Arc<dyn DiskFile>>) -> Self {
-        Self { known: HashMap::new(), pages: Arc::new(Pages::new(file)) }
+    /// Nothing yet. What takes more than `limit` bytes of memory goes to `file`.
+    pub(super) fn new(file: Option<Arc<dyn DiskFile>>, limit: usize) -> Self {
+        Self { known: HashMap::new(), pages: Arc::new(Pages::new(file)), limit }
     }
 
     /// What waits for a session.
@@ -49,6 +50,8 @@ impl Restore {
             if !found.is_empty() {
                 let manner = manner.clone().restored(holder, groups);
                 restored.push_span(page, found, manner);
+                // One that cannot leave stays: its shard says so.
+                let _ = self.pages.relieve(self.limit, 2);
             }
         }
         restored

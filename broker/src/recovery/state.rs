@@ -9,7 +9,7 @@ use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::Wall;
 use crate::message::{Entry, Identifiers};
-use crate::session::{self, Pending, Queue, ROW_BYTES, Waiting, Will};
+use crate::session::{self, Pages, Pending, Place, Queue, ROW_BYTES, Waiting, Will};
 
 /// A message, by its number.
 #[derive(Debug)]
@@ -91,6 +91,33 @@ pub(super) struct Manner {
     /// It may have been sent before.
     pub(super) again: bool,
     pub(super) identifiers: Identifiers,
+}
+
+/// What waits for a session that nobody has told of yet.
+#[derive(Debug, Default)]
+pub(super) struct Stray {
+    pub(super) queue: Queue<Told, Manner>,
+    /// What was ever in it: most of what is done with never was.
+    numbers: HashSet<u64>,
+}
+
+impl Stray {
+    pub(super) fn push(
+        &mut self,
+        told: Told,
+        manner: Manner,
+        place: &mut Place<Told>,
+        pages: &Arc<Pages<Told>>,
+    ) {
+        self.numbers.insert(told.entry.number);
+        self.queue.push(told, manner, place, pages);
+    }
+
+    pub(super) fn take(&mut self, number: u64, group: u64) {
+        if self.numbers.contains(&number) {
+            take(&mut self.queue, number, group);
+        }
+    }
 }
 
 /// A session as the journal has it.

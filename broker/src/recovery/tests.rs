@@ -117,6 +117,16 @@ fn what_is_on_its_way_to_a_session_that_is_told_of_further_on_waits_for_it() {
 }
 
 #[test]
+fn what_another_shard_writes_down_before_a_new_session_waits_for_it() {
+    let mut records = Records::default();
+    records.message(1, Encoded::Here(&refs(&[1])));
+    records.message(2, Encoded::Here(&refs(&[1])));
+    records.events(&[session(1)]);
+    records.events(&[Event::Done { holder: 1, number: 1, group: 0 }]);
+    assert_eq!(records.waiting(), [(1, vec![2])]);
+}
+
+#[test]
 fn what_nobody_ever_tells_of_waits_for_nobody() {
     let mut records = Records::default();
     records.message(1, Encoded::Here(&refs(&[1])));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use longshore_codec::{PacketId, QoS};
 
-use super::page::{ENTRY_BYTES, Pages, Place};
+use super::page::{Pages, Place};
 use super::pending::{Manner, Pending, Recorded};
 use super::queue::Queue;
 use crate::message::{Entry, Kept};
@@ -125,9 +125,9 @@ impl Outbound {
         self.bytes
     }
 
-    /// Bytes of memory that would be free without it, at most.
+    /// Bytes of memory that are free without it.
     pub(crate) fn weight(&self) -> usize {
-        self.memory() + self.on_disk.len() * ENTRY_BYTES
+        self.memory + self.on_disk.weight()
     }
 
     /// Bytes of memory that they are accounted with, beside the pages on which others wait, too.

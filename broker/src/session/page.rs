@@ -12,9 +12,7 @@ use longshore_storage::DiskFile;
 /// Messages on one page, at most.
 pub(crate) const PAGE_LEN: usize = 1_024;
 /// Messages of a page that is worth a place in the file.
-const PAGE_OUT_LEN: usize = 16;
-/// Pages that leave memory at once, so that nobody waits long for it.
-const PAGES_AT_ONCE: usize = 16;
+const PAGE_OUT_LEN: usize = 4;
 
 /// Bytes of a message in the file.
 pub(crate) const ROW_BYTES: usize = 32;
@@ -42,6 +40,9 @@ pub(crate) trait Waiting: Clone + fmt::Debug {
 pub(crate) struct Pages<E> {
     /// Bytes of memory that they are accounted with.
     bytes: AtomicUsize,
+    /// The messages on them, and the bytes of these.
+    count: AtomicUsize,
+    size: AtomicUsize,
     file: Option<Arc<dyn DiskFile>>,
     slots: Mutex<Slots>,
     /// Those that can leave memory, in the order in which they came.
@@ -58,12 +59,18 @@ impl<E> Pages<E> {
     /// None yet. What memory has no room for goes to `file`, if there is one.
     pub(crate) fn new(file: Option<Arc<dyn DiskFile>>) -> Self {
         let (slots, line) = (Mutex::default(), Mutex::default());
-        Self { bytes: AtomicUsize::new(0), file, slots, line }
+        let (bytes, count, size) = Default::default();
+        Self { bytes, count, size, file, slots, line }
     }
 
     /// Bytes of memory that they are accounted with.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many messages stand on them, and the bytes of these.
+    pub(crate) fn messages(&self) -> (usize, usize) {
+        (self.count.load(Ordering::Relaxed), self.size.load(Ordering::Relaxed))
     }
 }
 
@@ -90,7 +97,7 @@ pub(crate) struct Content<E> {
     /// Where they stand in the file, while they are not in memory.
     slot: Option<u64>,
     /// Bytes of all these messages.
-    pub(crate) size: u64,
+    size: usize,
     /// What the round of compaction with this number has looked at, or the last part of it.
     seen: (u32, Range<u16>),
     /// In which round the page was written down, as which, and how many messages of it.
@@ -123,7 +130,7 @@ impl<E> Content<E> {
         self.seen.1.end = end;
     }
 
-    fn memory(&self) -> usize {
+    pub(super) fn memory(&self) -> usize {
         PAGE_BYTES + self.entries.len() * ENTRY_BYTES
     }
 }
@@ -159,10 +166,12 @@ impl<E: Waiting> Page<E> {
     /// A page with these messages.
     pub(crate) fn new(entries: Vec<E>, pages: &Arc<Pages<E>>) -> Arc<Self> {
         debug_assert!(entries.len() <= PAGE_LEN);
-        let size = entries.iter().map(|entry| entry.bytes() as u64).sum();
+        let size = entries.iter().map(Waiting::bytes).sum();
         let (len, slot) = (entries.len() as u16, None);
         let content = Content { entries, len, slot, size, seen: (0, 0..0), told: (0, 0, 0) };
         pages.bytes.fetch_add(content.memory(), Ordering::Relaxed);
+        pages.count.fetch_add(usize::from(len), Ordering::Relaxed);
+        pages.size.fetch_add(size, Ordering::Relaxed);
         let page = Arc::new(Self { content: Mutex::new(content), pages: Arc::clone(pages) });
         if usize::from(len) >= PAGE_OUT_LEN {
             page.line_up();
@@ -188,7 +197,9 @@ impl<E: Waiting> Page<E> {
         let is_free = content.len == at && usize::from(at) < PAGE_LEN && content.slot.is_none();
         if is_free {
             self.pages.bytes.fetch_add(ENTRY_BYTES, Ordering::Relaxed);
-            content.size += entry.bytes() as u64;
+            self.pages.count.fetch_add(1, Ordering::Relaxed);
+            self.pages.size.fetch_add(entry.bytes(), Ordering::Relaxed);
+            content.size += entry.bytes();
             content.entries.push(entry.clone());
             content.len += 1;
             if usize::from(content.len) == PAGE_OUT_LEN {
@@ -247,6 +258,8 @@ impl<E> Drop for Page<E> {
     fn drop(&mut self) {
         let content = lock(&self.content);
         self.pages.bytes.fetch_sub(content.memory(), Ordering::Relaxed);
+        self.pages.count.fetch_sub(usize::from(content.len), Ordering::Relaxed);
+        self.pages.size.fetch_sub(content.size, Ordering::Relaxed);
         if let Some(slot) = content.slot {
             lock(&self.pages.slots).free.push(slot);
         }
@@ -288,16 +301,16 @@ impl<E> Pages<E> {
 }
 
 impl<E: Waiting> Pages<E> {
-    /// Lets some pages leave memory if they take more than `limit` bytes of it.
+    /// Lets up to `most` pages leave memory while they take more than `limit` bytes of it.
     ///
     /// # Errors
     /// The file cannot be written: the pages stay.
-    pub(crate) fn relieve(&self, limit: usize) -> io::Result<()> {
+    pub(crate) fn relieve(&self, limit: usize, most: usize) -> io::Result<()> {
         if self.file.is_none() {
             return Ok(());
         }
         let mut room = Vec::new();
-        for _ in 0..PAGES_AT_ONCE {
+        for _ in 0..most {
             if self.bytes() <= limit {
                 break;
             }

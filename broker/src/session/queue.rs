@@ -17,7 +17,7 @@ const SPAN_BYTES: usize = 32;
 
 /// Manners that are looked at for one that is the same, the last first.
 const MANNERS_COMPARED: usize = 8;
-/// Manners that are kept although no message has them any more, beside one for each span.
+/// Manners that are kept although no message has them any more, beside two for each span.
 const MANNERS_UNUSED: usize = 64;
 
 /// Messages of one page that wait for one client, in one manner.
@@ -97,6 +97,12 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         self.spans.len() * SPAN_BYTES + self.manners.len() * size_of::<M>()
     }
 
+    /// Bytes of memory that are free without it: its own, and those of pages that nobody shares.
+    pub(crate) fn weight(&self) -> usize {
+        let own = self.spans.iter().filter(|span| Arc::strong_count(&span.page) == 1);
+        self.memory() + own.map(|span| span.page.lock().memory()).sum::<usize>()
+    }
+
     /// Keeps a message behind the others. `place` is where it stands if another has kept it before,
     /// and else becomes that; a new page is one of `pages`.
     pub(crate) fn push(
@@ -150,7 +156,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         if let Some((number, _)) = known {
             return number as u32;
         }
-        if self.manners.len() > self.spans.len() + MANNERS_UNUSED {
+        if self.manners.len() > 2 * self.spans.len() + MANNERS_UNUSED {
             self.forget_manners();
         }
         self.manners.push(manner);
@@ -228,7 +234,6 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         let are: Vec<bool> = self.manners.iter().map(&mut is_it).collect();
         let mut taken = Vec::new();
         if are.contains(&true) {
-            self.changes += 1;
             let manners = &self.manners;
             self.spans.retain(|span| {
                 let is_taken = are[span.manner as usize];
@@ -239,6 +244,7 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
                 }
                 !is_taken
             });
+            self.changes += u64::from(!taken.is_empty());
             self.took(taken.len(), taken.iter().map(|(entry, _)| entry.bytes()).sum());
         }
         taken

@@ -11,7 +11,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use longshore_codec::QoS;
 use longshore_storage::{Batch, Position, ReadError, Ticket};
 use tracing::error;
@@ -130,20 +129,17 @@ impl Shard {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         let of_pending = |count: usize, bytes: usize| (bytes + count * PENDING_BYTES) as u64;
-        let mut pages = HashSet::new();
         let sessions = self.sessions.keys().filter_map(|id| self.sessions.get(id));
         let sessions = sessions.filter(|session| session.holder != 0).map(|session| {
             let outbound = &session.outbound;
             let count = outbound.in_memory().len() + outbound.in_flight().count();
-            let spans = outbound.on_disk().spans().map(|(span, _)| {
-                let is_first = pages.insert(Arc::as_ptr(&span.page));
-                SPAN_BYTES as u64 + if is_first { of_span(span) } else { 0 }
-            });
+            let spans = outbound.on_disk().spans().len() * SPAN_BYTES;
             let filters = session.subscription_bytes;
             let in_memory = of_pending(count, outbound.bytes_in_memory());
-            in_memory + spans.sum::<u64>() + (SESSION_BYTES + filters) as u64
+            in_memory + (spans + SESSION_BYTES + filters) as u64
         });
-        let own: u64 = sessions.sum();
+        let (count, bytes) = self.pages.messages();
+        let own = sessions.sum::<u64>() + of_pending(count, bytes);
         if self.number != 0 {
             return own;
         }
@@ -560,21 +556,15 @@ impl Shard {
     }
 }
 
-/// Bytes that the messages take in the journal beside their refs, about.
-fn of_span(span: &Span<Arc<Entry>>) -> u64 {
-    let content = span.page.lock();
-    let (count, all) = (span.range().len() as u64, u64::from(content.len().max(1)));
-    content.size * count / all + count * PENDING_BYTES as u64
-}
-
 /// Notes for whom messages of a page wait, which is written down.
 fn note_span(span: &Span<Arc<Entry>>, manner: &Manner, mut note: impl FnMut(&Event<'_>)) {
-    let content = span.page.open();
     let range = span.range();
     if manner.holder & GROUP_BIT == 0 {
-        let (page, from, len) = (content.told.1, range.start, range.len() as u16);
+        let page = span.page.lock().told.1;
+        let (from, len) = (range.start, range.len() as u16);
         return note(&Event::Refs { page, from, len, to: manner.to_ref() });
     }
+    let content = span.page.open();
     for place in range {
         let entry = Arc::clone(&content.entries()[usize::from(place)]);
         note_pending(&manner.clone().pending(entry), None, &mut note);

@@ -294,7 +294,7 @@ impl Shard {
             }
         }
         self.queued_bytes = self.queued_bytes + outbound.memory() - before;
-        self.relieve_pages();
+        self.relieve_pages(1);
         if self.queued_bytes() > self.limits.queue_bytes_total {
             self.unsettled.push_back(Unsettled::Relief);
         }

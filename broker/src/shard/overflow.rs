@@ -22,21 +22,22 @@ impl Limits {
 }
 
 impl Shard {
-    /// Sees to it that references to messages on the disk take no more memory than they may.
+    /// Sees to it that references to messages on the disk take no more memory than they may; up to
+    /// so many pages leave it.
     #[inline]
-    pub(super) fn relieve_pages(&mut self) {
+    pub(super) fn relieve_pages(&mut self, most: usize) {
         if self.pages.bytes() > self.limits.queue_memory / self.shards {
-            self.let_pages_out();
+            self.let_pages_out(most);
         }
     }
 
     #[cold]
-    fn let_pages_out(&mut self) {
+    fn let_pages_out(&mut self, most: usize) {
         if self.journal.as_deref().is_some_and(|journal| journal.is_copying()) {
             // Their places are known when this batch is appended.
             return;
         }
-        let relieved = self.pages.relieve(self.limits.queue_memory / self.shards);
+        let relieved = self.pages.relieve(self.limits.queue_memory / self.shards, most);
         if let (Err(cause), false) = (&relieved, self.pages_stay) {
             warn!(%cause, "what waits takes more memory than limits.queue_memory");
         }

@@ -7,6 +7,9 @@ use crate::clock::{Mono, Now};
 use crate::connection::{Connection, ConnectionId, Stage};
 use crate::output::Output;
 
+/// Pages that leave memory in one call.
+const PAGES_AT_ONCE: usize = 16;
+
 /// Retained messages that one call removes at their end, so that no turn is long.
 const EXPIRE_COUNT: usize = 1024;
 
@@ -22,7 +25,7 @@ impl Shard {
             self.session_due(id, now);
             self.settle(now);
         }
-        self.relieve_pages();
+        self.relieve_pages(PAGES_AT_ONCE);
         self.hand_out_fresh(now);
         self.resume_resting(now);
         let more = self.commons.retained.expire(now.wall, EXPIRE_COUNT);
