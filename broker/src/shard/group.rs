@@ -182,7 +182,11 @@ impl Shard {
             let lasting = if turns.is_lasting() { group.holder } else { 0 };
             drop(turns);
             self.forms.clear();
-            let Some(message) = self.load(&pending.message) else { continue };
+            let Some(message) = self.load(&pending.message) else {
+                // It is lost, and is not to be looked for again.
+                self.note_done(pending.recorded());
+                continue;
+            };
             let mut outgoing = Outgoing::kept(&message, None);
             outgoing.held_by = pending.holder;
             let holder = self.holder_in(lasting, &seat, qos);
