@@ -159,10 +159,7 @@ impl Kept {
     }
 
     pub(crate) fn is_expired(&self, wall: Wall) -> bool {
-        match self {
-            Self::Memory(message) => message.is_expired(wall),
-            Self::Disk(entry) => entry.ends() <= wall,
-        }
+        self.ends().is_some_and(|ends| ends <= wall)
     }
 
     /// When it ends, if ever.
@@ -244,10 +241,6 @@ impl Message {
     /// Bytes this message is accounted with.
     pub(crate) fn size(&self) -> usize {
         self.body.len() + self.shared.as_ref().map_or(0, Bytes::len)
-    }
-
-    pub(crate) fn is_expired(&self, wall: Wall) -> bool {
-        self.expiry.is_some_and(|expiry| expiry.ends <= wall)
     }
 }
 

@@ -26,7 +26,7 @@ mod state;
 mod tests;
 
 use self::restore::Restore;
-use self::state::{Backlog, Held, Manner, Slot, Stray, Told, take};
+use self::state::{Backlog, Held, Slot, Stray, Told, take};
 pub(crate) use self::state::{Session, Subscribed};
 
 /// What a journal holds, as its records tell one after another.
@@ -49,7 +49,7 @@ pub struct Recovery {
     pages: HashMap<u64, Arc<Page<Told>>>,
     told: Arc<Pages<Told>>,
     /// The records of lists, and in which segments they stand.
-    lists: HashMap<u64, (u32, Box<[u8]>)>,
+    lists: HashMap<u64, (u32, Arc<[u8]>)>,
     /// The base of the last round of compaction.
     base: u32,
     retained: Replayed,
@@ -177,37 +177,35 @@ impl Recovery {
     }
 
     fn refer_all(&mut self, entry: &Arc<Entry>, refs: Refs<'_>) -> Result<(), Unreadable> {
-        let list = match refs {
-            Refs::Here(mut refs) => {
-                while let Some(to) = refs.next() {
-                    self.refer(entry, to?);
+        let list: Arc<[u8]>;
+        let mut refs = match refs {
+            Refs::Here(refs) => refs,
+            Refs::Listed(number) => match self.lists.get(&number) {
+                Some((_, body)) => {
+                    list = Arc::clone(body);
+                    decode_list(&list).ok_or(Unreadable)?.1
                 }
-                return Ok(());
-            }
-            Refs::Listed(list) => list,
+                None => {
+                    // It has gone with an older segment. All who stand in it are written down as a
+                    // whole further on: a round tells of nobody before all shards begin new lists.
+                    self.slot(entry.number).is_wanted = true;
+                    return Ok(());
+                }
+            },
         };
-        let Some(listed) = self.lists.remove(&list) else {
-            // It has gone with an older segment. All who stand in it are written down as a whole
-            // further on: a round tells of nobody before all shards begin new lists.
-            self.slot(entry.number).is_wanted = true;
-            return Ok(());
-        };
-        let (_, mut refs) = decode_list(&listed.1).ok_or(Unreadable)?;
         while let Some(to) = refs.next() {
             self.refer(entry, to?);
         }
-        self.lists.insert(list, listed);
         Ok(())
     }
 
     fn refer(&mut self, entry: &Arc<Entry>, to: Ref) {
-        let Ref { holder, qos, retain, packet_id, group, again, identifiers } = to;
-        let manner = Manner { qos, retain, group, again, identifiers };
+        let (holder, packet_id) = (to.holder, to.packet_id);
         let (number, segment) = (entry.number, self.segment);
         let told = Told { entry: Arc::clone(entry), segment };
         if holder & GROUP_BIT != 0 {
             // Its members may be yet to come.
-            self.groups.entry(holder).or_default().push(Held { told, manner });
+            self.groups.entry(holder).or_default().push(Held { told, to });
             return;
         }
         if self.place.0 != number {
@@ -216,13 +214,13 @@ impl Recovery {
         let (place, pages) = (&mut self.place.1, &self.told);
         match (self.sessions.get_mut(&holder), packet_id) {
             (Some(session), Some(id)) => {
-                session.window.push_back((id, Some(Held { told, manner })));
+                session.window.push_back((id, Some(Held { told, to })));
             }
-            (Some(session), None) => session.queue.push(told, manner, place, pages),
+            (Some(session), None) => session.queue.push(told, to, place, pages),
             // Ended, or written down anew further on.
             (None, id) => {
                 if id.is_none() {
-                    self.strays.entry(holder).or_default().push(told, manner, place, pages);
+                    self.strays.entry(holder).or_default().push(told, to, place, pages);
                 }
                 self.slot(number).is_wanted = true;
             }
@@ -340,10 +338,9 @@ impl Recovery {
             let known = self.sessions.get(&holder).map(|session| &session.queue);
             let mut stray = self.strays.remove(&holder).unwrap_or_default().queue;
             if let Some((_, base)) = self.whole.filter(|(it, _)| *it == holder) {
-                let mut tell = |told: &Told, manner: &Manner| {
+                let mut tell = |told: &Told, to: &Ref| {
                     if told.segment >= base {
-                        let (told, manner) = (told.clone(), manner.clone());
-                        self.untold.push(Held { told, manner });
+                        self.untold.push(Held { told: told.clone(), to: to.clone() });
                     }
                 };
                 known.into_iter().chain([&stray]).for_each(|queue| queue.for_each(&mut tell));
@@ -372,9 +369,9 @@ impl Recovery {
             return;
         }
         let mut held = session.held();
-        for Held { told, manner } in untold {
-            if held.insert((told.entry.number, manner.group)) {
-                session.queue.push(told, manner, &mut None, &self.told);
+        for Held { told, to } in untold {
+            if held.insert((told.entry.number, to.group)) {
+                session.queue.push(told, to, &mut None, &self.told);
             }
         }
     }
@@ -394,17 +391,14 @@ impl Recovery {
 
     /// Messages of a page wait for a session.
     fn wait(&mut self, page: u64, from: u16, len: u16, to: Ref) {
-        let Ref { holder, qos, retain, packet_id: None, group, again, identifiers } = to else {
-            return;
-        };
-        let (Some(session), Some(page)) = (self.sessions.get_mut(&holder), self.pages.get(&page))
+        let (None, Some(session), Some(page)) =
+            (to.packet_id, self.sessions.get_mut(&to.holder), self.pages.get(&page))
         else {
             return;
         };
         let Some(end) = from.checked_add(len) else { return };
         if len > 0 && end <= page.lock().len() {
-            let manner = Manner { qos, retain, group, again, identifiers };
-            session.queue.push_span(page, from..end, manner);
+            session.queue.push_span(page, from..end, to);
         }
     }
 
@@ -455,7 +449,7 @@ impl Recovery {
         let mut groups = HashMap::new();
         for (holder, filter) in filters {
             let waiting = self.groups.remove(&holder).unwrap_or_default().queue;
-            let pending = waiting.into_iter().filter_map(|it| it.pending(holder, &groups));
+            let pending = waiting.into_iter().filter_map(|it| it.pending(&groups));
             if let Some(group) = commons.restore_group(&filter, holder, pending) {
                 groups.insert(holder, group);
             }
@@ -476,7 +470,7 @@ impl Recovery {
                 session.doubt();
             }
             for (id, it) in std::mem::take(&mut session.window) {
-                let found = it.map(|it| it.pending(session.holder, &groups));
+                let found = it.map(|it| it.pending(&groups));
                 match found {
                     Some(None) => {}
                     found => session.in_flight.push((id, found.flatten())),
@@ -485,7 +479,7 @@ impl Recovery {
             let place = hasher.hash_one((session.account, &session.client_id));
             let (sessions, restore) = &mut of_shards[(place % configs.len() as u64) as usize];
             let queue = std::mem::take(&mut session.queue);
-            session.waiting = restore.queue(&queue, session.holder, &groups);
+            session.waiting = restore.queue(&queue, &groups);
             sessions.push(session);
         }
         for (config, (sessions, restore)) in configs.iter_mut().zip(of_shards) {

@@ -311,6 +311,24 @@ impl Retained {
     }
 }
 
+/// Goes on with a deletion among these topics, over `visits` names at most: those that it covers,
+/// and true at the end of them.
+#[expect(clippy::mutable_key_type, reason = "the order is that of topics, which never change")]
+fn covered(
+    topics: &BTreeSet<Item>,
+    cursor: &mut Cursor,
+    visits: &mut usize,
+) -> (Vec<Box<[u8]>>, bool) {
+    let (sequence, mut covered) = (cursor.sequence, Vec::new());
+    let is_through = walk(topics, cursor, visits, &mut |item| {
+        if item.sequence() <= sequence {
+            covered.push(item.topic().into());
+        }
+        true
+    });
+    (covered, is_through)
+}
+
 /// Goes on with a read of these topics, until `visit` says stop (false) or as many names were
 /// visited as may be. True at the end of them.
 #[expect(clippy::mutable_key_type, reason = "the order is that of topics, which never change")]

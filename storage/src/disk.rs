@@ -106,7 +106,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 }
 
 /// Reads from `offset` on until `buffer` is full or the file ends, and says how many bytes.
-pub(crate) fn read_up_to(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+///
+/// # Errors
+/// What the system says.
+pub fn read_up_to(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {

@@ -138,7 +138,7 @@ pub use check::{Loss, Repaired, Report, repair, verify};
 pub use committer::{Committer, Event};
 pub use disk::{
     DirectoryLock, Disk, DiskFile, Fault, LOCK_FILE, LockError, Operation, SimulatedDisk,
-    SystemDisk,
+    SystemDisk, read_up_to,
 };
 pub use error::{BackupError, Damage, Failure, Flaw, NotRetired, OpenError, ReadError, Refused};
 pub use format::Unsound;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use longshore_storage::DiskFile;
 
-use super::state::{Held, Manner, Told};
-use crate::message::Entry;
+use super::state::{Held, Told};
+use crate::message::{Entry, Kept};
+use crate::record::Ref;
 use crate::session::{self, Page, Pages, Pending, Queue};
 use crate::share::Group;
 
@@ -18,24 +19,22 @@ pub(super) struct Restore {
     /// and how many of them stand before each place.
     known: HashMap<*const Page<Told>, Restored>,
     pub(super) pages: Arc<Pages<Arc<Entry>>>,
-    limit: usize,
 }
 
 impl Restore {
     /// Nothing yet. What takes more than `limit` bytes of memory goes to `file`.
     pub(super) fn new(file: Option<Arc<dyn DiskFile>>, limit: usize) -> Self {
-        Self { known: HashMap::new(), pages: Arc::new(Pages::new(file)), limit }
+        Self { known: HashMap::new(), pages: Arc::new(Pages::new(file, limit)) }
     }
 
     /// What waits for a session.
     pub(super) fn queue(
         &mut self,
-        queue: &Queue<Told, Manner>,
-        holder: u64,
+        queue: &Queue<Told, Ref>,
         groups: &HashMap<u64, Arc<Group>>,
     ) -> Queue<Arc<Entry>, session::Manner> {
         let mut restored = Queue::default();
-        for (span, manner) in queue.spans() {
+        for (span, to) in queue.spans() {
             let (page, found) = self.known.entry(Arc::as_ptr(&span.page)).or_insert_with(|| {
                 let told = span.page.open();
                 let (mut entries, mut found) = (Vec::new(), vec![0]);
@@ -48,10 +47,9 @@ impl Restore {
             let range = span.range();
             let found = found[usize::from(range.start)]..found[usize::from(range.end)];
             if !found.is_empty() {
-                let manner = manner.clone().restored(holder, groups);
-                restored.push_span(page, found, manner);
+                restored.push_span(page, found, manner(to.clone(), groups));
                 // One that cannot leave stays: its shard says so.
-                let _ = self.pages.relieve(self.limit, 2);
+                let _ = self.pages.relieve(2);
             }
         }
         restored
@@ -65,19 +63,17 @@ impl Told {
     }
 }
 
-impl Manner {
-    /// It as a session or a group keeps it.
-    fn restored(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> session::Manner {
-        let Self { qos, retain, group, again, identifiers } = self;
-        let group = groups.get(&group).cloned();
-        session::Manner { qos, retain, again, identifiers, group, holder }
-    }
+/// How a session or a group gets what waits for it so.
+fn manner(to: Ref, groups: &HashMap<u64, Arc<Group>>) -> session::Manner {
+    let Ref { holder, qos, retain, group, again, identifiers, .. } = to;
+    let group = groups.get(&group).cloned();
+    session::Manner { qos, retain, again, identifiers, group, holder }
 }
 
 impl Held {
     /// It as a session or a group keeps it, if the message was found.
-    pub(super) fn pending(self, holder: u64, groups: &HashMap<u64, Arc<Group>>) -> Option<Pending> {
-        let entry = self.told.found()?;
-        Some(self.manner.restored(holder, groups).pending(entry))
+    pub(super) fn pending(self, groups: &HashMap<u64, Arc<Group>>) -> Option<Pending> {
+        let message = Kept::Disk(self.told.found()?);
+        Some(Pending { message, manner: manner(self.to, groups) })
     }
 }

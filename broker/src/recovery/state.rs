@@ -8,7 +8,8 @@ use hashbrown::HashSet;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::Wall;
-use crate::message::{Entry, Identifiers};
+use crate::message::Entry;
+use crate::record::Ref;
 use crate::session::{self, Pages, Pending, Place, Queue, ROW_BYTES, Waiting, Will};
 
 /// A message, by its number.
@@ -75,28 +76,17 @@ impl Backlog {
     }
 }
 
-/// A message that waits for one holder.
+/// A message that waits for one holder, and how it does.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) told: Told,
-    pub(super) manner: Manner,
-}
-
-/// How it waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Manner {
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    pub(super) group: u64,
-    /// It may have been sent before.
-    pub(super) again: bool,
-    pub(super) identifiers: Identifiers,
+    pub(super) to: Ref,
 }
 
 /// What waits for a session that nobody has told of yet.
 #[derive(Debug, Default)]
 pub(super) struct Stray {
-    pub(super) queue: Queue<Told, Manner>,
+    pub(super) queue: Queue<Told, Ref>,
     /// What was ever in it: most of what is done with never was.
     numbers: HashSet<u64>,
 }
@@ -105,12 +95,12 @@ impl Stray {
     pub(super) fn push(
         &mut self,
         told: Told,
-        manner: Manner,
+        to: Ref,
         place: &mut Place<Told>,
         pages: &Arc<Pages<Told>>,
     ) {
         self.numbers.insert(told.entry.number);
-        self.queue.push(told, manner, place, pages);
+        self.queue.push(told, to, place, pages);
     }
 
     pub(super) fn take(&mut self, number: u64, group: u64) {
@@ -136,7 +126,7 @@ pub(crate) struct Session {
     pub(crate) inbound: BTreeSet<PacketId>,
     /// In the order they were sent; without a message once PUBREC came.
     pub(super) window: VecDeque<(PacketId, Option<Held>)>,
-    pub(super) queue: Queue<Told, Manner>,
+    pub(super) queue: Queue<Told, Ref>,
     /// The same, once the messages are found.
     pub(crate) in_flight: Vec<(PacketId, Option<Pending>)>,
     pub(crate) waiting: Queue<Arc<Entry>, session::Manner>,
@@ -161,36 +151,41 @@ impl Session {
     pub(super) fn held(&self) -> HashSet<(u64, u64)> {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
         let mut held: HashSet<_> =
-            in_flight.map(|it| (it.told.entry.number, it.manner.group)).collect();
-        self.queue.for_each(|told, manner| held.extend([(told.entry.number, manner.group)]));
+            in_flight.map(|it| (it.told.entry.number, it.to.group)).collect();
+        self.queue.for_each(|told, to| held.extend([(told.entry.number, to.group)]));
         held
     }
 
     /// The message is neither in flight any more nor waits, that came through this group.
     pub(super) fn done(&mut self, number: u64, group: u64) {
-        let in_flight = |exactly: bool| {
-            self.window.iter().position(|(_, it)| {
-                let is_it = |it: &Held| !exactly || it.manner.group == group;
-                it.as_ref().is_some_and(|it| it.told.entry.number == number && is_it(it))
-            })
+        if !self.take(exactly(number, group)) {
+            self.take(whichever(number));
+        }
+    }
+
+    fn take(&mut self, is_it: impl Fn(&Told, &Ref) -> bool) -> bool {
+        let is_in_flight = |(_, it): &(PacketId, Option<Held>)| {
+            it.as_ref().is_some_and(|it| is_it(&it.told, &it.to))
         };
-        let is_it =
-            |told: &Told, manner: &Manner| told.entry.number == number && manner.group == group;
-        let (exact, any) = (in_flight(true), in_flight(false));
-        if let Some(place) = exact {
-            self.window.remove(place);
-        } else if self.queue.take(is_it) {
-        } else if let Some(place) = any {
-            self.window.remove(place);
-        } else {
-            self.queue.take(|told, _| told.entry.number == number);
+        match self.window.iter().position(is_in_flight) {
+            Some(place) => self.window.remove(place).is_some(),
+            None => self.queue.take(is_it),
         }
     }
 }
 
 /// Takes the message out that came through this group, or else the number of the group is forgotten
-/// because it is no more; whether there was one.
-pub(super) fn take(queue: &mut Queue<Told, Manner>, number: u64, group: u64) -> bool {
-    let is_it = |told: &Told, manner: &Manner| told.entry.number == number && manner.group == group;
-    queue.take(is_it) || queue.take(|told, _| told.entry.number == number)
+/// because it is no more.
+pub(super) fn take(queue: &mut Queue<Told, Ref>, number: u64, group: u64) {
+    if !queue.take(exactly(number, group)) {
+        queue.take(whichever(number));
+    }
+}
+
+fn exactly(number: u64, group: u64) -> impl Fn(&Told, &Ref) -> bool {
+    move |told, to| told.entry.number == number && to.group == group
+}
+
+fn whichever(number: u64) -> impl Fn(&Told, &Ref) -> bool {
+    move |told, _| told.entry.number == number
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_codec::filter;
 
-use super::{Cursor, Item, Retained, walk};
+use super::{Cursor, Item, Retained, covered};
 
 /// Deletions that may be under way at once. Whoever reads asks each of them about each message.
 const CLEARS_MAX: usize = 16;
@@ -99,13 +99,7 @@ impl Retained {
         let sequence = cursor.sequence;
         while cursor.part < cursor.parts {
             let mut part = self.part(cursor.part);
-            let mut old: Vec<Box<[u8]>> = Vec::new();
-            let is_through = walk(&part.topics, cursor, visits, &mut |item| {
-                if item.sequence() <= sequence {
-                    old.push(item.topic().into());
-                }
-                true
-            });
+            let (old, is_through) = covered(&part.topics, cursor, visits);
             for topic in old {
                 let item = part.topics.take(&*topic);
                 self.forget(&mut part, item);

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::cover::Covers;
 use super::item::{Fresh, Item};
-use super::{Cursor, walk};
+use super::{Cursor, covered};
 
 /// See the module. What it holds becomes what the broker retains as it is, in
 /// [`super::Retained::restore`].
@@ -107,13 +107,8 @@ impl Replayed {
         let mut cursor = Cursor::new(filter, 0, 1, sequence);
         let mut is_through = false;
         while !is_through {
-            let (mut old, mut visits): (Vec<Box<[u8]>>, _) = (Vec::new(), CLEAR_VISITS);
-            is_through = walk(&self.topics, &mut cursor, &mut visits, &mut |item| {
-                if item.sequence() <= sequence {
-                    old.push(item.topic().into());
-                }
-                true
-            });
+            let old;
+            (old, is_through) = covered(&self.topics, &mut cursor, &mut { CLEAR_VISITS });
             old.iter().for_each(|topic| self.remove(topic));
         }
         self.clears.add(filter, sequence);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use longshore_codec::{PacketId, QoS};
 
-use super::{Outbound, Pages, Pending, Recorded, Settled, Step};
+use super::{Manner, Outbound, Pages, Pending, Recorded, Settled, Step};
 use crate::message::{Entry, Identifiers, Kept, Message, Parts};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
@@ -185,7 +185,8 @@ impl Twins {
         });
         let identifiers = Identifiers::None;
         let message = Kept::Memory(message.into());
-        Pending { message, qos, retain: false, identifiers, group, holder: 0, again: false }
+        let manner = Manner { qos, retain: false, identifiers, group, holder: 0, again: false };
+        Pending { message, manner }
     }
 
     /// A message is to be sent, and can be sent at once.
@@ -526,7 +527,11 @@ fn number_of(pending: &Pending, messages: &[Known]) -> usize {
     };
     let Known { qos, group, .. } = &messages[number];
     let of = |group: &Option<Arc<Group>>| group.as_ref().map(Arc::as_ptr);
-    assert_eq!((pending.qos, of(&pending.group)), (*qos, of(group)), "message {number}");
+    assert_eq!(
+        (pending.manner.qos, of(&pending.manner.group)),
+        (*qos, of(group)),
+        "message {number}"
+    );
     number
 }
 

@@ -111,10 +111,6 @@ impl Outbound {
         self.on_disk.len() + self.queue.len()
     }
 
-    fn is_nothing_queued(&self) -> bool {
-        self.on_disk.is_empty() && self.queue.is_empty()
-    }
-
     /// Bytes of the messages in flight and waiting.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.on_disk.size()
@@ -149,7 +145,7 @@ impl Outbound {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.counted < self.quota
-            && self.is_nothing_queued()
+            && self.queued() == 0
             && usize::from(self.cursor) == self.window.len()
             && self.has_id()
     }
@@ -172,7 +168,7 @@ impl Outbound {
 
     /// Whether nothing waits to be sent.
     pub(crate) fn is_drained(&self) -> bool {
-        self.is_nothing_queued() && usize::from(self.cursor) == self.window.len()
+        self.queued() == 0 && usize::from(self.cursor) == self.window.len()
     }
 
     /// The client is there and takes `quota` messages at once. What was in flight is sent again.
@@ -268,7 +264,7 @@ impl Outbound {
         match &pending.message {
             Kept::Disk(entry) if self.queue.is_empty() => {
                 let entry = Arc::clone(entry);
-                self.on_disk.push(entry, pending.manner(), place, pages);
+                self.on_disk.push(entry, pending.manner, place, pages);
             }
             _ => self.push(pending),
         }
@@ -276,7 +272,7 @@ impl Outbound {
 
     /// Takes what waited on the disk when the broker stopped.
     pub(crate) fn restore_queue(&mut self, queue: Queue<Arc<Entry>, Manner>) {
-        debug_assert!(self.is_nothing_queued());
+        debug_assert!(self.queued() == 0);
         self.on_disk = queue;
     }
 
@@ -292,13 +288,13 @@ impl Outbound {
     fn pop(&mut self) -> Option<Pending> {
         let pending = match self.on_disk.pop() {
             Some((entry, manner)) => {
-                let pending = manner.pending(entry);
+                let pending = Pending { message: Kept::Disk(entry), manner };
                 self.count(&pending.message);
                 pending
             }
             None => self.queue.pop_front()?,
         };
-        self.dropping &= !self.is_nothing_queued();
+        self.dropping &= self.queued() > 0;
         Some(pending)
     }
 
@@ -381,7 +377,7 @@ impl Outbound {
             let entry = Arc::clone(entry);
             let Some(pending) = self.queue.pop_front() else { return };
             self.discount(&pending.message);
-            self.on_disk.push(entry, pending.manner(), &mut None, pages);
+            self.on_disk.push(entry, pending.manner, &mut None, pages);
         }
     }
 
@@ -437,7 +433,7 @@ impl Outbound {
     pub(crate) fn acknowledge(&mut self, id: PacketId, qos: QoS) -> Settled {
         let Some(place) = self.place_of(id) else { return Settled::Unknown };
         match &self.window[place].state {
-            State::Published(pending) if pending.qos == qos => {}
+            State::Published(pending) if pending.manner.qos == qos => {}
             _ => return Settled::Unknown,
         }
         let pending = self.finish(place);
@@ -449,7 +445,7 @@ impl Outbound {
     pub(crate) fn receive(&mut self, id: PacketId) -> Settled {
         let Some(place) = self.place_of(id) else { return Settled::Unknown };
         match &self.window[place].state {
-            State::Published(pending) if pending.qos != QoS::ExactlyOnce => {
+            State::Published(pending) if pending.manner.qos != QoS::ExactlyOnce => {
                 return Settled::Unknown;
             }
             State::Done => return Settled::Unknown,
@@ -558,15 +554,19 @@ impl Outbound {
         let mut taken = Vec::new();
         for place in 0..self.window.len() {
             let State::Published(pending) = &self.window[place].state else { continue };
-            if pending.qos == QoS::AtLeastOnce && pending.group.as_ref().is_some_and(&mut of) {
+            if pending.manner.qos == QoS::AtLeastOnce
+                && pending.manner.group.as_ref().is_some_and(&mut of)
+            {
                 taken.extend(self.finish(place));
             }
         }
         let mut of = |group: &Option<Arc<Group>>| group.as_ref().is_some_and(&mut of);
         let left = self.on_disk.take_all(|manner| of(&manner.group));
-        taken.extend(left.into_iter().map(|(entry, manner)| manner.pending(entry)));
+        taken.extend(
+            left.into_iter().map(|(entry, manner)| Pending { message: Kept::Disk(entry), manner }),
+        );
         let (shared, own): (VecDeque<_>, VecDeque<_>) =
-            self.queue.drain(..).partition(|pending| of(&pending.group));
+            self.queue.drain(..).partition(|pending| of(&pending.manner.group));
         self.queue = own;
         shared.iter().for_each(|pending| self.discount(&pending.message));
         taken.extend(shared);

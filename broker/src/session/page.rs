@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use longshore_storage::DiskFile;
+use longshore_storage::{DiskFile, read_up_to};
 
 /// Messages on one page, at most.
 pub(crate) const PAGE_LEN: usize = 1_024;
@@ -43,6 +43,8 @@ pub(crate) struct Pages<E> {
     /// The messages on them, and the bytes of these.
     count: AtomicUsize,
     size: AtomicUsize,
+    /// Bytes of memory that they may take.
+    limit: usize,
     file: Option<Arc<dyn DiskFile>>,
     slots: Mutex<Slots>,
     /// Those that can leave memory, in the order in which they came.
@@ -51,21 +53,26 @@ pub(crate) struct Pages<E> {
 
 impl<E> Default for Pages<E> {
     fn default() -> Self {
-        Self::new(None)
+        Self::new(None, usize::MAX)
     }
 }
 
 impl<E> Pages<E> {
-    /// None yet. What memory has no room for goes to `file`, if there is one.
-    pub(crate) fn new(file: Option<Arc<dyn DiskFile>>) -> Self {
+    /// None yet. What takes more than `limit` bytes of memory goes to `file`, if there is one.
+    pub(crate) fn new(file: Option<Arc<dyn DiskFile>>, limit: usize) -> Self {
         let (slots, line) = (Mutex::default(), Mutex::default());
         let (bytes, count, size) = Default::default();
-        Self { bytes, count, size, file, slots, line }
+        Self { bytes, count, size, limit, file, slots, line }
     }
 
     /// Bytes of memory that they are accounted with.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether they take more memory than they may.
+    pub(crate) fn are_over(&self) -> bool {
+        self.bytes() > self.limit
     }
 
     /// How many messages stand on them, and the bytes of these.
@@ -267,19 +274,10 @@ impl<E> Drop for Page<E> {
 }
 
 impl<E> Pages<E> {
-    fn read(&self, slot: u64, mut bytes: &mut [u8]) -> io::Result<()> {
+    fn read(&self, slot: u64, bytes: &mut [u8]) -> io::Result<()> {
         let Some(file) = &self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        let mut offset = slot * SLOT_BYTES;
-        while !bytes.is_empty() {
-            match file.read_at(bytes, offset) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    bytes = &mut bytes[count..];
-                    offset += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if read_up_to(&**file, bytes, slot * SLOT_BYTES)? < bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         lock(&self.slots).free.push(slot);
         Ok(())
@@ -301,17 +299,17 @@ impl<E> Pages<E> {
 }
 
 impl<E: Waiting> Pages<E> {
-    /// Lets up to `most` pages leave memory while they take more than `limit` bytes of it.
+    /// Lets up to `most` pages leave memory while they take more of it than they may.
     ///
     /// # Errors
     /// The file cannot be written: the pages stay.
-    pub(crate) fn relieve(&self, limit: usize, most: usize) -> io::Result<()> {
+    pub(crate) fn relieve(&self, most: usize) -> io::Result<()> {
         if self.file.is_none() {
             return Ok(());
         }
         let mut room = Vec::new();
         for _ in 0..most {
-            if self.bytes() <= limit {
+            if !self.are_over() {
                 break;
             }
             let Some(first) = lock(&self.line).pop_front() else { break };

@@ -12,6 +12,12 @@ use crate::share::Group;
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) message: Kept,
+    pub(crate) manner: Manner,
+}
+
+/// How a session gets a message.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
     pub(crate) qos: QoS,
     /// RETAIN as this session gets it.
     pub(crate) retain: bool,
@@ -48,17 +54,6 @@ impl Waiting for Arc<Entry> {
     }
 }
 
-/// How a session gets a message that waits on the disk.
-#[derive(Clone, Debug)]
-pub(crate) struct Manner {
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) again: bool,
-    pub(crate) identifiers: Identifiers,
-    pub(crate) group: Option<Arc<Group>>,
-    pub(crate) holder: u64,
-}
-
 impl PartialEq for Manner {
     fn eq(&self, other: &Self) -> bool {
         let of_group = |it: &Self| it.group.as_ref().map(Arc::as_ptr);
@@ -69,21 +64,15 @@ impl PartialEq for Manner {
 }
 
 impl Manner {
-    /// A message that is got in this manner.
-    pub(crate) fn pending(self, entry: Arc<Entry>) -> Pending {
-        let Self { qos, retain, again, identifiers, group, holder } = self;
-        Pending { message: Kept::Disk(entry), qos, retain, identifiers, group, holder, again }
+    /// The number of the shared group it came through; 0 for none.
+    pub(crate) fn group_holder(&self) -> u64 {
+        self.group.as_ref().map_or(0, |group| group.holder)
     }
 }
 
 impl Pending {
-    pub(super) fn manner(self) -> Manner {
-        let Self { qos, retain, again, identifiers, group, holder, .. } = self;
-        Manner { qos, retain, again, identifiers, group, holder }
-    }
-
     pub(crate) fn recorded(&self) -> Recorded {
-        let group = self.group.as_ref().map_or(0, |group| group.holder);
-        Recorded { holder: self.holder, number: self.message.number(), group }
+        let Manner { holder, .. } = self.manner;
+        Recorded { holder, number: self.message.number(), group: self.manner.group_holder() }
     }
 }

@@ -83,10 +83,6 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Bytes of all these messages.
     pub(crate) fn size(&self) -> usize {
         self.size

@@ -562,12 +562,12 @@ fn note_span(span: &Span<Arc<Entry>>, manner: &Manner, mut note: impl FnMut(&Eve
     if manner.holder & GROUP_BIT == 0 {
         let page = span.page.lock().told.1;
         let (from, len) = (range.start, range.len() as u16);
-        return note(&Event::Refs { page, from, len, to: manner.to_ref() });
+        return note(&Event::Refs { page, from, len, to: manner.to_ref(None) });
     }
     let content = span.page.open();
     for place in range {
-        let entry = Arc::clone(&content.entries()[usize::from(place)]);
-        note_pending(&manner.clone().pending(entry), None, &mut note);
+        let message = Kept::Disk(Arc::clone(&content.entries()[usize::from(place)]));
+        note_pending(&Pending { message, manner: manner.clone() }, None, &mut note);
     }
 }
 
@@ -577,13 +577,13 @@ fn note_pending(
     packet_id: Option<longshore_codec::PacketId>,
     mut note: impl FnMut(&Event<'_>),
 ) {
-    if pending.holder == 0 {
+    if pending.manner.holder == 0 {
         return;
     }
     let number = pending.message.number();
-    let to = match pending.holder & GROUP_BIT {
-        0 => pending.to_ref(packet_id),
-        _ => Ref::in_group(pending.holder, pending.message.qos(), pending.retain),
+    let to = match pending.manner.holder & GROUP_BIT {
+        0 => pending.manner.to_ref(packet_id),
+        _ => Ref::in_group(pending.manner.holder, pending.message.qos(), pending.manner.retain),
     };
     note(&Event::Ref { number, to });
 }

@@ -13,7 +13,7 @@ use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::message::{Entry, Identifiers, Kept, Message};
 use crate::record::{GROUP_BIT, Ref};
-use crate::session::{Pending, Place, Recorded, SessionId, Step};
+use crate::session::{Manner, Pending, Place, Recorded, SessionId, Step};
 use crate::share::Group;
 use crate::stats::Drop;
 
@@ -238,8 +238,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(to) else { return };
         let connection = session.connection.and_then(|id| self.connections.get(id));
         let size = message.size();
-        let pending = Pending {
-            message: Kept::Memory(message),
+        let manner = Manner {
             qos: terms.qos,
             retain: terms.retain,
             identifiers: terms.identifiers.clone(),
@@ -247,6 +246,7 @@ impl Shard {
             holder: terms.holder,
             again: false,
         };
+        let pending = Pending { message: Kept::Memory(message), manner };
         let room = session.outbound.has_room()
             && connection.is_some_and(|c| terms.at_once || c.output_len() <= output_max);
         let Some(id) = session.connection.filter(|_| room) else {
@@ -285,7 +285,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(to) else { return };
         let outbound = &mut session.outbound;
         let before = outbound.memory();
-        let to_note = outgoing.needs_ref(pending.holder).then(|| pending.to_ref(None));
+        let to_note =
+            outgoing.needs_ref(pending.manner.holder).then(|| pending.manner.to_ref(None));
         match session.connection {
             Some(_) => outbound.push(pending),
             None => {
@@ -358,10 +359,10 @@ impl Shard {
     ) {
         let delivery = Delivery {
             id: Some(packet_id),
-            qos: pending.qos,
-            retain: pending.retain,
-            duplicate: duplicate || pending.again,
-            identifiers: &pending.identifiers,
+            qos: pending.manner.qos,
+            retain: pending.manner.retain,
+            duplicate: duplicate || pending.manner.again,
+            identifiers: &pending.manner.identifiers,
         };
         let message = self.load(&pending.message);
         if !duplicate {
@@ -374,7 +375,7 @@ impl Shard {
             match message.qos {
                 // What is sent again was durable before its client's CONNACK left.
                 QoS::ExactlyOnce if !duplicate => {
-                    let is_noted = pending.holder != 0;
+                    let is_noted = pending.manner.holder != 0;
                     self.append_in_order(id, &source, &delivery, is_noted, now.wall)
                 }
                 _ => self.append(id, &source, &delivery, now.wall),

@@ -322,9 +322,9 @@ impl Shard {
 
     /// Notes under which packet id a message that has waited was sent.
     pub(super) fn note_sent(&mut self, pending: &Pending, packet_id: PacketId) {
-        let holder = pending.holder;
+        let holder = pending.manner.holder;
         if holder != 0 {
-            let to = pending.to_ref(Some(packet_id));
+            let to = pending.manner.to_ref(Some(packet_id));
             self.note(holder, &Event::Ref { number: pending.message.number(), to });
         }
     }
@@ -408,28 +408,13 @@ pub(super) fn will_event(will: &Will) -> WillEvent<'_> {
 
 impl Manner {
     /// It as it is written down.
-    pub(super) fn to_ref(&self) -> Ref {
-        Ref {
-            holder: self.holder,
-            qos: self.qos,
-            retain: self.retain,
-            packet_id: None,
-            group: self.group.as_ref().map_or(0, |group| group.holder),
-            again: self.again,
-            identifiers: self.identifiers.clone(),
-        }
-    }
-}
-
-impl Pending {
-    /// It as it is written down.
     pub(super) fn to_ref(&self, packet_id: Option<PacketId>) -> Ref {
         Ref {
             holder: self.holder,
             qos: self.qos,
             retain: self.retain,
             packet_id,
-            group: self.group.as_ref().map_or(0, |group| group.holder),
+            group: self.group_holder(),
             again: self.again,
             identifiers: self.identifiers.clone(),
         }

@@ -94,7 +94,7 @@ impl Shard {
         let Some(mut session) = self.sessions.remove(session_id) else { return };
         // What a group lent to it goes with it [MQTT-4.8.2-5].
         let pending = session.outbound.in_flight().filter_map(|(_, pending)| pending);
-        let lent = pending.filter(|pending| pending.holder != session.holder);
+        let lent = pending.filter(|pending| pending.manner.holder != session.holder);
         lent.for_each(|pending| self.note_done(pending.recorded()));
         if session.holder != 0 {
             self.ended.push(session.holder);

@@ -10,7 +10,7 @@ use super::deliver::{Outgoing, Terms};
 use crate::clock::Now;
 use crate::message::{Identifiers, Kept};
 use crate::record::Ref;
-use crate::session::{Pending, Recorded, SessionId};
+use crate::session::{Manner, Pending, Recorded, SessionId};
 use crate::share::{Group, Noted, Seat, Turns};
 use crate::stats::Drop;
 
@@ -37,8 +37,7 @@ impl Shard {
             0 => outgoing.stored(),
             _ => self.enter(outgoing),
         };
-        let pending = Pending {
-            message: Kept::Memory(message),
+        let manner = Manner {
             qos: outgoing.qos,
             retain: outgoing.retain,
             identifiers: Identifiers::None,
@@ -46,6 +45,7 @@ impl Shard {
             holder: lasting,
             again: false,
         };
+        let pending = Pending { message: Kept::Memory(message), manner };
         let noted = match outgoing.needs_ref(lasting) {
             true => self.noted_in(group),
             false => Noted::default(),
@@ -163,7 +163,7 @@ impl Shard {
                 // That shard hands it out then.
                 return;
             }
-            let qos = oldest.qos;
+            let qos = oldest.manner.qos;
             if oldest.message.is_expired(now.wall) {
                 let expired = turns.take().map(|pending| pending.recorded());
                 self.stats.dropped(Drop::Expired, 1);
@@ -188,7 +188,7 @@ impl Shard {
                 continue;
             };
             let mut outgoing = Outgoing::kept(&message, None);
-            outgoing.held_by = pending.holder;
+            outgoing.held_by = pending.manner.holder;
             let holder = self.holder_in(lasting, &seat, qos);
             self.deliver_to_member(group, &seat, holder, &mut outgoing, now);
             self.write_down(&mut outgoing);

@@ -26,7 +26,7 @@ impl Shard {
     /// so many pages leave it.
     #[inline]
     pub(super) fn relieve_pages(&mut self, most: usize) {
-        if self.pages.bytes() > self.limits.queue_memory / self.shards {
+        if self.pages.are_over() {
             self.let_pages_out(most);
         }
     }
@@ -37,7 +37,7 @@ impl Shard {
             // Their places are known when this batch is appended.
             return;
         }
-        let relieved = self.pages.relieve(self.limits.queue_memory / self.shards, most);
+        let relieved = self.pages.relieve(most);
         if let (Err(cause), false) = (&relieved, self.pages_stay) {
             warn!(%cause, "what waits takes more memory than limits.queue_memory");
         }

@@ -298,8 +298,8 @@ impl Shard {
         let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
             let before = pending.recorded();
-            let Some(group) = pending.group.take() else { continue };
-            pending.qos = pending.message.qos();
+            let Some(group) = pending.manner.group.take() else { continue };
+            pending.manner.qos = pending.message.qos();
             if !self.take_back(&group, pending, before) {
                 continue;
             }
@@ -319,22 +319,23 @@ impl Shard {
     fn take_back(&mut self, group: &Arc<Group>, mut pending: Pending, before: Recorded) -> bool {
         let mut turns = group.lock();
         let holder = if turns.is_lasting() { group.holder } else { 0 };
-        pending.holder = holder;
-        let (number, qos) = (pending.message.number(), pending.qos);
+        pending.manner.holder = holder;
+        let (number, qos) = (pending.message.number(), pending.manner.qos);
         if holder != 0 && number == 0 {
             // Where the journal does not know it, nobody was promised that it lasts.
-            pending.holder = 0;
+            pending.manner.holder = 0;
         } else {
             if holder != 0 {
                 self.renew_kept(&pending.message);
-                let to = Ref::in_group(holder, qos, pending.retain);
+                let to = Ref::in_group(holder, qos, pending.manner.retain);
                 self.note(holder, &Event::Ref { number, to });
             }
             if holder != before.holder {
                 self.note_done(before);
             }
         }
-        let noted = if pending.holder != 0 { self.noted_in(group) } else { Noted::default() };
+        let noted =
+            if pending.manner.holder != 0 { self.noted_in(group) } else { Noted::default() };
         let waits = turns.take_back(pending, noted);
         drop(turns);
         if !waits {

@@ -7,7 +7,8 @@ fn pending() -> Pending {
     let parts = Parts { topic: b"t", properties: b"", payload: b"x", shared: None };
     let message = Kept::Memory(Message::new(parts, QoS::AtLeastOnce, false, None).into());
     let (qos, identifiers) = (QoS::AtLeastOnce, Identifiers::None);
-    Pending { message, qos, retain: false, identifiers, group: None, holder: 0, again: false }
+    let manner = Manner { qos, retain: false, identifiers, group: None, holder: 0, again: false };
+    Pending { message, manner }
 }
 
 fn connected(quota: u16) -> Outbound {
@@ -85,7 +86,9 @@ fn ids_do_not_run_out_while_10_000_are_in_use_and_none_is_given_twice() {
 #[test]
 fn a_pubrec_before_the_message_is_sent_again_gets_one_pubrel() {
     let mut outbound = connected(2);
-    let id = outbound.send(Pending { qos: QoS::ExactlyOnce, ..pending() });
+    let mut exactly_once = pending();
+    exactly_once.manner.qos = QoS::ExactlyOnce;
+    let id = outbound.send(exactly_once);
     let next = outbound.send(pending());
     for _ in 0..2 {
         outbound.connect(2);

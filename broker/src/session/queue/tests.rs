@@ -46,7 +46,7 @@ fn what_waits_for_many_stands_once() {
         for message in 0..3 * PAGE_LEN as u32 {
             assert_eq!(queue.pop(), Some((message, 'a')));
         }
-        assert!(queue.is_empty() && queue.pop().is_none() && queue.memory() == 0);
+        assert!(queue.len() == 0 && queue.pop().is_none() && queue.memory() == 0);
     }
     assert_eq!(pages.bytes(), 0, "the last who waited takes the page along");
 }
@@ -64,7 +64,7 @@ fn queues_that_share_pages_do_as_queues_that_share_nothing() {
 
 /// What queues do with so many bytes of memory for their pages.
 fn act(limit: usize) {
-    let pages = Arc::new(Pages::new(Some(file())));
+    let pages = Arc::new(Pages::new(Some(file()), limit));
     let mut queues: Vec<Queue<u32, char>> = (0..4).map(|_| Queue::default()).collect();
     let mut plain: Vec<VecDeque<(u32, char)>> = vec![VecDeque::new(); 4];
     let mut choices = crate::record::any::bytes_of(7, 40_000).into_iter().map(u32::from);
@@ -106,7 +106,7 @@ fn act(limit: usize) {
         }
         longest = longest.max(plain[of].len());
         if what % 16 == 0 {
-            pages.relieve(limit, 16).expect("the disk works");
+            pages.relieve(16).expect("the disk works");
         }
     }
     assert!(message > 1_000 && longest > 100, "it has to grow");
