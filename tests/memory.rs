@@ -96,6 +96,22 @@ fn next(stream: &mut TcpStream, inbox: &mut Inbox) -> Option<Seen> {
     }
 }
 
+/// A client that says `hello`, and is let in; whether its session was `present`.
+fn enter(address: SocketAddr, number: usize, hello: &[u8], present: bool) -> (TcpStream, Inbox) {
+    let (mut stream, mut inbox) = (dial(address, number), Inbox::new(V5));
+    stream.write_all(hello).expect("it is open");
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, present)));
+    (stream, inbox)
+}
+
+/// A client that is new, and subscribes in the same write.
+fn subscribed(address: SocketAddr, number: usize, hello: Vec<u8>, filter: &str) -> TcpStream {
+    let packets = [hello, clients::subscribe(V5, 1, filter, 1)].concat();
+    let (mut stream, mut inbox) = enter(address, number, &packets, false);
+    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Suback));
+    stream
+}
+
 /// A broker whose clients all share one thread and one limit of memory.
 fn broker(settings: &[(&str, &str)]) -> Broker {
     let shards = [("THREADS__SHARDS", "1")];
@@ -211,14 +227,8 @@ fn a_client_that_waits_costs_very_little() {
     let mut broker = broker(&[]);
     let address = broker.address("mqtt");
     let connect = |number: usize| {
-        let mut stream = dial(address, number);
-        let mut inbox = Inbox::new(V5);
         let hello = clients::connect(V5, &format!("idle-{number}"), true);
-        let subscribe = clients::subscribe(V5, 1, &format!("idle/{number}/+"), 1);
-        stream.write_all(&[hello, subscribe].concat()).expect("it is open");
-        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
-        assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Suback));
-        stream
+        subscribed(address, number, hello, &format!("idle/{number}/+"))
     };
     // What there is once, however many come.
     let first = IDLE / 10;
@@ -235,10 +245,8 @@ fn a_client_that_waits_costs_very_little() {
 fn a_retained_message_costs_little_beside_its_payload() {
     // Routes that are remembered have a limit of their own, which is soon reached here.
     let mut broker = broker(&[("LIMITS__ROUTE_CACHE_BYTES", "1048576")]);
-    let mut stream = dial(broker.address("mqtt"), 0);
-    let mut inbox = Inbox::new(V5);
-    stream.write_all(&clients::connect(V5, "publisher", true)).expect("it is open");
-    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
+    let hello = clients::connect(V5, "publisher", true);
+    let (mut stream, _) = enter(broker.address("mqtt"), 0, &hello, false);
     let mut retain = |from: usize, to: usize| {
         let mut bytes = Vec::new();
         for number in from..to {
@@ -286,19 +294,14 @@ fn what_10_000_absent_clients_all_wait_for_costs_little_and_so_does_a_restart() 
 
 /// A client subscribes, and leaves.
 fn leave(address: SocketAddr, client: usize) {
-    let (mut stream, mut inbox) = (dial(address, client), Inbox::new(V5));
     let hello = clients::connect(V5, &format!("absent-{client}"), false);
-    let subscribe = clients::subscribe(V5, 1, "news/+", 1);
-    stream.write_all(&[hello, subscribe].concat()).expect("it is open");
-    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
-    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Suback));
+    subscribed(address, client, hello, "news/+");
 }
 
 /// Publishes messages of these numbers, until all are acknowledged.
 fn publish_all(address: SocketAddr, numbers: Range<usize>) {
-    let (mut stream, mut inbox) = (dial(address, 0), Inbox::new(V5));
-    stream.write_all(&clients::connect(V5, "publisher", true)).expect("it is open");
-    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, false)));
+    let hello = clients::connect(V5, "publisher", true);
+    let (mut stream, mut inbox) = enter(address, 0, &hello, false);
     for first in numbers.step_by(UNDER_WAY) {
         let mut bytes = Vec::new();
         for number in first..first + UNDER_WAY {
@@ -314,10 +317,8 @@ fn publish_all(address: SocketAddr, numbers: Range<usize>) {
 
 /// A client that was away gets so many messages, in order.
 fn come_back(address: SocketAddr, client: usize, messages: usize) {
-    let (mut stream, mut inbox) = (dial(address, 0), Inbox::new(V5));
     let hello = clients::connect(V5, &format!("absent-{client}"), false);
-    stream.write_all(&hello).expect("it is open");
-    assert_eq!(next(&mut stream, &mut inbox), Some(Seen::Connack(0, true)));
+    let (mut stream, mut inbox) = enter(address, 0, &hello, true);
     for number in 0..messages {
         let Some(Seen::Publish { id, payload, .. }) = next(&mut stream, &mut inbox) else {
             panic!("{number} is missing");
