@@ -331,11 +331,6 @@ impl Journal {
         self.number += 1;
     }
 
-    /// Whether something is to be appended, or waits for what was not written down.
-    pub(crate) fn wants_turn(&self) -> bool {
-        self.bytes() > 0 || self.is_awaited()
-    }
-
     /// Whether something waits for the batch that is being filled.
     pub(crate) fn is_awaited(&self) -> bool {
         self.waiting.back().is_some_and(|(number, _)| *number == self.number)

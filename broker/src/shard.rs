@@ -470,14 +470,6 @@ impl Shard {
         }
     }
 
-    /// Whether a connection has news, another shard mail, or the journal something to take.
-    #[must_use]
-    pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-            || !self.outbox.is_empty()
-            || self.journal.as_deref().is_some_and(|journal| journal.wants_turn())
-    }
-
     /// What waits to be written to a connection that is still open; `None` when there is none, or
     /// while nothing may be written to it yet.
     pub fn output(&mut self, id: ConnectionId) -> Option<&mut Output> {

@@ -165,11 +165,13 @@ impl Driver {
         })
     }
 
-    /// The time of this turn, read once.
+    /// The time of this turn, read once. The writer ends each turn, even one with nothing to write:
+    /// or what comes next would be dated back to this one.
     fn now(&self) -> Now {
         self.turn.get().unwrap_or_else(|| {
             let now = self.clock.now();
             self.turn.set(Some(now));
+            self.wake_writer();
             now
         })
     }
@@ -218,7 +220,6 @@ impl Driver {
         }
         sockets[place] = Some(Rc::clone(&socket));
         spawn_local(ConnectionTask { driver: Rc::clone(self), socket });
-        self.wake_writer();
     }
 
     /// Accepts connections of plain MQTT for ever: there is nothing to shake hands about. Each
@@ -277,7 +278,6 @@ impl Driver {
     pub(crate) fn shut_down(&self) {
         self.stopping.set(true);
         self.shard.borrow_mut().shut_down(self.now());
-        self.wake_writer();
     }
 
     /// Whether a connection is open.
@@ -367,8 +367,6 @@ impl Driver {
             End::Closed => shard.closed(socket.id, self.now()),
             End::Failed(error) => shard.failed(socket.id, error, self.now()),
         }
-        drop(shard);
-        self.wake_writer();
     }
 }
 
@@ -413,9 +411,6 @@ impl ConnectionTask {
                     if answers && socket.blocked.get().is_none() {
                         driver.write(socket, driver.now().mono);
                     }
-                    if driver.shard.borrow().is_dirty() {
-                        driver.wake_writer();
-                    }
                     if count >= budget {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
@@ -438,9 +433,6 @@ impl ConnectionTask {
                 Poll::Ready(Ok(())) => {}
             }
             driver.write(socket, began);
-            if driver.shard.borrow().is_dirty() {
-                driver.wake_writer();
-            }
             if let Some(error) = socket.broken.take() {
                 return Poll::Ready(End::Failed(error));
             }
@@ -532,6 +524,8 @@ impl Future for Writer {
         let driver = Rc::clone(&self.driver);
         let _guard = Escalate(&driver);
         assert!(!driver.failed.get(), "the task of a connection panicked");
+        // It runs: nobody need wake it before it is through.
+        driver.writer.take();
         let began = driver.now();
         driver.flush();
         // What time it is now, after the writes.
@@ -571,3 +565,6 @@ impl Future for Writer {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;
