@@ -373,7 +373,7 @@ impl Shard {
     /// The one line that says that a client is gone, and why.
     fn log_end(&self, peer: Peer, session: SessionId, cause: &dyn std::fmt::Display) {
         let client = self.client_id(session);
-        info!(peer = %peer.address, transport = peer.transport, client = ?client, cause = %cause,
+        info!(peer = %peer.address, transport = peer.transport, client, cause = %cause,
             "disconnected");
     }
 

@@ -16,6 +16,8 @@ use crate::stats::Stats;
 
 /// What a turn costs by default: two or three milliseconds.
 const TURN_WORK: usize = 50_000;
+/// What an event for the log costs, as work of a turn, whoever writes it down.
+pub(super) const LOG_WORK: usize = 40;
 
 /// What a shard is made with.
 #[derive(Clone)]

@@ -235,7 +235,7 @@ impl Shard {
         let names = self.limits.topic_alias_bytes;
         connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases, names)));
         let peer = connection.peer;
-        info!(peer = %peer.address, transport = peer.transport, client = ?client_id,
+        info!(peer = %peer.address, transport = peer.transport, client = &*client_id,
             version = %connect.version, resumed = present, "connected");
 
         let connack = Connack {

@@ -329,7 +329,7 @@ impl Shard {
             && !std::mem::replace(&mut connection.dropping, true)
         {
             let cause = "the client reads too slowly (limits.output_bytes, output_bytes_total)";
-            warn!(peer = %connection.peer.address, client = ?session.client_id, cause,
+            warn!(peer = %connection.peer.address, client = &*session.client_id, cause,
                 "QoS 0 messages are dropped");
         }
     }

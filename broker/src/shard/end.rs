@@ -108,7 +108,7 @@ impl Shard {
         self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
         if session.expiry_secs > 0 {
-            info!(client = ?session.client_id, cause, "session ended");
+            info!(client = &*session.client_id, cause, "session ended");
         }
     }
 

@@ -113,7 +113,7 @@ impl Shard {
         self.stats.dropped(Drop::Backlog, dropped);
         if dropped > 0 && !std::mem::replace(&mut turns.dropping, true) {
             let cause = "nobody takes them in time (limits.queue_messages, queue_bytes)";
-            warn!(group = ?group.filter, cause, "a shared subscription loses its oldest messages");
+            warn!(group = &*group.filter, cause, "a shared subscription loses its oldest messages");
         }
     }
 

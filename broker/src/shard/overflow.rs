@@ -77,8 +77,13 @@ impl Shard {
         self.queued_bytes = self.queued_bytes + outbound.memory() - before;
         self.stats.dropped(Drop::QueueFull, 1);
         if is_news {
-            warn!(client = ?session.client_id, messages, bytes, cause = CAUSE,
-                "a session loses its oldest messages");
+            warn!(
+                client = &*session.client_id,
+                messages,
+                bytes,
+                cause = CAUSE,
+                "a session loses its oldest messages"
+            );
         }
         self.note_done(dropped.recorded());
         true
@@ -96,7 +101,7 @@ impl Shard {
             }
             None => {
                 let client = &session.client_id;
-                warn!(client = ?client, messages, bytes, cause = CAUSE, "session ended");
+                warn!(client = &**client, messages, bytes, cause = CAUSE, "session ended");
                 self.end_session(session_id, CAUSE, now);
             }
         }

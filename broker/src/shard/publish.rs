@@ -10,6 +10,7 @@ use longshore_codec::{
 
 use tracing::warn;
 
+use super::config::LOG_WORK;
 use super::deliver::Outgoing;
 use super::{Fault, Shard};
 use crate::cache::Route;
@@ -295,7 +296,8 @@ impl Shard {
         let connection = self.connections.get(id);
         let v5 = connection.is_some_and(|connection| connection.version == Version::V5);
         if v5 && publish.qos != QoS::AtMostOnce {
-            warn!(client = ?self.client_id(session), cause, "a message was refused");
+            self.work += LOG_WORK;
+            warn!(client = self.client_id(session), cause, "a message was refused");
             if publish.qos == QoS::ExactlyOnce
                 && let Some(connection) = self.connections.get_mut(id)
             {
@@ -345,7 +347,7 @@ impl Shard {
         }
         if will.retain && self.retain(&mut outgoing, now.wall).is_err() {
             let cause = "limits.retained_messages or limits.retained_bytes is reached";
-            warn!(client = ?owner.1, cause, "a will was not retained");
+            warn!(client = &*owner.1, cause, "a will was not retained");
         }
         if let Ok(route) = self.route(class, topic) {
             self.distribute(&route, &mut outgoing, now);

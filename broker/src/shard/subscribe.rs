@@ -10,6 +10,7 @@ use longshore_codec::{
 };
 use tracing::warn;
 
+use super::config::LOG_WORK;
 use super::deliver::{Outgoing, Terms};
 use super::durable::subscribe_event;
 use super::{Fault, Shard};
@@ -89,8 +90,11 @@ impl Shard {
             });
         }
         for (cause, (filter, count)) in refusals.0 {
-            warn!(client = ?self.client_id(session_id), filter, count, cause,
-                "subscriptions refused");
+            self.work += LOG_WORK;
+            warn!(
+                client = self.client_id(session_id),
+                filter, count, cause, "subscriptions refused"
+            );
         }
         self.stats.subscriptions.set(self.subscriptions);
         let properties = Properties::none();
