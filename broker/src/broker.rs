@@ -15,8 +15,8 @@ use longshore_acl::{Authenticate, MasterOnly, MasterToken};
 use longshore_storage::Disk;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{LocalSet, spawn_local};
-use tracing::error;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::dialect::Dialect;
@@ -30,13 +30,15 @@ use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
 use crate::shard::Config;
 use crate::stats::Stats;
-use crate::store::{Storage, Store, StoreError};
+use crate::store::{Figures, Storage, Store, StoreError};
 use crate::totals::Totals;
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
 /// Seconds that clients have to take their last packets when the broker stops.
 const STOP_SECS: u64 = 4;
+/// Between two looks at a journal that is compacted before clients come in.
+const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
@@ -210,6 +212,7 @@ impl Builder {
         let (links, pipes): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let (stop, stopped) = watch::channel(false);
+        let (open, opened) = watch::channel(false);
         let broker = Broker {
             addresses,
             links: links.into(),
@@ -241,20 +244,29 @@ impl Builder {
             let inside = Inside {
                 store: store.clone(),
                 begin: (restored.clone(), gone),
+                ways: Ways {
+                    opened: opened.clone(),
+                    limits: Arc::clone(&config.limits),
+                    // The first shard accepts for all.
+                    plain: std::mem::take(&mut plain),
+                    arrivals: Arc::clone(&entrance.arrivals),
+                    arriving,
+                    pipes,
+                },
                 config,
                 number,
                 around: around.clone(),
-                // The first shard accepts for all.
-                plain: std::mem::take(&mut plain),
-                arrivals: Arc::clone(&entrance.arrivals),
-                arriving,
-                pipes,
             };
             let until = stopped.clone();
             let name = format!("longshore-{number}");
             broker.spawn(&name, move |runtime| inside.run(runtime, until))?;
         }
         begin_together(&all_restored, restored, begin)?;
+        drop(opened);
+        if let Some(store) = &store {
+            await_compaction(store, || open.is_closed())?;
+        }
+        let _ = open.send(true);
         if !others.is_empty() {
             broker.spawn("longshore-net", move |runtime| {
                 acceptor::run(runtime, entrance, others, stopped);
@@ -326,6 +338,21 @@ fn begin_together(
     for go in begin {
         // A shard that is gone has stopped all.
         let _ = go.send(());
+    }
+    Ok(())
+}
+
+/// Has the shards compact a journal that earlier processes left too long, before clients come in.
+fn await_compaction(store: &Store, have_failed: impl Fn() -> bool) -> Result<(), StartError> {
+    if store.is_overdue() {
+        let Figures { bytes, segments, .. } = store.figures();
+        info!(mib = bytes >> 20, segments, "compacting the journal, which was left too long");
+    }
+    while store.is_overdue() {
+        if have_failed() {
+            return Err(StartError::System(io::Error::other("the shards have failed")));
+        }
+        std::thread::sleep(COMPACTION_LOOK);
     }
     Ok(())
 }
@@ -435,23 +462,49 @@ impl Drop for Broker {
     }
 }
 
-/// What a shard's thread is made with.
-struct Inside {
-    store: Option<Arc<Store>>,
-    /// Where to say that everything is restored, and where to hear that it is everywhere.
-    begin: (Sender<()>, Receiver<()>),
-    config: Config,
-    number: usize,
-    around: Around,
+/// How clients come to a shard.
+struct Ways {
+    /// Whether they may.
+    opened: watch::Receiver<bool>,
+    limits: Arc<Limits>,
     plain: Vec<Door>,
     arrivals: Arc<[mpsc::Sender<Arrival>]>,
     arriving: mpsc::Receiver<Arrival>,
     pipes: mpsc::UnboundedReceiver<Pipe>,
 }
 
+impl Ways {
+    /// Lets clients in once they may come, for ever.
+    async fn open(mut self, driver: Rc<Driver>) {
+        if self.opened.wait_for(|opened| *opened).await.is_err() {
+            return;
+        }
+        let mut open = JoinSet::new();
+        open.spawn_local(Rc::clone(&driver).welcome(self.arriving));
+        open.spawn_local(Rc::clone(&driver).take_links(self.pipes));
+        for (_, listener) in self.plain {
+            let listener = tokio::net::TcpListener::from_std(listener)
+                .expect("the event queue takes a listener");
+            let (limits, arrivals) = (Arc::clone(&self.limits), Arc::clone(&self.arrivals));
+            open.spawn_local(Rc::clone(&driver).accept(listener, limits, arrivals));
+        }
+        open.join_all().await;
+    }
+}
+
+/// What a shard's thread is made with.
+struct Inside {
+    store: Option<Arc<Store>>,
+    /// Where to say that everything is restored, and where to hear that it is everywhere.
+    begin: (Sender<()>, Receiver<()>),
+    ways: Ways,
+    config: Config,
+    number: usize,
+    around: Around,
+}
+
 impl Inside {
     fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) {
-        let limits = Arc::clone(&self.config.limits);
         let driver = Driver::new(self.config, self.number, self.store, &self.around);
         driver.restore();
         let (restored, begin) = self.begin;
@@ -460,30 +513,16 @@ impl Inside {
             return;
         }
         LocalSet::new().block_on(runtime, async {
-            let mut accepting = vec![
-                spawn_local(Rc::clone(&driver).welcome(self.arriving)),
-                spawn_local(Rc::clone(&driver).take_links(self.pipes)),
-            ];
-            for (_, listener) in self.plain {
-                match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => {
-                        let (limits, arrivals) = (Arc::clone(&limits), Arc::clone(&self.arrivals));
-                        let accept = Rc::clone(&driver).accept(listener, limits, arrivals);
-                        accepting.push(spawn_local(accept));
-                    }
-                    Err(error) => panic!("a listener was refused by the event queue: {error}"),
-                }
-            }
+            let mut ways = spawn_local(self.ways.open(Rc::clone(&driver)));
             let mail = spawn_local(Rc::clone(&driver).take_mail());
             let mut writer = spawn_local(Writer::new(Rc::clone(&driver)));
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => {}
                 ended = &mut writer => return ended.expect("the shard failed"),
                 ended = mail => return ended.expect("the shard failed"),
+                ended = &mut ways => ended.expect("the shard failed"),
             }
-            for task in accepting {
-                task.abort();
-            }
+            ways.abort();
             driver.shut_down();
             let patience = Duration::from_secs(STOP_SECS);
             if let Ok(ended) = tokio::time::timeout(patience, writer).await {

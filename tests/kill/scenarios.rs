@@ -39,7 +39,11 @@ impl Lives {
     }
 
     fn start(&mut self) {
-        self.broker = Some(Broker::start_in(self.folder.path(), &["mqtt"], &[]));
+        self.start_with(&[]);
+    }
+
+    fn start_with(&mut self, settings: &[(&str, &str)]) {
+        self.broker = Some(Broker::start_in(self.folder.path(), &["mqtt"], settings));
     }
 
     fn kill(&mut self) {
@@ -340,4 +344,36 @@ fn what_was_unsubscribed_or_thrown_away_stays_gone_after_a_kill() {
     hears_only(&mut lives.resume(V5, "reader"), &["b"]);
     let (mut cleared, present) = lives.connect(V3, "cleared", LONG);
     assert!(!present && cleared.settle().is_empty(), "a session that was thrown away");
+}
+
+/// A round of compaction is of its process: the journal of a broker that is killed ever again would
+/// grow without end.
+#[test]
+fn a_journal_that_was_left_too_long_is_compacted_before_clients_come_in() {
+    let mut lives = Lives { folder: tempfile::tempdir().expect("a folder"), broker: None };
+    lives.start_with(&[("STORAGE__SEGMENT_BYTES", "65536")]);
+    let mut absent = lives.meet(V5, "absent", LONG);
+    assert_eq!(absent.subscribe("t", QOS_1), 1);
+    absent.leave();
+    let mut publisher = lives.publisher();
+    assert_eq!(publisher.publish("t", b"kept"), Some(0));
+    for number in 0..100 {
+        let payload = format!("{number:0>1000}");
+        assert_eq!(publisher.publish_with("r", payload.as_bytes(), true, &[]), Some(0x10));
+    }
+    lives.kill();
+    // More than was ever to be left, now that segments are small.
+    lives.start_with(&[("STORAGE__SEGMENT_BYTES", "4096")]);
+    let log = lives.broker.as_mut().expect("it lives").process().story();
+    let place = |text| log.find(text).unwrap_or_else(|| panic!("no line {text:?} in {log}"));
+    assert!(place("left too long") < place("journal compacted"), "{log}");
+    assert!(place("journal compacted") < place("listening url"), "{log}");
+    hears_only(&mut lives.resume(V5, "absent"), &["kept"]);
+    let mut reader = lives.meet(V5, "reader", 0);
+    assert_eq!(reader.subscribe("r", QOS_1), 1);
+    hears_only(&mut reader, &[&format!("{:0>1000}", 99)]);
+    lives.kill();
+    lives.start_with(&[("STORAGE__SEGMENT_BYTES", "4096")]);
+    let log = lives.broker.as_mut().expect("it lives").process().story();
+    assert!(!log.contains("left too long"), "{log}");
 }

@@ -83,7 +83,7 @@ pub(crate) struct Driver {
 }
 
 /// What of a round of compaction a shard is through with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Finishing {
     #[default]
     Nothing,

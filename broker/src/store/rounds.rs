@@ -13,6 +13,9 @@ use crate::journal::Taking;
 /// The journal is compacted when it has more than twice the bytes of what lives, and these many
 /// segments.
 const SEGMENTS_MIN: u64 = 4;
+/// From how many times what lives on, and with twice as many segments, a round has to end before
+/// clients come in: more than any that ends lets it grow to.
+const OVERDUE_TIMES: u64 = 3;
 /// Microseconds between two looks at the size of the journal.
 const LOOK_MICROS: u64 = 100_000;
 /// Microseconds between two looks at what lives, while the disk is full.
@@ -59,6 +62,12 @@ pub(crate) struct RoundEnd {
     pub(crate) messages: u64,
 }
 
+impl State {
+    fn completed(&self) -> u64 {
+        self.begun - u64::from(self.running.is_some())
+    }
+}
+
 impl Rounds {
     /// None yet, of a journal in which so many bytes live.
     pub(super) fn new(live_bytes: u64) -> Self {
@@ -68,8 +77,7 @@ impl Rounds {
 
     /// How many have begun and ended.
     pub(super) fn completed(&self) -> u64 {
-        let state = self.lock();
-        state.begun - u64::from(state.running.is_some())
+        self.lock().completed()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -148,6 +156,21 @@ impl Store {
     fn is_due(&self, live_bytes: u64) -> bool {
         let used: u64 = self.used().map(|it| u64::from(it.bytes)).sum();
         used > 2 * live_bytes + SEGMENTS_MIN * u64::from(self.segment_bytes)
+    }
+
+    /// Whether the first round has to end before clients come in. A round is of its process: of a
+    /// broker that is killed again and again none might end under load, and the journal, and with
+    /// it the next start, would grow each time.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let takes_all = self.status.taking() == Taking::All;
+        let state = self.rounds.lock();
+        // No round retires the current one.
+        let current = self.committer.current();
+        let old = self.used().filter(|it| it.number != current);
+        let old: u64 = old.map(|it| u64::from(it.bytes)).sum();
+        let allowed = OVERDUE_TIMES * state.live_bytes;
+        let allowed = allowed + 2 * SEGMENTS_MIN * u64::from(self.segment_bytes);
+        takes_all && state.completed() == 0 && old > allowed
     }
 
     /// A shard is through, and what it wrote down is appended. For the last one: what is to be

@@ -49,6 +49,7 @@ impl Driver {
         shard.set_behind(behind, self.now());
         let waits = shard.awaits_journal()
             || shard.is_compacting()
+            || self.finishing.get() != Finishing::Nothing
             || (self.number == 0 && store.is_retiring());
         shard.durable(store.durable(self.number, waits));
         appended
@@ -68,11 +69,13 @@ impl Driver {
         let mut shard = self.shard.borrow_mut();
         if self.rounds.replace(rounds) != rounds {
             shard.compact(store.base());
+            // Others wait for the mail that says so.
+            return true;
         }
         if shard.awaits_mail() {
             return false;
         }
-        let is_idle = matches!(self.finishing.get(), Finishing::Nothing);
+        let is_idle = self.finishing.get() == Finishing::Nothing;
         if is_idle && !shard.is_compacting() {
             return false;
         }
@@ -92,6 +95,8 @@ impl Driver {
             }
             Finishing::All => {
                 shard.last_ticket().into_iter().for_each(|ticket| store.end_round_at(ticket));
+                // The first shard retires, and may be the last that anything else wakes.
+                self.mailboxes[0].wake();
                 return true;
             }
         }
