@@ -15,7 +15,7 @@ use crate::record::{
     WillEvent, decode_list, decode_page,
 };
 use crate::retained::{Fresh, Replayed, is_large};
-use crate::session::{Page, Pages, Place, Queue, Will};
+use crate::session::{Page, Pages, Place, Will};
 use crate::shard::{Config, Storage};
 
 #[cfg(any(test, fuzzing))]
@@ -24,10 +24,12 @@ mod restore;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use self::restore::Restore;
-use self::state::{Backlog, Held, Slot, Stray, Told, take};
+use self::state::{Backlog, Held, Slot, Told};
 pub(crate) use self::state::{Session, Subscribed};
+use self::waits::Waits;
 
 /// What a journal holds, as its records tell one after another.
 ///
@@ -44,7 +46,7 @@ pub struct Recovery {
     place: (u64, Place<Told>),
     /// What waits for sessions that nobody has told of yet: another shard may have sent it to one
     /// that is written down as a whole further on, and had not got it then.
-    strays: HashMap<u64, Stray>,
+    strays: HashMap<u64, Waits>,
     /// Pages that a round of compaction tells of, until it is complete.
     pages: HashMap<u64, Arc<Page<Told>>>,
     told: Arc<Pages<Told>>,
@@ -115,7 +117,7 @@ impl Recovery {
     pub fn live_bytes(&self) -> u64 {
         let wanted = self.messages.values().filter(|it| Arc::strong_count(&it.entry) > 1);
         let messages: u64 = wanted.map(|it| it.entry.size() + RECORD_BYTES).sum();
-        let refs = self.sessions.values().map(|it| it.window.len() + it.queue.spans().len());
+        let refs = self.sessions.values().map(|it| it.window.len() + it.waits.spans());
         let in_groups = self.groups.values().map(|backlog| backlog.queue.len());
         let refs = refs.chain(in_groups).sum::<usize>() as u64 * REF_BYTES;
         let retained = self.retained.bytes() as u64 + self.retained.len() as u64 * RECORD_BYTES;
@@ -216,7 +218,7 @@ impl Recovery {
             (Some(session), Some(id)) => {
                 session.window.push_back((id, Some(Held { told, to })));
             }
-            (Some(session), None) => session.queue.push(told, to, place, pages),
+            (Some(session), None) => session.waits.push(told, to, place, pages),
             // Ended, or written down anew further on.
             (None, id) => {
                 if id.is_none() {
@@ -335,19 +337,20 @@ impl Recovery {
     fn session(&mut self, holder: u64, fresh: bool, event: &SessionEvent<'_>) {
         self.holders = self.holders.max(holder);
         if fresh {
-            let known = self.sessions.get(&holder).map(|session| &session.queue);
-            let mut stray = self.strays.remove(&holder).unwrap_or_default().queue;
+            let known = self.sessions.get_mut(&holder).map(|session| &mut session.waits);
+            let mut stray = self.strays.remove(&holder).unwrap_or_default();
             if let Some((_, base)) = self.whole.filter(|(it, _)| *it == holder) {
                 let mut tell = |told: &Told, to: &Ref| {
                     if told.segment >= base {
                         self.untold.push(Held { told: told.clone(), to: to.clone() });
                     }
                 };
-                known.into_iter().chain([&stray]).for_each(|queue| queue.for_each(&mut tell));
-                stray = Queue::default();
+                let queues = known.into_iter().chain([&mut stray]).map(Waits::queue);
+                queues.for_each(|queue| queue.for_each(&mut tell));
+                stray = Waits::default();
             }
             // What another shard has sent to a new session may stand before it.
-            let session = Session { holder, queue: stray, ..Session::default() };
+            let session = Session { holder, waits: stray, ..Session::default() };
             self.sessions.insert(holder, session);
         }
         let SessionEvent { account, class, token, anonymous, expiry_secs, left, client_id } =
@@ -371,7 +374,7 @@ impl Recovery {
         let mut held = session.held();
         for Held { told, to } in untold {
             if held.insert((told.entry.number, to.group)) {
-                session.queue.push(told, to, &mut None, &self.told);
+                session.waits.push(told, to, &mut None, &self.told);
             }
         }
     }
@@ -379,11 +382,9 @@ impl Recovery {
     /// The message waits for another holder, or was sent to the one it waits for.
     fn sent(&mut self, number: u64, to: Ref) {
         if to.packet_id.is_some() {
-            if let Some(session) = self.sessions.get_mut(&to.holder) {
-                take(&mut session.queue, number, to.group);
-            } else if let Some(stray) = self.strays.get_mut(&to.holder) {
-                stray.take(number, to.group);
-            }
+            let session = self.sessions.get_mut(&to.holder).map(|session| &mut session.waits);
+            let waits = session.or_else(|| self.strays.get_mut(&to.holder));
+            waits.into_iter().for_each(|waits| waits.take(number, to.group));
         }
         let entry = Arc::clone(&self.slot(number).entry);
         self.refer(&entry, to);
@@ -398,7 +399,7 @@ impl Recovery {
         };
         let Some(end) = from.checked_add(len) else { return };
         if len > 0 && end <= page.lock().len() {
-            session.queue.push_span(page, from..end, to);
+            session.waits.push_span(page, from..end, to);
         }
     }
 
@@ -478,8 +479,8 @@ impl Recovery {
             }
             let place = hasher.hash_one((session.account, &session.client_id));
             let (sessions, restore) = &mut of_shards[(place % configs.len() as u64) as usize];
-            let queue = std::mem::take(&mut session.queue);
-            session.waiting = restore.queue(&queue, &groups);
+            session.waiting = restore.queue(session.waits.queue(), &groups);
+            session.waits = Waits::default();
             sessions.push(session);
         }
         for (config, (sessions, restore)) in configs.iter_mut().zip(of_shards) {

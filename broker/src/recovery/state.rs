@@ -7,10 +7,11 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
+use super::waits::Waits;
 use crate::clock::Wall;
 use crate::message::Entry;
 use crate::record::Ref;
-use crate::session::{self, Pages, Pending, Place, Queue, ROW_BYTES, Waiting, Will};
+use crate::session::{self, Pending, Queue, ROW_BYTES, Waiting, Will};
 
 /// A message, by its number.
 #[derive(Debug)]
@@ -83,33 +84,6 @@ pub(super) struct Held {
     pub(super) to: Ref,
 }
 
-/// What waits for a session that nobody has told of yet.
-#[derive(Debug, Default)]
-pub(super) struct Stray {
-    pub(super) queue: Queue<Told, Ref>,
-    /// What was ever in it: most of what is done with never was.
-    numbers: HashSet<u64>,
-}
-
-impl Stray {
-    pub(super) fn push(
-        &mut self,
-        told: Told,
-        to: Ref,
-        place: &mut Place<Told>,
-        pages: &Arc<Pages<Told>>,
-    ) {
-        self.numbers.insert(told.entry.number);
-        self.queue.push(told, to, place, pages);
-    }
-
-    pub(super) fn take(&mut self, number: u64, group: u64) {
-        if self.numbers.contains(&number) {
-            take(&mut self.queue, number, group);
-        }
-    }
-}
-
 /// A session as the journal has it.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
@@ -126,7 +100,7 @@ pub(crate) struct Session {
     pub(crate) inbound: BTreeSet<PacketId>,
     /// In the order they were sent; without a message once PUBREC came.
     pub(super) window: VecDeque<(PacketId, Option<Held>)>,
-    pub(super) queue: Queue<Told, Ref>,
+    pub(super) waits: Waits,
     /// The same, once the messages are found.
     pub(crate) in_flight: Vec<(PacketId, Option<Pending>)>,
     pub(crate) waiting: Queue<Arc<Entry>, session::Manner>,
@@ -144,48 +118,35 @@ impl Session {
     /// Its connection broke unseen: what came from another shard may have been sent to it, although
     /// the journal has not come to hear of it. Not at QoS 2, which waits for that.
     pub(super) fn doubt(&mut self) {
-        self.queue.change(|it| it.again |= it.qos == QoS::AtLeastOnce);
+        self.waits.queue().change(|it| it.again |= it.qos == QoS::AtLeastOnce);
     }
 
     /// What waits, by number and group.
-    pub(super) fn held(&self) -> HashSet<(u64, u64)> {
+    pub(super) fn held(&mut self) -> HashSet<(u64, u64)> {
         let in_flight = self.window.iter().filter_map(|(_, it)| it.as_ref());
         let mut held: HashSet<_> =
             in_flight.map(|it| (it.told.entry.number, it.to.group)).collect();
-        self.queue.for_each(|told, to| held.extend([(told.entry.number, to.group)]));
+        self.waits.queue().for_each(|told, to| held.extend([(told.entry.number, to.group)]));
         held
     }
 
     /// The message is neither in flight any more nor waits, that came through this group.
     pub(super) fn done(&mut self, number: u64, group: u64) {
-        if !self.take(exactly(number, group)) {
-            self.take(whichever(number));
-        }
-    }
-
-    fn take(&mut self, is_it: impl Fn(&Told, &Ref) -> bool) -> bool {
-        let is_in_flight = |(_, it): &(PacketId, Option<Held>)| {
-            it.as_ref().is_some_and(|it| is_it(&it.told, &it.to))
+        let in_flight = |exactly: bool| {
+            self.window.iter().position(|(_, it)| {
+                let it = it.as_ref().filter(|it| it.told.entry.number == number);
+                it.is_some_and(|it| !exactly || it.to.group == group)
+            })
         };
-        match self.window.iter().position(is_in_flight) {
-            Some(place) => self.window.remove(place).is_some(),
-            None => self.queue.take(is_it),
+        if let Some(place) = in_flight(true) {
+            self.window.remove(place);
+        } else if let Some(place) = in_flight(false) {
+            // Unless one waits that is closer.
+            if !self.waits.take_exactly(number, group) {
+                self.window.remove(place);
+            }
+        } else {
+            self.waits.take(number, group);
         }
     }
-}
-
-/// Takes the message out that came through this group, or else the number of the group is forgotten
-/// because it is no more.
-pub(super) fn take(queue: &mut Queue<Told, Ref>, number: u64, group: u64) {
-    if !queue.take(exactly(number, group)) {
-        queue.take(whichever(number));
-    }
-}
-
-fn exactly(number: u64, group: u64) -> impl Fn(&Told, &Ref) -> bool {
-    move |told, to| told.entry.number == number && to.group == group
-}
-
-fn whichever(number: u64) -> impl Fn(&Told, &Ref) -> bool {
-    move |told, _| told.entry.number == number
 }

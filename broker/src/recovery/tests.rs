@@ -172,3 +172,32 @@ fn spans_of_a_page_are_what_waits_but_for_messages_that_are_lost() {
     records.events(&[Event::Refs { page: 64, from: 4, len: 2, to: to(2, None) }]);
     assert_eq!(records.waiting(), [(1, vec![1, 3, 5]), (2, vec![3])]);
 }
+
+#[test]
+fn what_is_taken_together_is_what_would_be_taken_one_after_another() {
+    let pages = Arc::<Pages<Told>>::default();
+    let (mut waits, mut plain) = (Waits::default(), Vec::new());
+    let mut choices = crate::record::any::bytes_of(3, 90_000).into_iter().map(u64::from);
+    let mut longest = 0;
+    while let (Some(what), Some(high), Some(low)) = (choices.next(), choices.next(), choices.next())
+    {
+        let (number, group) = (high << 4 | low >> 4, low % 3);
+        if what < 160 {
+            let told = Told { entry: Arc::new(Entry::unknown(number)), segment: 0 };
+            waits.push(told, Ref { group, ..to(1, None) }, &mut None, &pages);
+            plain.push((number, group));
+        } else {
+            waits.take(number, group);
+            let exactly = plain.iter().position(|it| *it == (number, group));
+            let place = exactly.or_else(|| plain.iter().position(|it| it.0 == number));
+            place.map(|place| plain.remove(place));
+        }
+        longest = longest.max(plain.len());
+        if what == 0 {
+            let mut all = Vec::new();
+            waits.queue().for_each(|told, to| all.push((told.entry.number, to.group)));
+            assert_eq!(all, plain);
+        }
+    }
+    assert!(longest > 4_000, "most must not stand near the front: {longest}");
+}

@@ -246,14 +246,47 @@ impl<E: Waiting, M: Clone + PartialEq> Queue<E, M> {
         taken
     }
 
-    /// Takes the oldest such message; whether there was one.
-    pub(crate) fn take(&mut self, is_it: impl Fn(&E, &M) -> bool) -> bool {
-        let found = self.spans.iter().enumerate().find_map(|(at, span)| {
+    /// Keeps such messages only.
+    pub(crate) fn retain(&mut self, mut keeps: impl FnMut(&E, &M) -> bool) {
+        let (mut kept, mut gone, mut size) = (VecDeque::new(), 0, 0);
+        for span in &self.spans {
             let (content, manner) = (span.page.open(), &self.manners[span.manner as usize]);
-            let mut entries = content.entries()[span.places()].iter().enumerate();
-            let (ahead, entry) = entries.find(|(_, entry)| is_it(entry, manner))?;
-            Some((at, ahead as u16, entry.bytes()))
-        });
+            let mut from = span.from;
+            let mut keep = |range: Range<u16>| {
+                if !range.is_empty() {
+                    let (page, len) = (Arc::clone(&span.page), range.end - range.start);
+                    kept.push_back(Span { page, from: range.start, len, manner: span.manner });
+                }
+            };
+            for (at, entry) in span.range().zip(&content.entries()[span.places()]) {
+                if !keeps(entry, manner) {
+                    keep(from..at);
+                    (from, gone, size) = (at + 1, gone + 1, size + entry.bytes());
+                }
+            }
+            keep(from..span.range().end);
+        }
+        if gone > 0 {
+            self.spans = kept;
+            self.changes += 1;
+            self.took(gone, size);
+        }
+    }
+
+    /// Takes the oldest such message of the first `near`; whether there was one.
+    pub(crate) fn take(&mut self, near: usize, is_it: impl Fn(&E, &M) -> bool) -> bool {
+        let (mut left, mut found) = (near, None);
+        for (at, span) in self.spans.iter().enumerate() {
+            let looked_at = left.min(usize::from(span.len));
+            let (content, manner) = (span.page.open(), &self.manners[span.manner as usize]);
+            let mut entries = content.entries()[span.places()][..looked_at].iter().enumerate();
+            let place = entries.find(|(_, entry)| is_it(entry, manner));
+            found = place.map(|(ahead, entry)| (at, ahead as u16, entry.bytes()));
+            left -= looked_at;
+            if found.is_some() || left == 0 {
+                break;
+            }
+        }
         let Some((at, ahead, size)) = found else { return false };
         self.changes += 1;
         let span = &mut self.spans[at];
