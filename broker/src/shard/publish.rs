@@ -76,7 +76,9 @@ impl Shard {
             return self.delete_matching(id, session, publish, filter);
         }
         let route = self.route(class, name)?;
-        let refused = self.refused_work();
+        // Most messages promise nothing: then there is nothing to ask the journal.
+        let may_last = publish.retain || publish.qos != QoS::AtMostOnce;
+        let refused = if may_last { self.refused_work() } else { None };
         if let Some(cause) = refused
             && publish.qos != QoS::AtMostOnce
             && (publish.retain || self.would_last(&route, publish.qos))
@@ -141,6 +143,9 @@ impl Shard {
         let mail_before = self.outbox.len();
         let reached = self.distribute(&route, &mut outgoing, now);
         self.hold_back(id, mail_before);
+        if !may_last {
+            return Ok(());
+        }
         durable |= self.write_down(&mut outgoing);
         if publish.qos != QoS::AtMostOnce {
             if publish.qos == QoS::ExactlyOnce
