@@ -39,6 +39,9 @@ const BACKLOG: i32 = 4096;
 const STOP_SECS: u64 = 4;
 /// Between two looks at a journal that is compacted before clients come in.
 const COMPACTION_LOOK: Duration = Duration::from_millis(5);
+/// How long they wait for that: less than wills do after a start. What is left then goes on beside
+/// them.
+const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
@@ -235,36 +238,19 @@ impl Builder {
             clock: around.clock,
             arrivals: arrivals.into(),
         };
-        let (restored, all_restored) = channel();
-        let mut begin = Vec::new();
-        let ways = arriving.into_iter().zip(pipes);
-        for (number, (config, (arriving, pipes))) in configs.into_iter().zip(ways).enumerate() {
-            let (go, gone) = channel();
-            begin.push(go);
-            let inside = Inside {
-                store: store.clone(),
-                begin: (restored.clone(), gone),
-                ways: Ways {
-                    opened: opened.clone(),
-                    limits: Arc::clone(&config.limits),
-                    // The first shard accepts for all.
-                    plain: std::mem::take(&mut plain),
-                    arrivals: Arc::clone(&entrance.arrivals),
-                    arriving,
-                    pipes,
-                },
-                config,
-                number,
-                around: around.clone(),
-            };
-            let until = stopped.clone();
-            let name = format!("longshore-{number}");
-            broker.spawn(&name, move |runtime| inside.run(runtime, until))?;
-        }
-        begin_together(&all_restored, restored, begin)?;
+        let ways = arriving.into_iter().zip(pipes).map(|(arriving, pipes)| Ways {
+            opened: opened.clone(),
+            limits: Arc::clone(&entrance.limits),
+            // The first shard accepts for all.
+            plain: std::mem::take(&mut plain),
+            arrivals: Arc::clone(&entrance.arrivals),
+            arriving,
+            pipes,
+        });
+        broker.start_shards(configs.into_iter().zip(ways), &around, &stopped)?;
         drop(opened);
         if let Some(store) = &store {
-            await_compaction(store, || open.is_closed())?;
+            await_compaction(store, &around, || open.is_closed())?;
         }
         let _ = open.send(true);
         if !others.is_empty() {
@@ -343,15 +329,22 @@ fn begin_together(
 }
 
 /// Has the shards compact a journal that earlier processes left too long, before clients come in.
-fn await_compaction(store: &Store, have_failed: impl Fn() -> bool) -> Result<(), StartError> {
+fn await_compaction(
+    store: &Store,
+    around: &Around,
+    have_failed: impl Fn() -> bool,
+) -> Result<(), StartError> {
     if store.is_overdue() {
         let Figures { bytes, segments, .. } = store.figures();
         info!(mib = bytes >> 20, segments, "compacting the journal, which was left too long");
     }
-    while store.is_overdue() {
+    let begun = around.clock.mono();
+    while store.is_overdue() && around.clock.mono().since(begun) < COMPACTION_PATIENCE {
         if have_failed() {
             return Err(StartError::System(io::Error::other("the shards have failed")));
         }
+        // It begins the round, and nothing else may make it look.
+        around.mailboxes[0].wake();
         std::thread::sleep(COMPACTION_LOOK);
     }
     Ok(())
@@ -423,6 +416,28 @@ impl Broker {
             error!(cause = %failure, "not everything was written");
         }
         outcome
+    }
+
+    /// Starts a thread for each shard; they begin once all have taken back what they had.
+    fn start_shards(
+        &self,
+        shards: impl Iterator<Item = (Config, Ways)>,
+        around: &Around,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        let (restored, all_restored) = channel();
+        let mut begin = Vec::new();
+        for (number, (config, ways)) in shards.enumerate() {
+            let (go, gone) = channel();
+            begin.push(go);
+            let (store, around) = (self.store.clone(), around.clone());
+            let inside =
+                Inside { store, begin: (restored.clone(), gone), ways, config, number, around };
+            let until = stopped.clone();
+            let name = format!("longshore-{number}");
+            self.spawn(&name, move |runtime| inside.run(runtime, until))?;
+        }
+        begin_together(&all_restored, restored, begin)
     }
 
     /// Starts a thread with a runtime of its own. When it ends, for whatever reason, all stop.

@@ -114,14 +114,19 @@ impl Recovery {
 
     /// Bytes of what is to be kept of it, about.
     #[must_use]
-    pub fn live_bytes(&self) -> u64 {
+    pub fn live_bytes(&mut self) -> u64 {
+        let mut in_sessions = 0;
+        for session in self.sessions.values_mut() {
+            let refs = (session.window.len() + session.waits.queue().spans().len()) as u64;
+            let filters = session.subscriptions.keys();
+            let filters = filters.map(|filter| filter.len() as u64 + REF_BYTES).sum::<u64>();
+            in_sessions += SESSION_BYTES + refs * REF_BYTES + filters;
+        }
+        let in_groups: usize = self.groups.values().map(|backlog| backlog.queue.len()).sum();
         let wanted = self.messages.values().filter(|it| Arc::strong_count(&it.entry) > 1);
         let messages: u64 = wanted.map(|it| it.entry.size() + RECORD_BYTES).sum();
-        let refs = self.sessions.values().map(|it| it.window.len() + it.waits.spans());
-        let in_groups = self.groups.values().map(|backlog| backlog.queue.len());
-        let refs = refs.chain(in_groups).sum::<usize>() as u64 * REF_BYTES;
         let retained = self.retained.bytes() as u64 + self.retained.len() as u64 * RECORD_BYTES;
-        messages + refs + retained + self.sessions.len() as u64 * SESSION_BYTES
+        messages + in_sessions + in_groups as u64 * REF_BYTES + retained
     }
 
     fn message(&mut self, body: &[u8], position: Position) -> Result<(), Unreadable> {

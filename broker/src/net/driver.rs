@@ -185,6 +185,10 @@ impl Driver {
 
     /// Takes a client's transport; its CONNECT is due from `since` on.
     pub(crate) fn add(self: &Rc<Self>, transport: Transport, peer: Peer, since: Mono) {
+        if self.stopping.get() {
+            // All others were told good-bye already.
+            return;
+        }
         let now = Now { mono: since, ..self.now() };
         let accepted = self.shard.borrow_mut().accept(peer, now);
         if let Ok(id) = accepted {
@@ -195,7 +199,9 @@ impl Driver {
     /// Takes in-process clients, for ever. They need no credentials: they are this program.
     pub(crate) async fn take_links(self: Rc<Self>, mut pipes: mpsc::UnboundedReceiver<Pipe>) {
         let peer = Peer { address: ([127, 0, 0, 1], 0).into(), transport: "link" };
-        while let Some(pipe) = pipes.recv().await {
+        while let Some(pipe) = pipes.recv().await
+            && !self.stopping.get()
+        {
             let principal = Principal::master();
             let accepted = self.shard.borrow_mut().accept_known(peer, principal, self.now());
             if let Ok(id) = accepted {

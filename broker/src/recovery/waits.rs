@@ -30,11 +30,6 @@ impl Waits {
         &mut self.queue
     }
 
-    /// How many spans the queue has at most.
-    pub(super) fn spans(&self) -> usize {
-        self.queue.spans().len()
-    }
-
     pub(super) fn push(
         &mut self,
         told: Told,

@@ -1,3 +1,5 @@
+//! The driver alone: no listener, no other shard.
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
