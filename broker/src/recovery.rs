@@ -404,7 +404,7 @@ impl Recovery {
         };
         let Some(end) = from.checked_add(len) else { return };
         if len > 0 && end <= page.lock().len() {
-            session.waits.push_span(page, from..end, to);
+            session.waits.queue().push_span(page, from..end, to);
         }
     }
 

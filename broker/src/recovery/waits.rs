@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::state::Told;
 use crate::record::Ref;
-use crate::session::{Page, Pages, Place, Queue};
+use crate::session::{Pages, Place, Queue};
 
 /// Messages at the front of a queue among which one is looked for at once: most are taken there.
 const NEAR: usize = 64;
@@ -44,23 +44,13 @@ impl Waits {
         self.queue.push(told, to, place, pages);
     }
 
-    pub(super) fn push_span(
-        &mut self,
-        page: &Arc<Page<Told>>,
-        range: std::ops::Range<u16>,
-        to: Ref,
-    ) {
-        self.queue().push_span(page, range, to);
-    }
-
     /// Takes the message out that came through this group, if it is there; or else the number of
     /// the group is forgotten because it is no more.
     pub(super) fn take(&mut self, number: u64, group: u64) {
-        let is_it = |told: &Told, to: &Ref| told.entry.number == number && to.group == group;
         if self.taken.contains_key(&number) {
             self.settle();
         }
-        if self.queue.take(NEAR, is_it) || self.queue.len() == 0 {
+        if self.queue.take(NEAR, exactly(number, group)) || self.queue.len() == 0 {
             return;
         }
         self.taken.insert(number, group);
@@ -71,8 +61,7 @@ impl Waits {
 
     /// Takes the message out that came through this group; whether it was there. Looks at all.
     pub(super) fn take_exactly(&mut self, number: u64, group: u64) -> bool {
-        let is_it = |told: &Told, to: &Ref| told.entry.number == number && to.group == group;
-        self.queue().take(usize::MAX, is_it)
+        self.queue().take(usize::MAX, exactly(number, group))
     }
 
     fn settle(&mut self) {
@@ -89,4 +78,9 @@ impl Waits {
         }
         taken.clear();
     }
+}
+
+/// Whether it is the message that came through this group.
+fn exactly(number: u64, group: u64) -> impl Fn(&Told, &Ref) -> bool {
+    move |told, to| told.entry.number == number && to.group == group
 }

@@ -170,15 +170,8 @@ impl Shard {
     /// Stops reading a connection if it has just published to a shard with too much mail.
     #[inline]
     pub(super) fn hold_back(&mut self, id: ConnectionId, mail_before: usize) {
-        if self.full == 0 {
-            return;
-        }
-        self.hold_back_if_full(id, mail_before);
-    }
-
-    #[cold]
-    fn hold_back_if_full(&mut self, id: ConnectionId, mail_before: usize) {
-        if self.outbox[mail_before..].iter().any(|(to, _)| self.full >> to & 1 == 1)
+        if self.full != 0
+            && self.outbox[mail_before..].iter().any(|(to, _)| self.full >> to & 1 == 1)
             && let Some(connection) = self.connections.get_mut(id)
             && !connection.held
         {
