@@ -303,6 +303,12 @@ impl State {
             .or_else(|| first(self.tail.pending()))
             .unwrap_or(self.tail.at().segment)
     }
+
+    /// Whether it is time to tell of room. Who is told waits no more.
+    fn may_try_again(&mut self) -> bool {
+        let has_room = self.tail.has_room();
+        has_room && std::mem::take(&mut self.was_refused)
+    }
 }
 
 /// The committing thread.
@@ -404,6 +410,12 @@ impl Worker {
         let image = Arc::new(image);
         state.writing = Arc::clone(&image);
         let retiring = std::mem::take(&mut state.retiring);
+        // Whoever was refused because of what waited need not wait until it is written.
+        let may_try_again = state.may_try_again();
+        drop(state);
+        if may_try_again {
+            (self.listener)(Event::Room);
+        }
         Work { image, is_synced, flushes, retiring, is_last }
     }
 
@@ -448,8 +460,7 @@ impl Worker {
         }
         let mut state = self.shared.lock();
         state.writing = Arc::default();
-        let may_try_again = state.was_refused && state.tail.shortage.is_none();
-        state.was_refused &= !may_try_again;
+        let may_try_again = state.may_try_again();
         drop(state);
         // A reader may still have it; then a new one is made.
         let mut image = Arc::try_unwrap(work.image).unwrap_or_default();

@@ -151,6 +151,11 @@ impl Tail {
         u64::from(self.segment_bytes - self.at.offset) + self.following_bytes
     }
 
+    /// Whether what was refused may be tried again.
+    pub(crate) fn has_room(&self) -> bool {
+        self.shortage.is_none() && !self.is_crowded && self.room() >= self.wanted
+    }
+
     /// Lays out all of `batch`, or nothing of it.
     pub(crate) fn append(&mut self, batch: &mut Batch) -> Result<Ticket, Refused> {
         self.admit(batch)?;
