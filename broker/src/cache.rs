@@ -10,6 +10,7 @@ use longshore_codec::QoS;
 
 use crate::index::{Matches, Subscriber};
 use crate::message::Identifiers;
+use crate::parties::Party;
 use crate::session::SessionId;
 use crate::share::Group;
 
@@ -118,7 +119,7 @@ impl Target {
     }
 }
 
-/// Routes by topic name and class of publishers, all of one epoch of the index; emptied when that
+/// Routes by topic name and publishers of equal rights, all of one epoch of the index; emptied when that
 /// epoch ends or the cache is full.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
@@ -134,7 +135,7 @@ pub(crate) struct RouteCache {
 #[derive(Debug)]
 struct Entry {
     hash: u64,
-    class: u32,
+    from: Party,
     topic: Box<[u8]>,
     route: Rc<Route>,
 }
@@ -158,35 +159,35 @@ impl RouteCache {
 
     /// The route of a topic, if it is known and of this epoch. A known topic is a valid one.
     #[inline]
-    pub(crate) fn get(&mut self, epoch: u64, class: u32, topic: &[u8]) -> Option<&Rc<Route>> {
+    pub(crate) fn get(&mut self, epoch: u64, from: Party, topic: &[u8]) -> Option<&Rc<Route>> {
         if self.epoch != epoch {
             self.clear();
             self.epoch = epoch;
             return None;
         }
-        let hash = self.hash(class, topic);
+        let hash = self.hash(from, topic);
         self.table
-            .find(hash, |entry| entry.class == class && *entry.topic == *topic)
+            .find(hash, |entry| entry.from == from && *entry.topic == *topic)
             .map(|entry| &entry.route)
     }
 
     /// Keeps what the index found, and returns it.
-    pub(crate) fn insert(&mut self, class: u32, topic: &[u8], found: &mut Matches) -> Rc<Route> {
+    pub(crate) fn insert(&mut self, from: Party, topic: &[u8], found: &mut Matches) -> Rc<Route> {
         let route = Rc::new(Route::new(self.shard, found));
         let bytes = size_of::<Entry>() + topic.len() + route.bytes();
         if self.bytes + bytes > self.bytes_max {
             self.clear();
         }
         self.bytes += bytes;
-        let hash = self.hash(class, topic);
-        let entry = Entry { hash, class, topic: topic.into(), route: Rc::clone(&route) };
+        let hash = self.hash(from, topic);
+        let entry = Entry { hash, from, topic: topic.into(), route: Rc::clone(&route) };
         self.table.insert_unique(hash, entry, |entry| entry.hash);
         route
     }
 
-    fn hash(&self, class: u32, topic: &[u8]) -> u64 {
-        // The class seldom varies and is compared anyway.
-        self.hasher.hash_one(topic) ^ u64::from(class)
+    fn hash(&self, from: Party, topic: &[u8]) -> u64 {
+        // The party seldom varies and is compared anyway.
+        self.hasher.hash_one(topic) ^ u64::from(from.class) ^ from.account.rotate_left(32)
     }
 
     fn clear(&mut self) {

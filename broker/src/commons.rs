@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::{DashMap, Entry};
+use hashbrown::HashMap;
 use longshore_codec::{Filter, filter};
 
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
+use crate::parties::{Party, Tree};
 use crate::record::GROUP_BIT;
-use crate::retained::Retained;
+use crate::retained;
 use crate::session::{Owner, Pending, SessionId};
 use crate::share::{Group, Member, Noted};
 use crate::slots::SHARDS_MAX;
@@ -27,10 +29,11 @@ pub(crate) struct Commons {
     pub(crate) roster: DashMap<Owner, SessionId>,
     /// How many those are, for counting a roster takes long.
     pub(crate) sessions: AtomicUsize,
-    pub(crate) retained: Retained,
-    index: RwLock<Index>,
+    pub(crate) retained: retained::Accounts,
+    namespaces: RwLock<Namespaces>,
     epoch: AtomicU64,
-    groups: DashMap<Box<str>, Arc<Group>>,
+    /// By account and `$share/name/filter`.
+    groups: DashMap<(u64, Box<str>), Arc<Group>>,
     /// The last number given to a session or group of the journal.
     holders: AtomicU64,
     base: AtomicU32,
@@ -39,6 +42,13 @@ pub(crate) struct Commons {
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
+}
+
+/// Who subscribed to what, by account: topics of one are not those of another.
+#[derive(Debug, Default)]
+struct Namespaces {
+    indexes: HashMap<u64, Index>,
+    tree: Tree,
 }
 
 /// What an address is counted as: of IPv6 its network, for every machine has a network of 64 bits
@@ -55,8 +65,8 @@ impl Commons {
         Self {
             roster: DashMap::new(),
             sessions: AtomicUsize::new(0),
-            retained: Retained::new(shards),
-            index: RwLock::default(),
+            retained: retained::Accounts::new(shards),
+            namespaces: RwLock::default(),
             epoch: AtomicU64::new(0),
             groups: DashMap::new(),
             holders: AtomicU64::new(0),
@@ -85,17 +95,18 @@ impl Commons {
     /// Takes back a group with what waits in it; its members are to follow.
     pub(crate) fn restore_group(
         &self,
+        account: u64,
         name: &str,
         holder: u64,
         waiting: impl Iterator<Item = Pending>,
     ) -> Option<Arc<Group>> {
         let Filter { inner, share: Some(_), .. } = filter::parse(name).ok()? else { return None };
-        let group = Arc::new(Group::new(name, holder));
+        let group = Arc::new(Group::new(account, name, holder));
         for pending in waiting {
             group.lock().keep(pending, Noted::default());
         }
-        self.change(|index| index.add_group(inner, Arc::clone(&group)));
-        self.groups.insert(name.into(), Arc::clone(&group));
+        self.change(account, |index| index.add_group(inner, Arc::clone(&group)));
+        self.groups.insert((account, name.into()), Arc::clone(&group));
         Some(group)
     }
 
@@ -168,33 +179,54 @@ impl Commons {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    /// What a topic name reaches.
-    pub(crate) fn matches(&self, topic: &[u8], found: &mut Matches) {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).matches(topic, found);
+    /// What a topic name of these publishers reaches: in their account, and in those above it.
+    pub(crate) fn matches(&self, from: Party, topic: &[u8], found: &mut Matches) {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        for account in namespaces.tree.upwards(from.account) {
+            if let Some(index) = namespaces.indexes.get(&account) {
+                index.matches(topic, found);
+            }
+        }
     }
 
-    /// Changes the index. When this returns, every shard routes by the new state.
-    fn change(&self, change: impl FnOnce(&mut Index)) {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut index);
+    /// Begins a read of what is retained in the account and in those below it, if anything is.
+    pub(crate) fn read_retained(&self, account: u64, filter: &str) -> Option<retained::Read> {
+        if self.retained.is_empty() {
+            return None;
+        }
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.retained.holders();
+        accounts.retain(|holder| namespaces.tree.is_in(account, *holder));
+        self.retained.read(&accounts, filter)
+    }
+
+    /// Changes what is subscribed to in an account. When this returns, every shard routes by the
+    /// new state.
+    fn change(&self, account: u64, change: impl FnOnce(&mut Index)) {
+        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        let index = namespaces.indexes.entry(account).or_default();
+        change(index);
+        if index.is_empty() {
+            namespaces.indexes.remove(&account);
+        }
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Adds a subscription, or replaces the one of the same session and filter.
-    pub(crate) fn subscribe(&self, filter: &str, subscriber: Subscriber) {
-        self.change(|index| index.subscribe(filter, subscriber));
+    pub(crate) fn subscribe(&self, account: u64, filter: &str, subscriber: Subscriber) {
+        self.change(account, |index| index.subscribe(filter, subscriber));
     }
 
     /// Removes the session's subscription, if there is one.
-    pub(crate) fn unsubscribe(&self, filter: &str, session: SessionId) {
-        self.change(|index| index.unsubscribe(filter, session));
+    pub(crate) fn unsubscribe(&self, account: u64, filter: &str, session: SessionId) {
+        self.change(account, |index| index.unsubscribe(filter, session));
     }
 
     /// Makes the session a member of the group `name`, which begins with its first member.
-    pub(crate) fn join(&self, name: &str, inner: &str, member: Member) -> Arc<Group> {
-        let entry = self.groups.entry(name.into()).or_insert_with(|| {
-            let group = Arc::new(Group::new(name, self.next_holder() | GROUP_BIT));
-            self.change(|index| index.add_group(inner, Arc::clone(&group)));
+    pub(crate) fn join(&self, account: u64, name: &str, inner: &str, member: Member) -> Arc<Group> {
+        let entry = self.groups.entry((account, name.into())).or_insert_with(|| {
+            let group = Arc::new(Group::new(account, name, self.next_holder() | GROUP_BIT));
+            self.change(account, |index| index.add_group(inner, Arc::clone(&group)));
             group
         });
         entry.lock().join(member);
@@ -203,12 +235,13 @@ impl Commons {
 
     /// Takes the session out of the group `name`, which ends with its last member; the number of
     /// messages that nobody will get then.
-    pub(crate) fn part(&self, name: &str, session: SessionId) -> u64 {
-        let Entry::Occupied(entry) = self.groups.entry(name.into()) else { return 0 };
+    pub(crate) fn part(&self, account: u64, name: &str, session: SessionId) -> u64 {
+        let key = (account, name.into());
+        let Entry::Occupied(entry) = self.groups.entry(key) else { return 0 };
         let Some(lost) = entry.get().lock().leave(session) else { return 0 };
         let group = entry.remove();
         if let Ok(Filter { inner, .. }) = filter::parse(name) {
-            self.change(|index| index.remove_group(inner, &group));
+            self.change(account, |index| index.remove_group(inner, &group));
         }
         lost
     }

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use longshore_acl::Principal;
+use longshore_acl::{Principal, ROOT_ACCOUNT};
 use longshore_codec::Version;
 
 use crate::clock::Mono;
 use crate::gate::Gate;
 use crate::output::Output;
+use crate::parties::Party;
 use crate::session::SessionId;
 use crate::slots::Key;
 
@@ -57,8 +58,8 @@ pub struct Connection {
     pub(crate) held: bool,
     /// Whether the client wants reasons and user properties on packets that report problems.
     pub(crate) problem_information: bool,
-    /// The cache key of publishers with equal rights.
-    pub(crate) class: u32,
+    /// On whose behalf the client publishes.
+    pub(crate) party: Party,
     /// Bytes the client takes in one packet.
     pub(crate) packet_max: u32,
     /// Whether the log has been told that messages to it are dropped.
@@ -147,7 +148,7 @@ impl Connection {
             resting: false,
             dropping: false,
             problem_information: true,
-            class: 0,
+            party: Party { account: ROOT_ACCOUNT, class: 0 },
             packet_max: u32::MAX,
             keep_alive_secs: 0,
             unreleased: 0,

@@ -259,6 +259,11 @@ impl Default for Index {
 }
 
 impl Index {
+    /// Whether nobody subscribes to anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes[ROOT as usize].is_empty()
+    }
+
     /// Nodes in use, the measure of the trie's memory.
     #[cfg(test)]
     pub(crate) fn nodes(&self) -> usize {

@@ -83,7 +83,7 @@ pub(crate) struct Journal {
     /// Messages of the batch whose place is not known yet, with the number of their record.
     unplaced: Vec<(usize, Arc<Entry>)>,
     /// Topics of the batch that retain a large message, each as the so many-th change.
-    retained: Vec<(Box<[u8]>, u64)>,
+    retained: Vec<(u64, Box<[u8]>, u64)>,
     head: Vec<u8>,
     /// Messages of the batch that are copied, by number, and their records.
     moving: HashMap<u64, usize>,
@@ -190,7 +190,7 @@ impl Journal {
         if let Some(entry) = entry {
             self.unplaced.push((self.batch.len(), Arc::clone(entry)));
             if let Some(sequence) = head.sequence.filter(|_| is_large(parts)) {
-                self.retained.push((parts.topic.into(), sequence));
+                self.retained.push((head.account, parts.topic.into(), sequence));
             }
         }
         self.batch.push_pieces(MESSAGE, &[&self.head, parts.payload]);
@@ -294,8 +294,9 @@ impl Journal {
         self.retained.clear();
     }
 
-    /// A topic that retains a large message which was appended, as the so many-th change.
-    pub(crate) fn next_retained(&mut self) -> Option<(Box<[u8]>, u64)> {
+    /// An account's topic that retains a large message which was appended, as the so many-th
+    /// change.
+    pub(crate) fn next_retained(&mut self) -> Option<(u64, Box<[u8]>, u64)> {
         self.retained.pop()
     }
 

@@ -29,6 +29,7 @@ mod mail;
 mod message;
 mod net;
 mod output;
+mod parties;
 mod record;
 pub mod recovery;
 mod retained;

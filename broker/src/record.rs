@@ -9,9 +9,10 @@
 //! group (then its highest bit is set). Numbers of holders are never used again.
 //!
 //! ```text
-//! message   number 8 | flags 1 | [ends 8, secs 4] | [sequence 8] | [inbound 8 + 2] | [will of 8]
+//! message   number 8 | flags 1 | [ends 8, secs 4] | [change] | [inbound 8 + 2] | [will of 8]
 //!           | bytes of topic 2 | bytes of properties 4 | bytes of refs 4 | bytes of payload 4
 //!           | topic | properties | refs, or the number of their list 8 | payload
+//! change    sequence 8 | [account 8, if the highest bit of the sequence is set]
 //! ref       holder 8 | flags 1 | [packet id 2] | [group 8] | [count 2, identifiers 4 each]
 //! events    tag 1, what belongs to it, and the next one
 //! page      number 8 | numbers of messages 8 each
@@ -24,6 +25,7 @@
 
 use std::num::NonZeroU32;
 
+use longshore_acl::ROOT_ACCOUNT;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::Wall;
@@ -55,6 +57,10 @@ const NUMBER_MAX: u64 = 1 << 62;
 /// The bit that tells a group from a session.
 pub(crate) const GROUP_BIT: u64 = 1 << 63;
 
+/// The bit of the number of a change that tells that an account follows; the root account's does
+/// not.
+const ACCOUNT_BIT: u64 = 1 << 63;
+
 /// A message as it is written down, without its topic, properties, refs and payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -69,6 +75,8 @@ pub(crate) struct Head {
     pub(crate) inbound: Option<(u64, PacketId)>,
     /// It is the will of this session, which thereby has none any more.
     pub(crate) will_of: Option<u64>,
+    /// The account that retains it, if it is retained.
+    pub(crate) account: u64,
     /// It was written down before.
     pub(crate) is_copy: bool,
 }
@@ -198,13 +206,15 @@ pub(crate) enum Event<'a> {
         holder: u64,
         packet_id: PacketId,
     },
-    /// The topic retains nothing any more.
+    /// The topic of this account retains nothing any more.
     Clear {
+        account: u64,
         sequence: u64,
         topic: &'a [u8],
     },
     /// Nothing that matches the filter is retained any more, of what was retained up to `sequence`.
     ClearMatching {
+        account: u64,
         sequence: u64,
         filter: &'a str,
     },
@@ -236,7 +246,8 @@ impl Head {
     /// That of a message that is written down again, and of which nothing is told but itself.
     pub(crate) fn of(number: u64, qos: QoS, retain: bool, expiry: Option<Expiry>) -> Self {
         let (sequence, inbound, will_of) = (None, None, None);
-        Self { number, qos, retain, expiry, sequence, inbound, will_of, is_copy: true }
+        let account = ROOT_ACCOUNT;
+        Self { number, qos, retain, expiry, sequence, inbound, will_of, account, is_copy: true }
     }
 
     /// The same message, without what its publication did.
@@ -260,7 +271,7 @@ impl Head {
             out.extend_from_slice(&secs.to_le_bytes());
         }
         if let Some(sequence) = self.sequence {
-            out.extend_from_slice(&sequence.to_le_bytes());
+            put_change(sequence, self.account, out);
         }
         if let Some((holder, id)) = self.inbound {
             out.extend_from_slice(&holder.to_le_bytes());
@@ -298,6 +309,7 @@ impl Head {
             sequence: None,
             inbound: None,
             will_of: None,
+            account: ROOT_ACCOUNT,
             is_copy: flags & COPY != 0,
         };
         if flags & EXPIRY != 0 {
@@ -305,7 +317,8 @@ impl Head {
             head.expiry = Some(Expiry { ends, secs: reader.u32()? });
         }
         if flags & RETAINED != 0 {
-            head.sequence = Some(reader.number()?);
+            let (sequence, account) = reader.change()?;
+            (head.sequence, head.account) = (Some(sequence), account);
         }
         if flags & INBOUND != 0 {
             head.inbound = Some((reader.number()?, reader.packet_id()?));
@@ -433,12 +446,14 @@ impl<'a> Event<'a> {
                 begin(tag::RELEASED, *holder);
                 out.extend_from_slice(&packet_id.get().to_le_bytes());
             }
-            Self::Clear { sequence, topic } => {
-                begin(tag::CLEAR, *sequence);
+            Self::Clear { account, sequence, topic } => {
+                out.push(tag::CLEAR);
+                put_change(*sequence, *account, out);
                 put_text(topic, out);
             }
-            Self::ClearMatching { sequence, filter } => {
-                begin(tag::CLEAR_MATCHING, *sequence);
+            Self::ClearMatching { account, sequence, filter } => {
+                out.push(tag::CLEAR_MATCHING);
+                put_change(*sequence, *account, out);
                 put_text(filter.as_bytes(), out);
             }
             Self::Compacted { holders, messages, sequence } => {
@@ -469,8 +484,9 @@ impl<'a> Events<'a> {
         let reader = &mut self.0;
         let (tag, holder) = (reader.u8()?, reader.holder()?);
         // A message that came through a group may be the group's until it is done with.
-        if holder & GROUP_BIT != 0 && !matches!(tag, tag::DONE | tag::DONE_IN_GROUP | tag::RECEIVED)
-        {
+        let of_group = matches!(tag, tag::DONE | tag::DONE_IN_GROUP | tag::RECEIVED);
+        let in_account = matches!(tag, tag::CLEAR | tag::CLEAR_MATCHING);
+        if holder & GROUP_BIT != 0 && !of_group && !in_account {
             return None;
         }
         Some(match tag {
@@ -517,8 +533,14 @@ impl<'a> Events<'a> {
             tag::COMPLETED => Event::Completed { holder, packet_id: reader.packet_id()? },
             tag::INBOUND => Event::Inbound { holder, packet_id: reader.packet_id()? },
             tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
-            tag::CLEAR => Event::Clear { sequence: holder, topic: reader.text()? },
-            tag::CLEAR_MATCHING => Event::ClearMatching { sequence: holder, filter: reader.str()? },
+            tag::CLEAR => {
+                let (sequence, account) = reader.account_of(holder)?;
+                Event::Clear { account, sequence, topic: reader.text()? }
+            }
+            tag::CLEAR_MATCHING => {
+                let (sequence, account) = reader.account_of(holder)?;
+                Event::ClearMatching { account, sequence, filter: reader.str()? }
+            }
             tag::COMPACTED => {
                 let (messages, sequence) = (reader.number()?, reader.number()?);
                 Event::Compacted { holders: holder, messages, sequence }
@@ -563,6 +585,16 @@ fn encode_options(options: SubscribeOptions) -> u8 {
         | u8::from(options.no_local) << 2
         | u8::from(options.retain_as_published) << 3
         | (options.retain_handling as u8) << 4
+}
+
+/// The number of a change of what is retained, and in which account.
+fn put_change(sequence: u64, account: u64, out: &mut Vec<u8>) {
+    if account == ROOT_ACCOUNT {
+        out.extend_from_slice(&sequence.to_le_bytes());
+        return;
+    }
+    out.extend_from_slice(&(sequence | ACCOUNT_BIT).to_le_bytes());
+    out.extend_from_slice(&account.to_le_bytes());
 }
 
 fn put_text(text: &[u8], out: &mut Vec<u8>) {

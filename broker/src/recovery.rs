@@ -54,7 +54,10 @@ pub struct Recovery {
     lists: HashMap<u64, (u32, Arc<[u8]>)>,
     /// The base of the last round of compaction.
     base: u32,
-    retained: Replayed,
+    /// By account.
+    retained: HashMap<u64, Replayed>,
+    /// The last number of a change of what is retained, as far as rounds of compaction tell.
+    sequence: u64,
     /// Last numbers of holders and messages.
     holders: u64,
     last_message: u64,
@@ -125,7 +128,8 @@ impl Recovery {
         let in_groups: usize = self.groups.values().map(|backlog| backlog.queue.len()).sum();
         let wanted = self.messages.values().filter(|it| Arc::strong_count(&it.entry) > 1);
         let messages: u64 = wanted.map(|it| it.entry.size() + RECORD_BYTES).sum();
-        let retained = self.retained.bytes() as u64 + self.retained.len() as u64 * RECORD_BYTES;
+        let of_account = |it: &Replayed| it.bytes() as u64 + it.len() as u64 * RECORD_BYTES;
+        let retained: u64 = self.retained.values().map(of_account).sum();
         messages + in_sessions + in_groups as u64 * REF_BYTES + retained
     }
 
@@ -174,9 +178,13 @@ impl Recovery {
         if let Some(sequence) = head.sequence {
             let large = entry.map(Kept::Disk);
             let fresh = Fresh { parts, qos: head.qos, expiry: head.expiry, large };
-            self.retained.set(fresh, sequence, head.is_copy);
+            self.retained_of(head.account).set(fresh, sequence, head.is_copy);
         }
         Ok(())
+    }
+
+    fn retained_of(&mut self, account: u64) -> &mut Replayed {
+        self.retained.entry(account).or_default()
     }
 
     fn slot(&mut self, number: u64) -> &mut Slot {
@@ -317,14 +325,19 @@ impl Recovery {
                     session.inbound.remove(&packet_id);
                 });
             }
-            Event::Clear { sequence, topic } => self.retained.clear(topic, sequence),
-            Event::ClearMatching { sequence, filter } => {
-                self.retained.clear_matching(filter, sequence);
+            Event::Clear { account, sequence, topic } => {
+                self.retained_of(account).clear(topic, sequence);
+            }
+            Event::ClearMatching { account, sequence, filter } => {
+                self.retained_of(account).clear_matching(filter, sequence);
             }
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
                 self.last_message = self.last_message.max(messages);
-                self.retained.compacted(sequence);
+                self.sequence = self.sequence.max(sequence);
+                self.retained.values_mut().for_each(|it| it.compacted(sequence));
+                self.retained.retain(|_, it| !it.is_spent());
+
                 self.pages.clear();
                 self.strays.clear();
                 self.lists.retain(|_, (segment, _)| *segment >= self.base);
@@ -443,24 +456,27 @@ impl Recovery {
     ) {
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
         self.forget_old();
-        let mut filters: BTreeMap<u64, Box<str>> = BTreeMap::new();
+        let mut filters: BTreeMap<u64, (u64, Box<str>)> = BTreeMap::new();
         for session in self.sessions.values() {
             for (filter, subscribed) in &session.subscriptions {
                 if subscribed.group != 0 {
-                    filters.insert(subscribed.group, filter.clone());
+                    filters.insert(subscribed.group, (session.account, filter.clone()));
                 }
             }
         }
         commons.restore_holders(self.holders);
         let mut groups = HashMap::new();
-        for (holder, filter) in filters {
+        for (holder, (account, filter)) in filters {
             let waiting = self.groups.remove(&holder).unwrap_or_default().queue;
             let pending = waiting.into_iter().filter_map(|it| it.pending(&groups));
-            if let Some(group) = commons.restore_group(&filter, holder, pending) {
+            if let Some(group) = commons.restore_group(account, &filter, holder, pending) {
                 groups.insert(holder, group);
             }
         }
-        commons.retained.restore(std::mem::take(&mut self.retained));
+        commons.retained.restore_sequence(self.sequence);
+        for (account, replayed) in std::mem::take(&mut self.retained) {
+            commons.retained.restore(account, replayed);
+        }
         let hasher = BuildHasherDefault::<DefaultHasher>::new();
         let shards = configs.len();
         let restore = |config: &Config| {

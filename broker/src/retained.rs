@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_codec::filter;
 
 use crate::clock::Wall;
 
+mod accounts;
 mod clear;
 mod cover;
 mod item;
@@ -18,6 +19,8 @@ mod seek;
 #[cfg(test)]
 mod tests;
 
+use self::accounts::Counts;
+pub(crate) use self::accounts::{Accounts, Place, Read};
 use self::clear::Clears;
 pub(crate) use self::item::{Found, Fresh, Item, Slice, is_large};
 pub(crate) use self::replay::Replayed;
@@ -26,15 +29,16 @@ use self::seek::{Step, literal_prefix, step};
 /// Spreads topic names over parts, the same way in every run.
 const PLACES: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
 
-/// Retained messages, in parts by topic name, so that shards seldom wait for one another.
+/// What one account retains, in parts by topic name, so that shards seldom wait for one another.
 #[derive(Debug)]
 pub(crate) struct Retained {
     parts: Box<[Mutex<Part>]>,
-    sequence: AtomicU64,
     messages: AtomicUsize,
     bytes: AtomicUsize,
     /// No message ends before this, in microseconds of the wall clock.
     earliest: AtomicU64,
+    /// Those of all accounts.
+    counts: Arc<Counts>,
     /// Deletions by topic filter that are under way.
     clears: Clears,
 }
@@ -87,10 +91,10 @@ impl Cursor {
 
 impl Retained {
     /// Nothing yet, in so many parts.
-    pub(crate) fn new(parts: usize) -> Self {
+    fn new(parts: usize, counts: Arc<Counts>) -> Self {
         Self {
             parts: (0..parts.max(1)).map(|_| Mutex::default()).collect(),
-            sequence: AtomicU64::new(0),
+            counts,
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             earliest: AtomicU64::new(NEVER),
@@ -117,6 +121,18 @@ impl Retained {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Messages and bytes, of this account and of all.
+    fn counters(&self) -> [(&AtomicUsize, &AtomicUsize); 2] {
+        [(&self.messages, &self.bytes), (&self.counts.messages, &self.counts.bytes)]
+    }
+
+    fn count(&self, more: usize, size: usize) {
+        for (messages, bytes) in self.counters() {
+            messages.fetch_add(more, Ordering::SeqCst);
+            bytes.fetch_add(size, Ordering::Relaxed);
+        }
+    }
+
     fn place(&self, topic: &[u8]) -> usize {
         match self.parts.len() {
             1 => 0,
@@ -140,21 +156,21 @@ impl Retained {
         let mut item = Item::new(fresh);
         let size = item.size();
         let mut part = self.part(self.place(topic));
-        let is_full = self.len() >= messages_max;
-        if is_full || self.bytes() + size > bytes_max {
+        let (messages, bytes) = (self.counts.messages(), self.counts.bytes());
+        let is_full = messages >= messages_max;
+        if is_full || bytes + size > bytes_max {
             // There may be room in place of what is there.
             let old = part.topics.get(topic).map(Item::size);
             if is_full && old.is_none() {
                 return Err(Full::Messages);
             }
-            if self.bytes() - old.unwrap_or(0) + size > bytes_max {
+            if bytes - old.unwrap_or(0) + size > bytes_max {
                 return Err(Full::Bytes);
             }
         }
-        self.messages.fetch_add(1, Ordering::SeqCst);
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        self.count(1, size);
+        let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         item.set_sequence(sequence);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
         self.note_end(&mut part, &item);
         let old = part.topics.replace(item);
         self.forget(&mut part, old);
@@ -164,15 +180,20 @@ impl Retained {
     fn note_end(&self, part: &mut Part, item: &Item) {
         if let Some(ends) = item.ends() {
             part.ends.insert((ends, item.sequence()), item.topic().into());
-            self.earliest.fetch_min(ends.0, Ordering::SeqCst);
+            self.note_earliest(ends);
         }
+    }
+
+    fn note_earliest(&self, ends: Wall) {
+        self.earliest.fetch_min(ends.0, Ordering::SeqCst);
+        self.counts.earliest.fetch_min(ends.0, Ordering::SeqCst);
     }
 
     /// Removes what `topic` retains; the number of this change.
     pub(crate) fn clear(&self, topic: &[u8]) -> u64 {
         let mut part = self.part(self.place(topic));
         let old = part.topics.take(topic);
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         self.forget(&mut part, old);
         sequence
     }
@@ -187,17 +208,11 @@ impl Retained {
         }
     }
 
-    /// The number of the last change.
-    pub(crate) fn last_sequence(&self) -> u64 {
-        self.sequence.load(Ordering::SeqCst)
-    }
-
     /// Takes back what was retained before this process began.
     pub(crate) fn restore(&self, replayed: Replayed) {
         let Replayed { topics, bytes, sequence, .. } = replayed;
-        self.sequence.fetch_max(sequence, Ordering::SeqCst);
-        self.messages.fetch_add(topics.len(), Ordering::SeqCst);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.sequence.fetch_max(sequence, Ordering::SeqCst);
+        self.count(topics.len(), bytes);
         if let [part] = &*self.parts {
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
             debug_assert!(part.topics.is_empty(), "nothing is retained before that");
@@ -234,48 +249,41 @@ impl Retained {
 
     fn forget(&self, part: &mut Part, old: Option<Item>) {
         let Some(old) = old else { return };
-        self.messages.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
+        let size = old.size();
+        for (messages, bytes) in self.counters() {
+            messages.fetch_sub(1, Ordering::Relaxed);
+            bytes.fetch_sub(size, Ordering::Relaxed);
+        }
         if let Some(ends) = old.ends() {
             part.ends.remove(&(ends, old.sequence()));
         }
     }
 
-    /// Removes up to `count` messages that have ended; true when there are more.
-    pub(crate) fn expire(&self, now: Wall, mut count: usize) -> bool {
-        if self.next_end().is_none_or(|end| end > now) {
-            return false;
+    /// Removes up to `count` messages that have ended, and says anew when the next one does.
+    pub(super) fn expire(&self, now: Wall, count: &mut usize) {
+        let earliest = self.earliest.load(Ordering::SeqCst);
+        if earliest > now.0 {
+            self.counts.earliest.fetch_min(earliest, Ordering::SeqCst);
+            return;
         }
-        // What is retained from here on, or found to stay, says anew when it ends.
         self.earliest.store(NEVER, Ordering::SeqCst);
         for place in 0..self.parts.len() {
             let mut part = self.part(place);
             while let Some(first) = part.ends.first_entry() {
-                if first.key().0 > now || count == 0 {
-                    self.earliest.fetch_min(first.key().0.0, Ordering::SeqCst);
+                if first.key().0 > now || *count == 0 {
+                    self.note_earliest(first.key().0);
                     break;
                 }
                 let topic = first.remove();
                 let old = part.topics.take(&*topic);
                 self.forget(&mut part, old);
-                count -= 1;
+                *count -= 1;
             }
         }
-        self.next_end().is_some_and(|end| end <= now)
     }
 
-    /// When the next retained message ends, or earlier.
-    pub(crate) fn next_end(&self) -> Option<Wall> {
-        let end = self.earliest.load(Ordering::SeqCst);
-        (end != NEVER).then_some(Wall(end))
-    }
-
-    /// Begins a read of everything that matches `filter` now.
-    pub(crate) fn read(&self, filter: &str) -> Cursor {
-        self.cursor(filter, self.sequence.load(Ordering::SeqCst))
-    }
-
-    fn cursor(&self, filter: &str, sequence: u64) -> Cursor {
+    /// Begins a read of everything that matches `filter`, of what was retained up to a change.
+    pub(super) fn cursor(&self, filter: &str, sequence: u64) -> Cursor {
         let (part, parts) = match filter.contains(['+', '#']) {
             true => (0, self.parts.len()),
             false => (self.place(filter.as_bytes()), self.place(filter.as_bytes()) + 1),

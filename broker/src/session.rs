@@ -10,7 +10,7 @@ use longshore_codec::{PacketId, QoS, SubscribeOptions};
 use crate::clock::{Mono, Wall};
 use crate::connection::ConnectionId;
 use crate::message::{Expiry, Message};
-use crate::retained::Cursor;
+use crate::retained;
 use crate::share::{Group, Presence};
 use crate::slots::Key;
 
@@ -94,7 +94,7 @@ pub(crate) struct Subscription {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) filter: Box<str>,
-    pub(crate) cursor: Cursor,
+    pub(crate) cursor: retained::Read,
     pub(crate) qos: QoS,
     pub(crate) identifier: Option<NonZeroU32>,
     /// Of all reads, which it is.

@@ -34,7 +34,7 @@ use crate::mail::Mail;
 use crate::message::{Entry, Message};
 use crate::output::{Output, Spare};
 use crate::recovery;
-use crate::retained::{Cursor, Slice};
+use crate::retained::Slice;
 use crate::session::{Owner, Pages, Session, SessionId};
 use crate::share::Group;
 use crate::slots::Slots;
@@ -58,6 +58,7 @@ mod restore;
 mod subscribe;
 mod time;
 
+use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
 
@@ -121,7 +122,7 @@ pub struct Shard {
     /// Sessions with retained messages to be sent and room for them.
     readers: VecDeque<SessionId>,
     /// Deletions of retained messages that are under way.
-    clears: VecDeque<Cursor>,
+    clears: VecDeque<Clearing>,
     /// What follows from the current step and must not happen in the middle of it.
     unsettled: VecDeque<Unsettled>,
     /// Mail to other shards, by their numbers.

@@ -15,6 +15,7 @@ use crate::session::{Pending, SessionId};
 /// All sessions that share one topic filter under one name.
 #[derive(Debug)]
 pub(crate) struct Group {
+    pub(crate) account: u64,
     /// `$share/name/filter`, as it is subscribed to.
     pub(crate) filter: Box<str>,
     /// Its number in the journal.
@@ -23,8 +24,8 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(filter: &str, holder: u64) -> Self {
-        Self { filter: filter.into(), holder, turns: Mutex::default() }
+    pub(crate) fn new(account: u64, filter: &str, holder: u64) -> Self {
+        Self { account, filter: filter.into(), holder, turns: Mutex::default() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Turns> {

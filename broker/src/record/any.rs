@@ -121,13 +121,19 @@ impl<'a> Source<'a> {
         }
     }
 
+    fn account(&mut self) -> u64 {
+        1 + u64::from(self.byte() % 2)
+    }
+
     pub(crate) fn head(&mut self) -> Head {
+        let sequence = self.is().then(|| self.number());
         Head {
             number: self.number(),
             qos: self.qos(),
             retain: self.is(),
             expiry: self.is().then(|| Expiry { ends: self.wall(), secs: self.u32() }),
-            sequence: self.is().then(|| self.number()),
+            sequence,
+            account: if sequence.is_some() { self.account() } else { 1 },
             inbound: (self.below(4) == 0).then(|| (self.number(), self.packet_id())),
             will_of: (self.below(4) == 0).then(|| self.number()),
             is_copy: self.is(),
@@ -220,12 +226,18 @@ impl<'a> Source<'a> {
             10 => Event::Completed { holder, packet_id: self.packet_id() },
             11 => Event::Inbound { holder, packet_id: self.packet_id() },
             12 => Event::Released { holder, packet_id: self.packet_id() },
-            13 => Event::Clear { sequence: holder, topic: self.one_of(&TOPICS) },
+            13 => {
+                let (account, topic) = (self.account(), self.one_of(&TOPICS));
+                Event::Clear { account, sequence: holder, topic }
+            }
             14 => {
                 let (from, len) = (u16::from(self.byte() % 8), u16::from(self.byte() % 8));
                 Event::Refs { page: holder, from, len, to: self.to() }
             }
-            15 => Event::ClearMatching { sequence: holder, filter: self.one_of(&FILTERS) },
+            15 => {
+                let (account, filter) = (self.account(), self.one_of(&FILTERS));
+                Event::ClearMatching { account, sequence: holder, filter }
+            }
             _ => {
                 let (messages, sequence) = (self.number(), self.number());
                 Event::Compacted { holders: holder, messages, sequence }

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU32;
 
+use longshore_acl::ROOT_ACCOUNT;
 use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
 
 use super::{
-    AGAIN, ANONYMOUS, EXPIRY, FRESH, GROUP_BIT, HAS_LEFT, HAS_TOKEN, IDENTIFIED, NUMBER_MAX,
-    QOS_MASK, RETAIN, Ref, SENT, SessionEvent, VIA_GROUP, WillEvent,
+    ACCOUNT_BIT, AGAIN, ANONYMOUS, EXPIRY, FRESH, GROUP_BIT, HAS_LEFT, HAS_TOKEN, IDENTIFIED,
+    NUMBER_MAX, QOS_MASK, RETAIN, Ref, SENT, SessionEvent, VIA_GROUP, WillEvent,
 };
 use crate::clock::Wall;
 use crate::message::{Identifiers, Parts};
@@ -50,6 +51,23 @@ impl<'a> Reader<'a> {
     /// A number of a message, of a session or of a change.
     pub(super) fn number(&mut self) -> Option<u64> {
         self.u64().filter(|number| *number <= NUMBER_MAX)
+    }
+
+    /// The number of a change of what is retained, and in which account.
+    pub(super) fn change(&mut self) -> Option<(u64, u64)> {
+        let number = self.u64()?;
+        self.account_of(number)
+    }
+
+    /// The same where the number is read already.
+    pub(super) fn account_of(&mut self, number: u64) -> Option<(u64, u64)> {
+        let sequence = number & !ACCOUNT_BIT;
+        let account = match sequence == number {
+            true => ROOT_ACCOUNT,
+            // What is the root account's is told without it.
+            false => self.u64().filter(|account| *account != ROOT_ACCOUNT)?,
+        };
+        (sequence <= NUMBER_MAX).then_some((sequence, account))
     }
 
     /// A number of a session or of a group.

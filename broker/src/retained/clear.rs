@@ -87,7 +87,7 @@ impl Retained {
             return None;
         }
         let mut list = self.clears.lock();
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         list.push(Clear { filter: filter.into(), sequence });
         drop(list);
         Some((self.cursor(filter, sequence), sequence))

@@ -53,6 +53,10 @@ impl Covers {
         })
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.shapes.is_empty()
+    }
+
     /// Forgets deletions up to this change.
     pub(super) fn forget(&mut self, sequence: u64) {
         self.shapes.retain(|_, filters| {

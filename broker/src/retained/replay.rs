@@ -53,8 +53,13 @@ impl Replayed {
     }
 
     /// A number of a change that was given away.
-    pub(crate) fn note_sequence(&mut self, sequence: u64) {
+    fn note_sequence(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Whether nothing is retained, and nothing is known that was not.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.topics.is_empty() && self.cleared.is_empty() && self.clears.is_empty()
     }
 
     /// A topic retains a message, as the so many-th change; `is_copied` when that was written down

@@ -16,8 +16,12 @@ fn message(topic: &str, expiry: Option<Expiry>) -> Fresh<'_> {
 
 const PARTS: usize = 3;
 
+fn read(retained: &Retained, filter: &str) -> Cursor {
+    retained.cursor(filter, retained.counts.sequence.load(Ordering::SeqCst))
+}
+
 fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
-    let (mut cursor, mut found) = (retained.read(filter), Vec::new());
+    let (mut cursor, mut found) = (read(retained, filter), Vec::new());
     let mut slices = 0;
     while !retained.next(&mut cursor, Wall(0), visits, |item| {
         found.push(String::from_utf8(item.topic().to_vec()).unwrap());
@@ -43,7 +47,7 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
         }
     }
     topics.retain(|topic| !topic.is_empty());
-    let retained = Retained::new(PARTS);
+    let retained = Accounts::new(PARTS).of(1);
     for topic in &topics {
         retained.set(message(topic, None), 10_000, 1 << 20).unwrap();
     }
@@ -63,14 +67,14 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
 
 #[test]
 fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
-    let retained = Retained::new(1);
+    let retained = Accounts::new(1).of(1);
     for branch in 0..50 {
         for leaf in 0..200 {
             let topic = format!("a/{branch}/{leaf}");
             retained.set(message(&topic, None), 100_000, 1 << 30).unwrap();
         }
     }
-    let (mut cursor, mut found) = (retained.read("a/+/7"), 0);
+    let (mut cursor, mut found) = (read(&retained, "a/+/7"), 0);
     let complete = retained.next(&mut cursor, Wall(0), 200, |_| {
         found += 1;
         true
@@ -80,20 +84,21 @@ fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
 
 #[test]
 fn a_message_that_ended_is_neither_read_nor_kept() {
-    let retained = Retained::new(PARTS);
+    let accounts = Accounts::new(PARTS);
+    let retained = accounts.of(1);
     retained.set(message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
     retained.set(message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
     retained.set(message("b", None), 10, 1000).unwrap();
-    assert_eq!(retained.next_end(), Some(Wall(1_000_000)));
-    let mut cursor = retained.read("#");
+    assert_eq!(accounts.next_end(), Some(Wall(1_000_000)));
+    let mut cursor = read(&retained, "#");
     let mut found = 0;
     assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
         found += 1;
         true
     }));
     assert_eq!(found, 1);
-    assert!(!retained.expire(Wall(3_000_000), 10));
-    assert_eq!((retained.len(), retained.next_end()), (1, None));
+    assert!(!accounts.expire(Wall(3_000_000), 10));
+    assert_eq!((retained.len(), accounts.next_end()), (1, None));
     retained.clear(b"b");
     assert_eq!((retained.len(), retained.bytes()), (0, 0));
 }
@@ -124,13 +129,13 @@ fn copied(retained: &Retained, count: usize) -> Vec<String> {
 #[test]
 fn what_a_filter_clears_is_gone_at_once_and_what_comes_later_stays() {
     for visits in [1, 7, 1_000] {
-        let retained = Retained::new(PARTS);
+        let retained = Accounts::new(PARTS).of(1);
         for number in 0..100 {
             set(&retained, &format!("a/{number}"));
             set(&retained, &format!("a/{number}/x"));
         }
         let (mut cursor, sequence) = retained.begin_clear("a/+").unwrap();
-        assert_eq!(retained.last_sequence(), sequence);
+        assert_eq!(retained.counts.sequence.load(Ordering::SeqCst), sequence);
         set(&retained, "a/7");
         let left = all(&retained, "#", 256);
         assert!(left.len() == 101 && left.contains(&"a/7".to_owned()));
@@ -170,10 +175,10 @@ fn replayed(told: &[Told]) -> Replayed {
 
 /// What is retained after a replay, with the numbers.
 fn restored(told: &[Told]) -> Vec<(String, u64)> {
-    let retained = Retained::new(PARTS);
+    let retained = Accounts::new(PARTS).of(1);
     retained.restore(replayed(told));
     let mut found = Vec::new();
-    let mut cursor = retained.read("#");
+    let mut cursor = read(&retained, "#");
     assert!(retained.next(&mut cursor, Wall(0), 1_000, |item| {
         found.push((String::from_utf8(item.topic().to_vec()).unwrap(), item.sequence()));
         true
@@ -250,7 +255,7 @@ fn compaction_brings_nothing_back_and_loses_nothing() {
 fn numbers_go_on_where_they_were() {
     use Told::{Clear, ClearMatching, Compacted, Set};
     for told in [Set("a", 9), Clear("a", 9), ClearMatching("#", 9), Compacted(9)] {
-        let retained = Retained::new(PARTS);
+        let retained = Accounts::new(PARTS).of(1);
         retained.restore(replayed(&[told]));
         assert_eq!(set(&retained, "b"), 10, "{told:?}");
     }
@@ -260,9 +265,9 @@ fn numbers_go_on_where_they_were() {
 fn a_large_message_is_left_to_the_journal_once_it_is_there() {
     let payload = vec![7; SMALL_MAX + 1];
     let parts = Parts { topic: b"a", properties: &[], payload: &payload, shared: None };
-    let retained = Retained::new(PARTS);
+    let retained = Accounts::new(PARTS).of(1);
     let is_on_disk = || {
-        let (mut cursor, mut found) = (retained.read("a"), None);
+        let (mut cursor, mut found) = (read(&retained, "a"), None);
         retained.next(&mut cursor, Wall(0), 10, |item| {
             let mut slice = Slice::default();
             slice.take(item, 1, 1);

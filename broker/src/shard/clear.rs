@@ -3,12 +3,15 @@
 //! It is done for everybody at once, by its number: nobody finds any more what it covers. To take
 //! that out of memory may be long, and goes on in slices.
 
+use std::sync::Arc;
+
 use longshore_codec::{Publish, QoS, ReasonCode, filter};
 
 use super::{Fault, Shard};
 use crate::connection::ConnectionId;
+use crate::parties::Party;
 use crate::record::Event;
-use crate::retained::Cursor;
+use crate::retained::{Cursor, Retained};
 use crate::session::SessionId;
 
 /// Names that a deletion visits before others have their turn.
@@ -17,6 +20,13 @@ const SLICE_VISITS: usize = 256;
 const TURN_VISITS: usize = 2_048;
 /// What a visit costs, with what is deleted there, in steps of work.
 const WORK_PER_VISIT: usize = 8;
+
+/// A deletion that is under way.
+#[derive(Debug)]
+pub(super) struct Clearing {
+    retained: Arc<Retained>,
+    cursor: Cursor,
+}
 
 impl Shard {
     /// The topic filter by which a message deletes, if it is one that does.
@@ -37,7 +47,7 @@ impl Shard {
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
-        filter: &str,
+        (from, filter): (Party, &str),
     ) -> Result<(), Fault> {
         self.check_topic(filter.as_bytes())
             .map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
@@ -48,14 +58,16 @@ impl Shard {
                 _ => self.refuse(id, session, publish, cause),
             };
         }
-        let Some((mut cursor, sequence)) = self.commons.retained.begin_clear(filter) else {
+        let account = from.account;
+        let retained = self.commons.retained.of(account);
+        let Some((cursor, sequence)) = retained.begin_clear(filter) else {
             let cause = "too many deletions by topic filter are under way";
             return self.refuse(id, session, publish, cause);
         };
         let holder = self.holder_of(session);
         let is_durable = self.journal.is_some();
         if let Some(journal) = self.journal.as_deref_mut() {
-            journal.note(&Event::ClearMatching { sequence, filter });
+            journal.note(&Event::ClearMatching { account, sequence, filter });
         }
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             // In one record with the deletion: it is not done again when this is sent again.
@@ -69,8 +81,9 @@ impl Shard {
             // At QoS 0, too, where nothing waits to be acknowledged.
             self.hold_if_behind(id);
         }
-        if !self.clear_slice(&mut cursor) {
-            self.clears.push_back(cursor);
+        let mut clear = Clearing { retained, cursor };
+        if !self.clear_slice(&mut clear) {
+            self.clears.push_back(clear);
             // There is something to be done, though perhaps nothing to be written.
             self.mark(id);
         }
@@ -80,17 +93,17 @@ impl Shard {
     /// Goes on with deletions, each in its turn.
     pub(super) fn clear_turn(&mut self) {
         for _ in 0..TURN_VISITS / SLICE_VISITS {
-            let Some(mut cursor) = self.clears.pop_front() else { return };
-            if !self.clear_slice(&mut cursor) {
-                self.clears.push_back(cursor);
+            let Some(mut clear) = self.clears.pop_front() else { return };
+            if !self.clear_slice(&mut clear) {
+                self.clears.push_back(clear);
             }
         }
     }
 
     /// Goes on with one; whether it is through.
-    fn clear_slice(&mut self, cursor: &mut Cursor) -> bool {
+    fn clear_slice(&mut self, clear: &mut Clearing) -> bool {
         let mut visits = SLICE_VISITS;
-        let is_through = self.commons.retained.clear_matching(cursor, &mut visits);
+        let is_through = clear.retained.clear_matching(&mut clear.cursor, &mut visits);
         self.work += 1 + (SLICE_VISITS - visits) * WORK_PER_VISIT;
         is_through
     }

@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use longshore_acl::ROOT_ACCOUNT;
 use longshore_codec::QoS;
 use longshore_storage::{Batch, Position, ReadError, Ticket};
 use tracing::error;
@@ -21,7 +22,7 @@ use crate::journal::Lost;
 use crate::mail::{Mail, To};
 use crate::message::{Entry, Kept, Message, Parts};
 use crate::record::{Event, GROUP_BIT, Head, Ref};
-use crate::retained::Found;
+use crate::retained::{Found, Place};
 use crate::session::{Manner, Open, Pending, Progress, SessionId, Span};
 use crate::share::Group;
 use crate::slots::SHARDS_MAX;
@@ -67,9 +68,7 @@ enum Stage {
         at: usize,
     },
     /// Topics behind this one are next.
-    Retained {
-        after: Option<Box<[u8]>>,
-    },
+    Retained(Place),
     Done,
 }
 
@@ -200,7 +199,7 @@ impl Shard {
                 Stage::Groups { left, at } => {
                     self.compact_groups(round.base, left, at, append, &mut budget)
                 }
-                Stage::Retained { after } => self.compact_retained(after, &mut budget),
+                Stage::Retained(place) => self.compact_retained(&place, &mut budget),
                 Stage::Done => return true,
             };
         }
@@ -463,7 +462,7 @@ impl Shard {
         budget: &mut Budget,
     ) -> Stage {
         let Some(group) = left.last().map(Arc::clone) else {
-            return Stage::Retained { after: None };
+            return Stage::Retained(Place::default());
         };
         let turns = group.lock();
         budget.visit();
@@ -504,36 +503,45 @@ impl Shard {
         Stage::Groups { left, at: 0 }
     }
 
-    fn compact_retained(&mut self, after: Option<Box<[u8]>>, budget: &mut Budget) -> Stage {
+    fn compact_retained(&mut self, place: &Place, budget: &mut Budget) -> Stage {
+        let mut of = ROOT_ACCOUNT;
         let mut slice = std::mem::take(&mut self.slice);
         let retained = &self.commons.retained;
-        let after = retained.slice(self.number, after.as_deref(), RETAINED_VISITS, |item| {
+        let next = retained.slice(self.number, place, RETAINED_VISITS, |account, item| {
+            of = account;
             slice.take(item, RETAINED_VISITS, budget.bytes)
         });
         // Also where all of them are being deleted, and none is taken.
         budget.visits = budget.visits.saturating_sub(RETAINED_VISITS);
         for (sequence, found) in slice.iter() {
-            self.copy_retained(sequence, found, budget);
+            self.copy_retained(of, sequence, found, budget);
         }
         slice.clear();
         self.slice = slice;
-        after.map_or(Stage::Done, |after| Stage::Retained { after: Some(after) })
+        next.map_or(Stage::Done, Stage::Retained)
     }
 
     /// Writes a retained message down again. A large one is then where that record is.
-    fn copy_retained(&mut self, sequence: u64, found: Found<'_>, budget: &mut Budget) {
+    fn copy_retained(
+        &mut self,
+        account: u64,
+        sequence: u64,
+        found: Found<'_>,
+        budget: &mut Budget,
+    ) {
         let Some(journal) = self.journal.as_deref_mut() else { return };
         let sequence = Some(sequence);
         match found {
             Found::Small { parts, qos, expiry } => {
                 budget.spend(parts.topic.len() + parts.properties.len() + parts.payload.len());
-                let head = Head { sequence, ..Head::of(0, qos, true, expiry) };
+                let head = Head { sequence, account, ..Head::of(0, qos, true, expiry) };
                 journal.push_message(&head, &parts, None);
             }
             Found::Large(kept @ Kept::Memory(message)) => {
                 budget.spend(kept.size());
                 let Message { qos, retain, expiry, .. } = **message;
-                let head = Head { sequence, ..Head::of(kept.number(), qos, retain, expiry) };
+                let alone = Head::of(kept.number(), qos, retain, expiry);
+                let head = Head { sequence, account, ..alone };
                 journal.push_message(&head, &message.parts(), kept.entry());
             }
             Found::Large(kept @ Kept::Disk(entry)) => {
@@ -541,7 +549,7 @@ impl Shard {
                 let mut body = Vec::new();
                 match (journal.read(entry, &mut body), Head::decode(&body)) {
                     (Ok(()), Some((head, parts, _))) => {
-                        let head = Head { sequence, ..head.alone() };
+                        let head = Head { sequence, account, ..head.alone() };
                         journal.copy_message(&head, &parts, entry);
                     }
                     // It is not retained any more, and was not when the last round came by.

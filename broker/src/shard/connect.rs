@@ -17,6 +17,7 @@ use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
 use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
 use crate::message::{Message, Parts, forwardable};
+use crate::parties::Party;
 use crate::session::{NEVER, Session, SessionId, Will};
 
 /// Receive Maximum of a client that names none, and of every MQTT 3 client.
@@ -228,7 +229,7 @@ impl Shard {
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.stage = Stage::Online(session_id);
-        connection.class = principal.class;
+        connection.party = Party::from(&principal);
         connection.keep_alive_secs = keep_alive;
         let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
         let aliases = aliases.min(self.limits.topic_aliases_out);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use longshore_acl::ROOT_ACCOUNT;
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use tracing::{debug, warn};
@@ -47,6 +48,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) inbound: Option<(u64, PacketId)>,
     /// The lasting session whose will it is; else 0.
     pub(super) will_of: u64,
+    /// The account in which it is published.
+    pub(super) account: u64,
     /// Where it stands for those of this shard who wait for it on the disk.
     pub(super) place: Place<Arc<Entry>>,
 }
@@ -72,6 +75,7 @@ impl<'a> Outgoing<'a> {
             sequence: None,
             inbound: None,
             will_of: 0,
+            account: ROOT_ACCOUNT,
             place: None,
         }
     }

@@ -35,8 +35,8 @@ impl Shard {
         if let Some(journal) = self.journal.as_deref_mut() {
             journal.appended(Some(ticket));
             self.commons.set_appended(self.number, journal.number() - 1);
-            while let Some((topic, sequence)) = journal.next_retained() {
-                self.commons.retained.leave_to_disk(&topic, sequence);
+            while let Some((account, topic, sequence)) = journal.next_retained() {
+                self.commons.retained.of(account).leave_to_disk(&topic, sequence);
             }
         }
     }
@@ -238,6 +238,7 @@ impl Shard {
             sequence: outgoing.sequence,
             inbound: outgoing.inbound,
             will_of: (outgoing.will_of != 0).then_some(outgoing.will_of),
+            account: outgoing.account,
             is_copy: false,
         };
         journal.push_message(&head, &outgoing.source.parts, entry);

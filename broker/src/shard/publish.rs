@@ -19,6 +19,7 @@ use crate::connection::ConnectionId;
 use crate::form::{self, Source};
 use crate::message::{Expiry, Kept, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
+use crate::parties::Party;
 use crate::record::Event;
 use crate::retained::{Fresh, Full, is_large};
 use crate::session::{Owner, SessionId};
@@ -51,7 +52,7 @@ impl Shard {
         now: Now,
     ) -> Result<(), Fault> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        let (v5, class) = (connection.version == Version::V5, connection.class);
+        let (v5, from) = (connection.version == Version::V5, connection.party);
         let said = if publish.properties.is_empty() {
             Said::default()
         } else {
@@ -73,9 +74,9 @@ impl Shard {
             return Ok(());
         }
         if let Some(filter) = self.deletion(publish, name) {
-            return self.delete_matching(id, session, publish, filter);
+            return self.delete_matching(id, session, publish, (from, filter));
         }
-        let route = self.route(class, name)?;
+        let route = self.route(from, name)?;
         // Most messages promise nothing: then there is nothing to ask the journal.
         let may_last = publish.retain || publish.qos != QoS::AtMostOnce;
         let refused = if may_last { self.refused_work() } else { None };
@@ -117,6 +118,7 @@ impl Shard {
         let expiry = said.expiry_secs.map(|secs| Expiry::begin(secs, now.wall));
         let source = Source { parts, expiry, packet };
         let mut outgoing = Outgoing::new(source, publish.qos, publish.retain, Some(session));
+        outgoing.account = from.account;
         if publish.qos == QoS::ExactlyOnce {
             let holder = self.holder_of(session);
             outgoing.inbound = publish.packet_id.filter(|_| holder != 0).map(|it| (holder, it));
@@ -138,7 +140,7 @@ impl Shard {
                 }
             }
             // Whoever has subscribed since then was not given what is retained now.
-            route = self.route(class, name)?;
+            route = self.route(from, name)?;
         }
         let mail_before = self.outbox.len();
         let reached = self.distribute(&route, &mut outgoing, now);
@@ -253,16 +255,16 @@ impl Shard {
 
     /// Where a topic's messages go. The topic is checked when it is met for the first time.
     #[inline]
-    pub(super) fn route(&mut self, class: u32, name: &[u8]) -> Result<Rc<Route>, Fault> {
-        if let Some(route) = self.cache.get(self.commons.epoch(), class, name) {
+    pub(super) fn route(&mut self, from: Party, name: &[u8]) -> Result<Rc<Route>, Fault> {
+        if let Some(route) = self.cache.get(self.commons.epoch(), from, name) {
             return Ok(Rc::clone(route));
         }
         topic::validate(name)?;
         self.check_topic(name).map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
         self.matches.clear();
-        self.commons.matches(name, &mut self.matches);
+        self.commons.matches(from, name, &mut self.matches);
         self.work += self.matches.work();
-        Ok(self.cache.insert(class, name, &mut self.matches))
+        Ok(self.cache.insert(from, name, &mut self.matches))
     }
 
     /// Sets or clears the retained message of the topic; whether the journal is to hear of it.
@@ -272,9 +274,10 @@ impl Shard {
         if parts.payload.is_empty() || is_over {
             // [MQTT-3.3.1-6], [MQTT-3.3.1-7]. What ends at once replaces what was there, too
             // [MQTT-3.3.1-5].
-            let sequence = self.commons.retained.clear(parts.topic);
+            let account = outgoing.account;
+            let sequence = self.commons.retained.of(account).clear(parts.topic);
             let Some(journal) = self.journal.as_deref_mut() else { return Ok(false) };
-            journal.note(&Event::Clear { sequence, topic: parts.topic });
+            journal.note(&Event::Clear { account, sequence, topic: parts.topic });
             return Ok(true);
         }
         let large = match is_large(&parts) {
@@ -285,7 +288,8 @@ impl Shard {
         let limits = &self.limits;
         let (messages_max, bytes_max) = (limits.retained_messages, limits.retained_bytes);
         let fresh = Fresh { parts, qos: outgoing.qos, expiry: outgoing.source.expiry, large };
-        let sequence = self.commons.retained.set(fresh, messages_max, bytes_max)?;
+        let retained = self.commons.retained.of(outgoing.account);
+        let sequence = retained.set(fresh, messages_max, bytes_max)?;
         outgoing.sequence = self.journal.is_some().then_some(sequence);
         Ok(outgoing.sequence.is_some())
     }
@@ -343,10 +347,10 @@ impl Shard {
     ) {
         let publisher = self.commons.roster.get(owner).map(|session| *session);
         let mut outgoing = Outgoing::kept(will, publisher);
-        outgoing.will_of = holder;
-        let topic = will.parts().topic;
+        (outgoing.will_of, outgoing.account) = (holder, owner.0);
+        let (topic, from) = (will.parts().topic, Party { account: owner.0, class });
         // The name is checked before anything is kept under it.
-        if self.route(class, topic).is_err() {
+        if self.route(from, topic).is_err() {
             self.note(holder, &Event::NoWill { holder });
             return;
         }
@@ -354,7 +358,7 @@ impl Shard {
             let cause = "limits.retained_messages or limits.retained_bytes is reached";
             warn!(client = &*owner.1, cause, "a will was not retained");
         }
-        if let Ok(route) = self.route(class, topic) {
+        if let Ok(route) = self.route(from, topic) {
             self.distribute(&route, &mut outgoing, now);
         }
         self.write_down(&mut outgoing);

@@ -89,6 +89,7 @@ impl Shard {
         let Ok(parsed) = filter::parse(name) else { return };
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.subscribe(name, Subscription { options, identifier, read: 0 });
+        let account = session.principal.account;
         self.subscriptions += 1;
         let (qos, retain_as_published) = (options.qos, options.retain_as_published);
         let no_local = options.no_local;
@@ -99,6 +100,6 @@ impl Shard {
         let session = session_id;
         let subscriber =
             Subscriber { session, holder, qos, no_local, retain_as_published, identifier };
-        self.commons.subscribe(parsed.inner, subscriber);
+        self.commons.subscribe(account, parsed.inner, subscriber);
     }
 }

@@ -161,7 +161,7 @@ impl Shard {
         let identifier = subscription.identifier;
         let known = session.subscription(name).map(|known| known.read);
         let is_new = known.is_none();
-        let holder = session.holder;
+        let (holder, account) = (session.holder, session.principal.account);
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
         }
@@ -193,9 +193,8 @@ impl Shard {
             retain_as_published,
             identifier,
         };
-        self.commons.subscribe(parsed.inner, subscriber);
-        if send_retained && !self.commons.retained.is_empty() {
-            let cursor = self.commons.retained.read(parsed.inner);
+        self.commons.subscribe(account, parsed.inner, subscriber);
+        if send_retained && let Some(cursor) = self.commons.read_retained(account, parsed.inner) {
             let number = subscription.read;
             let follows = match holder {
                 0 => 0,
@@ -220,11 +219,11 @@ impl Shard {
 
     pub(super) fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
         let Some(session) = self.sessions.get_mut(seat.session) else { return };
-        let is_online = session.connection.is_some();
+        let (account, is_online) = (session.principal.account, session.connection.is_some());
         let rare = session.rare();
         rare.presence.set_online(is_online);
         let presence = Arc::clone(&rare.presence);
-        let group = self.commons.join(name, inner, Member { seat, presence });
+        let group = self.commons.join(account, name, inner, Member { seat, presence });
         if !rare.groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
             rare.groups.push(group);
         }
@@ -267,10 +266,11 @@ impl Shard {
         if !session.unsubscribe(name) {
             return false;
         }
+        let account = session.principal.account;
         self.subscriptions -= 1;
         match filter::parse(name) {
-            Ok(Filter { share: Some(_), .. }) => self.leave_group(session_id, name),
-            _ => self.commons.unsubscribe(name, session_id),
+            Ok(Filter { share: Some(_), .. }) => self.leave_group(account, session_id, name),
+            _ => self.commons.unsubscribe(account, name, session_id),
         }
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.unsubscribed = self.commons.epoch();
@@ -280,11 +280,11 @@ impl Shard {
 
     /// A member leaves for good. What was sent to it stays with its session: that delivery is
     /// completed [MQTT-3.10.4-3], and until then takes a place in the client's window.
-    fn leave_group(&mut self, session_id: SessionId, name: &str) {
+    fn leave_group(&mut self, account: u64, session_id: SessionId, name: &str) {
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.rare().groups.retain(|known| *known.filter != *name);
         }
-        let lost = self.commons.part(name, session_id);
+        let lost = self.commons.part(account, name, session_id);
         self.stats.dropped(Drop::SessionEnded, lost);
     }
 
@@ -400,10 +400,9 @@ impl Shard {
             _ => session.outbound.room(),
         };
         let mut slice = std::mem::take(&mut self.slice);
-        let retained = &self.commons.retained;
-        let complete = retained.next(&mut read.cursor, now.wall, SLICE_VISITS, |item| {
-            slice.take(item, places, READ_OUTPUT_BYTES)
-        });
+        let complete = read
+            .cursor
+            .next(now.wall, SLICE_VISITS, |item| slice.take(item, places, READ_OUTPUT_BYTES));
         let identifiers = read.identifier.map_or(Identifiers::None, Identifiers::One);
         for (_, found) in slice.iter() {
             self.send_retained(session_id, found, read.qos, &identifiers, now);
