@@ -14,6 +14,7 @@ use crate::output::Output;
 use crate::parties::Party;
 use crate::session::SessionId;
 use crate::slots::Key;
+use crate::stamp::Stamp;
 
 /// Names a connection for as long as it is open.
 pub type ConnectionId = Key<Connection>;
@@ -60,6 +61,8 @@ pub struct Connection {
     pub(crate) problem_information: bool,
     /// On whose behalf the client publishes.
     pub(crate) party: Party,
+    /// What the broker says of the client's messages.
+    pub(crate) stamp: Option<Box<Stamp>>,
     /// Bytes the client takes in one packet.
     pub(crate) packet_max: u32,
     /// Whether the log has been told that messages to it are dropped.
@@ -148,6 +151,7 @@ impl Connection {
             resting: false,
             dropping: false,
             problem_information: true,
+            stamp: None,
             party: Party { account: ROOT_ACCOUNT, class: 0 },
             packet_max: u32::MAX,
             keep_alive_secs: 0,

@@ -37,6 +37,7 @@ mod session;
 pub mod shard;
 mod share;
 mod slots;
+mod stamp;
 pub mod stats;
 mod store;
 mod timers;

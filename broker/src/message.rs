@@ -278,8 +278,13 @@ impl Expiry {
     }
 }
 
-/// Appends the properties of `block` that go on to receivers unchanged.
-pub(crate) fn forwardable(block: Properties<'_>, out: &mut Vec<u8>) {
+/// Appends the properties of `block` that go on to receivers unchanged, without user properties of
+/// a name that `is_omitted`.
+pub(crate) fn forwardable(
+    block: Properties<'_>,
+    is_omitted: impl Fn(&str) -> bool,
+    out: &mut Vec<u8>,
+) {
     let mut properties: PropertyIter<'_> = block.iter();
     while let Some(Ok((property, raw))) = properties.next_raw() {
         let hop_only = matches!(
@@ -289,7 +294,8 @@ pub(crate) fn forwardable(block: Properties<'_>, out: &mut Vec<u8>) {
                 | Property::SubscriptionIdentifier(_)
                 | Property::WillDelayInterval(_)
         );
-        if !hop_only {
+        let omitted = matches!(property, Property::UserProperty(name, _) if is_omitted(name));
+        if !hop_only && !omitted {
             out.extend_from_slice(raw);
         }
     }

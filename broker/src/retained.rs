@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use longshore_codec::filter;
 
 use crate::clock::Wall;
+use crate::stamp::counts;
 
 mod accounts;
 mod clear;
@@ -62,6 +63,21 @@ struct Part {
 pub(crate) enum Full {
     Messages,
     Bytes,
+}
+
+/// When a change was published, if its publisher says so and that counts, and what time it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age {
+    pub(crate) time: Option<Wall>,
+    pub(crate) now: Wall,
+}
+
+impl Age {
+    /// Whether what is retained is newer. What says nothing of its time is newer than all before.
+    fn is_behind(self, known: &Item) -> bool {
+        let Some(time) = self.time else { return false };
+        known.time().is_some_and(|known| known > time && counts(known, self.now))
+    }
 }
 
 /// A place between two slices of one read.
@@ -145,17 +161,22 @@ impl Retained {
         self.parts[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Retains a message in place of the one before of its topic.
+    /// Retains a message in place of the one before of its topic; the number of this change, unless
+    /// that one is newer.
     pub(crate) fn set(
         &self,
         fresh: Fresh<'_>,
+        age: Age,
         messages_max: usize,
         bytes_max: usize,
-    ) -> Result<u64, Full> {
+    ) -> Result<Option<u64>, Full> {
         let topic = fresh.parts.topic;
         let mut item = Item::new(fresh);
         let size = item.size();
         let mut part = self.part(self.place(topic));
+        if part.topics.get(topic).is_some_and(|known| age.is_behind(known)) {
+            return Ok(None);
+        }
         let (messages, bytes) = (self.counts.messages(), self.counts.bytes());
         let is_full = messages >= messages_max;
         if is_full || bytes + size > bytes_max {
@@ -174,7 +195,7 @@ impl Retained {
         self.note_end(&mut part, &item);
         let old = part.topics.replace(item);
         self.forget(&mut part, old);
-        Ok(sequence)
+        Ok(Some(sequence))
     }
 
     fn note_end(&self, part: &mut Part, item: &Item) {
@@ -189,13 +210,16 @@ impl Retained {
         self.counts.earliest.fetch_min(ends.0, Ordering::SeqCst);
     }
 
-    /// Removes what `topic` retains; the number of this change.
-    pub(crate) fn clear(&self, topic: &[u8]) -> u64 {
+    /// Removes what `topic` retains; the number of this change, unless that is newer.
+    pub(crate) fn clear(&self, topic: &[u8], age: Age) -> Option<u64> {
         let mut part = self.part(self.place(topic));
+        if part.topics.get(topic).is_some_and(|known| age.is_behind(known)) {
+            return None;
+        }
         let old = part.topics.take(topic);
         let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         self.forget(&mut part, old);
-        sequence
+        Some(sequence)
     }
 
     /// Leaves what the topic retained as the so many-th change to the journal, which has it now,

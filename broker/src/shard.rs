@@ -123,6 +123,8 @@ pub struct Shard {
     readers: VecDeque<SessionId>,
     /// Deletions of retained messages that are under way.
     clears: VecDeque<Clearing>,
+    /// Properties of the message on its way, kept for the next one's.
+    scratch: Vec<u8>,
     /// What follows from the current step and must not happen in the middle of it.
     unsettled: VecDeque<Unsettled>,
     /// Mail to other shards, by their numbers.
@@ -271,6 +273,7 @@ impl Shard {
             slice: Slice::default(),
             readers: VecDeque::new(),
             clears: VecDeque::new(),
+            scratch: Vec::new(),
             unsettled: VecDeque::new(),
             outbox: Vec::new(),
             fresh: Vec::new(),

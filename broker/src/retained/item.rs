@@ -9,6 +9,7 @@ use longshore_codec::QoS;
 
 use crate::clock::Wall;
 use crate::message::{Expiry, Kept, Parts};
+use crate::stamp::time_of;
 
 /// Bytes of properties and payload beyond which a message is large: where there is a journal,
 /// memory has only its topic and its place.
@@ -57,6 +58,8 @@ pub(crate) struct Large {
     topic: Box<[u8]>,
     sequence: u64,
     round: u8,
+    /// When it was published, as far as it says so.
+    time: Option<Wall>,
     kept: Kept,
 }
 
@@ -88,7 +91,8 @@ impl Item {
         match large {
             Some(kept) => {
                 let topic = parts.topic.into();
-                Self::Large(Box::new(Large { topic, sequence: 0, round: 0, kept }))
+                let time = time_of(parts.properties);
+                Self::Large(Box::new(Large { topic, sequence: 0, round: 0, time, kept }))
             }
             None => Self::Small(Small::new(&parts, qos, expiry)),
         }
@@ -142,6 +146,17 @@ impl Item {
         }
     }
 
+    /// When it was published, as far as it says so.
+    pub(super) fn time(&self) -> Option<Wall> {
+        match self {
+            Self::Small(Small(bytes)) => match found(bytes) {
+                Found::Small { parts, .. } => time_of(parts.properties),
+                Found::Large(_) => None,
+            },
+            Self::Large(large) => large.time,
+        }
+    }
+
     /// Bytes of topic, properties and payload.
     pub(crate) fn size(&self) -> usize {
         match self {
@@ -156,13 +171,13 @@ impl Item {
     /// It from the journal, if that has it and memory has it as well.
     pub(super) fn left_to_disk(&self) -> Option<Self> {
         let Self::Large(large) = self else { return None };
-        let Large { topic, sequence, round, kept: Kept::Memory(message) } = &**large else {
+        let Large { topic, sequence, round, time, kept: Kept::Memory(message) } = &**large else {
             return None;
         };
         let entry = message.entry().filter(|entry| entry.position().is_some())?;
         let (topic, kept) = (topic.clone(), Kept::Disk(Arc::clone(entry)));
-        let (sequence, round) = (*sequence, *round);
-        Some(Self::Large(Box::new(Large { topic, sequence, round, kept })))
+        let (sequence, round, time) = (*sequence, *round, *time);
+        Some(Self::Large(Box::new(Large { topic, sequence, round, time, kept })))
     }
 }
 

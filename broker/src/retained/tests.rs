@@ -16,6 +16,9 @@ fn message(topic: &str, expiry: Option<Expiry>) -> Fresh<'_> {
 
 const PARTS: usize = 3;
 
+/// Of a message that says nothing of its time.
+const NOW: Age = Age { time: None, now: Wall(0) };
+
 fn read(retained: &Retained, filter: &str) -> Cursor {
     retained.cursor(filter, retained.counts.sequence.load(Ordering::SeqCst))
 }
@@ -49,7 +52,7 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
     topics.retain(|topic| !topic.is_empty());
     let retained = Accounts::new(PARTS).of(1);
     for topic in &topics {
-        retained.set(message(topic, None), 10_000, 1 << 20).unwrap();
+        retained.set(message(topic, None), NOW, 10_000, 1 << 20).unwrap();
     }
     let filters = [
         "#", "a", "a/#", "+", "+/+", "+/a", "a/+/b", "+/+/aa", "+/b/#", "a/a0", "a0/+/a!", "$s/#",
@@ -71,7 +74,7 @@ fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
     for branch in 0..50 {
         for leaf in 0..200 {
             let topic = format!("a/{branch}/{leaf}");
-            retained.set(message(&topic, None), 100_000, 1 << 30).unwrap();
+            retained.set(message(&topic, None), NOW, 100_000, 1 << 30).unwrap();
         }
     }
     let (mut cursor, mut found) = (read(&retained, "a/+/7"), 0);
@@ -86,9 +89,9 @@ fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
 fn a_message_that_ended_is_neither_read_nor_kept() {
     let accounts = Accounts::new(PARTS);
     let retained = accounts.of(1);
-    retained.set(message("a", Some(Expiry::begin(1, Wall(0)))), 10, 1000).unwrap();
-    retained.set(message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
-    retained.set(message("b", None), 10, 1000).unwrap();
+    retained.set(message("a", Some(Expiry::begin(1, Wall(0)))), NOW, 10, 1000).unwrap();
+    retained.set(message("b", Some(Expiry::begin(2, Wall(0)))), NOW, 10, 1000).unwrap();
+    retained.set(message("b", None), NOW, 10, 1000).unwrap();
     assert_eq!(accounts.next_end(), Some(Wall(1_000_000)));
     let mut cursor = read(&retained, "#");
     let mut found = 0;
@@ -99,12 +102,12 @@ fn a_message_that_ended_is_neither_read_nor_kept() {
     assert_eq!(found, 1);
     assert!(!accounts.expire(Wall(3_000_000), 10));
     assert_eq!((retained.len(), accounts.next_end()), (1, None));
-    retained.clear(b"b");
+    retained.clear(b"b", NOW);
     assert_eq!((retained.len(), retained.bytes()), (0, 0));
 }
 
 fn set(retained: &Retained, topic: &str) -> u64 {
-    retained.set(message(topic, None), 10_000, 1 << 20).unwrap()
+    retained.set(message(topic, None), NOW, 10_000, 1 << 20).unwrap().expect("nothing is newer")
 }
 
 /// What compaction finds in all parts.
@@ -288,15 +291,15 @@ fn a_large_message_is_left_to_the_journal_once_it_is_there() {
         let large = Some(Kept::Memory(Arc::clone(message)));
         Fresh { parts: message.parts(), qos: message.qos, expiry: None, large }
     }
-    let sequence = retained.set(fresh(&first), 10, 1 << 20).unwrap();
+    let sequence = retained.set(fresh(&first), NOW, 10, 1 << 20).unwrap().unwrap();
     retained.leave_to_disk(b"a", sequence);
     assert_eq!(is_on_disk(), Some(false), "its record is not there yet");
     let (second, _) = make();
-    retained.set(fresh(&second), 10, 1 << 20).unwrap();
+    retained.set(fresh(&second), NOW, 10, 1 << 20).unwrap();
     entry.place(Position { segment: 1, offset: 512 });
     retained.leave_to_disk(b"a", sequence);
     assert_eq!(is_on_disk(), Some(false), "it is not the one that is retained");
-    let sequence = retained.set(fresh(&first), 10, 1 << 20).unwrap();
+    let sequence = retained.set(fresh(&first), NOW, 10, 1 << 20).unwrap().unwrap();
     retained.leave_to_disk(b"a", sequence);
     assert_eq!(is_on_disk(), Some(true));
 }

@@ -19,6 +19,7 @@ use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
 use crate::message::{Message, Parts, forwardable};
 use crate::parties::Party;
 use crate::session::{NEVER, Session, SessionId, Will};
+use crate::stamp::Stamp;
 
 /// Receive Maximum of a client that names none, and of every MQTT 3 client.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
@@ -230,6 +231,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.stage = Stage::Online(session_id);
         connection.party = Party::from(&principal);
+        let stamp = Stamp::new(&principal).filter(|_| self.dialect.stamp);
+        connection.stamp = stamp.map(Box::new);
         connection.keep_alive_secs = keep_alive;
         let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
         let aliases = aliases.min(self.limits.topic_aliases_out);
@@ -496,7 +499,7 @@ fn expiry_asked(connect: &Connect<'_>) -> u32 {
 
 fn stored_will(will: &longshore_codec::Will<'_>) -> Will {
     let mut properties = Vec::new();
-    forwardable(will.properties, &mut properties);
+    forwardable(will.properties, |_| false, &mut properties);
     let parts = Parts {
         topic: will.topic.as_bytes(),
         properties: &properties,

@@ -50,6 +50,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) will_of: u64,
     /// The account in which it is published.
     pub(super) account: u64,
+    /// When it was published, where its publisher says so and that counts.
+    pub(super) time: Option<Wall>,
     /// Where it stands for those of this shard who wait for it on the disk.
     pub(super) place: Place<Arc<Entry>>,
 }
@@ -76,6 +78,7 @@ impl<'a> Outgoing<'a> {
             inbound: None,
             will_of: 0,
             account: ROOT_ACCOUNT,
+            time: None,
             place: None,
         }
     }

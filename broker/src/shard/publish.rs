@@ -21,8 +21,11 @@ use crate::message::{Expiry, Kept, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
 use crate::parties::Party;
 use crate::record::Event;
-use crate::retained::{Fresh, Full, is_large};
+use crate::retained::{Age, Fresh, Full, is_large};
 use crate::session::{Owner, SessionId};
+use crate::stamp::{
+    CID, COUNT_SUBSCRIBERS, SUBSCRIBERS_COUNT, TIMESTAMP, TOKEN_ID, counting_time,
+};
 
 /// The packet a PUBLISH came in.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,20 @@ pub(super) struct Input<'a> {
 struct Said {
     alias: Option<u16>,
     expiry_secs: Option<u32>,
+    /// There is a timestamp, and what it means if it counts.
+    has_time: bool,
+    time: Option<Wall>,
+    /// It says by whom it is, which is not for the publisher to say.
+    has_claims: bool,
+    /// The publisher asks how many subscribers it reaches.
+    asks_count: bool,
+}
+
+impl Said {
+    /// Whether receivers get other properties than came, beside the broker's own.
+    fn is_rewritten(&self) -> bool {
+        self.alias.is_some() || self.expiry_secs.is_some() || self.asks_count
+    }
 }
 
 impl Shard {
@@ -51,12 +68,29 @@ impl Shard {
         input: Input<'_>,
         now: Now,
     ) -> Result<(), Fault> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let done = self.publish(id, session, publish, input, &mut scratch, now);
+        self.scratch = scratch;
+        done
+    }
+
+    #[inline]
+    fn publish(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        input: Input<'_>,
+        scratch: &mut Vec<u8>,
+        now: Now,
+    ) -> Result<(), Fault> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let (v5, from) = (connection.version == Version::V5, connection.party);
         let said = if publish.properties.is_empty() {
             Said::default()
         } else {
-            self.read_properties(publish.properties)?
+            self.read_properties(publish.properties, now.wall)?
         };
         let aliased;
         let mut name = publish.topic;
@@ -87,12 +121,9 @@ impl Shard {
             return self.refuse(id, session, publish, cause);
         }
 
-        let mut forwarded = Vec::new();
-        let properties = match said.alias.is_some() || said.expiry_secs.is_some() {
-            true => {
-                forwardable(publish.properties, &mut forwarded);
-                &forwarded[..]
-            }
+        let is_stamped = self.forwarded(id, publish.properties, &said, now.wall, scratch);
+        let properties = match is_stamped || said.is_rewritten() {
+            true => &scratch[..],
             false => publish.properties.raw(),
         };
         let copied;
@@ -108,17 +139,19 @@ impl Shard {
                 Some(&copied)
             }
         };
-        let packet = input.packet.filter(|_| said.alias.is_none()).map(|bytes| form::Packet {
+        let is_theirs = said.alias.is_none() && !said.asks_count && !(is_stamped && v5);
+        let packet = input.packet.filter(|_| is_theirs).map(|bytes| form::Packet {
             bytes,
             v5,
             with_id: publish.packet_id.is_some(),
             header_len: input.header_len,
         });
         let parts = Parts { topic: name, properties, payload: publish.payload, shared };
-        let expiry = said.expiry_secs.map(|secs| Expiry::begin(secs, now.wall));
+        let published = said.time.unwrap_or(now.wall);
+        let expiry = said.expiry_secs.map(|secs| Expiry::begin(secs, published));
         let source = Source { parts, expiry, packet };
         let mut outgoing = Outgoing::new(source, publish.qos, publish.retain, Some(session));
-        outgoing.account = from.account;
+        (outgoing.account, outgoing.time) = (from.account, said.time);
         if publish.qos == QoS::ExactlyOnce {
             let holder = self.holder_of(session);
             outgoing.inbound = publish.packet_id.filter(|_| holder != 0).map(|it| (holder, it));
@@ -160,21 +193,63 @@ impl Shard {
                 0 => ReasonCode::NoMatchingSubscribers,
                 _ => ReasonCode::Success,
             };
-            self.acknowledge(id, publish, reason, durable);
+            let mut block = Vec::new();
+            if said.asks_count {
+                Property::UserProperty(SUBSCRIBERS_COUNT, &reached.to_string()).append(&mut block);
+            }
+            self.acknowledge_with(id, publish, reason, Properties::from_raw(&block), durable);
         } else if durable {
             self.hold_if_behind(id);
         }
         Ok(())
     }
 
-    fn read_properties(&self, properties: Properties<'_>) -> Result<Said, Fault> {
+    /// Appends the properties that receivers get to `out`, where they are not those that came.
+    /// Whether the broker's own are among them.
+    #[inline]
+    fn forwarded(
+        &mut self,
+        id: ConnectionId,
+        came: Properties<'_>,
+        said: &Said,
+        wall: Wall,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let stamp = self.connections.get_mut(id).and_then(|it| it.stamp.as_deref_mut());
+        let is_claim = |name: &str| name == TOKEN_ID || name == CID;
+        let has_claims = said.has_claims && stamp.is_some();
+        if said.is_rewritten() || has_claims {
+            let is_omitted = |name: &str| {
+                has_claims && is_claim(name) || said.asks_count && name == COUNT_SUBSCRIBERS
+            };
+            forwardable(came, is_omitted, out);
+        } else if stamp.is_some() {
+            out.extend_from_slice(came.raw());
+        }
+        let Some(stamp) = stamp else { return false };
+        out.extend_from_slice(if said.has_time { stamp.without_time() } else { stamp.at(wall) });
+        true
+    }
+
+    fn read_properties(&self, properties: Properties<'_>, wall: Wall) -> Result<Said, Fault> {
         properties.validate(Carrier::Publish)?;
         let (mut said, mut user_properties) = (Said::default(), 0);
         for property in properties.iter() {
             match property? {
                 Property::TopicAlias(alias) => said.alias = Some(alias),
                 Property::MessageExpiryInterval(secs) => said.expiry_secs = Some(secs),
-                Property::UserProperty(..) => user_properties += 1,
+                Property::UserProperty(name, value) => {
+                    user_properties += 1;
+                    match name {
+                        TIMESTAMP if !said.has_time => {
+                            said.has_time = true;
+                            said.time = counting_time(value, wall);
+                        }
+                        TOKEN_ID | CID => said.has_claims = true,
+                        COUNT_SUBSCRIBERS => said.asks_count |= value == "1",
+                        _ => {}
+                    }
+                }
                 Property::SubscriptionIdentifier(_) => {
                     // [MQTT-3.3.4-6].
                     let cause = "a client's PUBLISH carries a Subscription Identifier";
@@ -270,12 +345,16 @@ impl Shard {
     /// Sets or clears the retained message of the topic; whether the journal is to hear of it.
     pub(super) fn retain(&mut self, outgoing: &mut Outgoing<'_>, wall: Wall) -> Result<bool, Full> {
         let parts = outgoing.source.parts;
+        let age = Age { time: outgoing.time, now: wall };
         let is_over = outgoing.source.expiry.is_some_and(|expiry| expiry.ends <= wall);
         if parts.payload.is_empty() || is_over {
             // [MQTT-3.3.1-6], [MQTT-3.3.1-7]. What ends at once replaces what was there, too
             // [MQTT-3.3.1-5].
             let account = outgoing.account;
-            let sequence = self.commons.retained.of(account).clear(parts.topic);
+            let retained = self.commons.retained.of(account);
+            let Some(sequence) = retained.clear(parts.topic, age) else {
+                return Ok(false);
+            };
             let Some(journal) = self.journal.as_deref_mut() else { return Ok(false) };
             journal.note(&Event::Clear { account, sequence, topic: parts.topic });
             return Ok(true);
@@ -289,8 +368,8 @@ impl Shard {
         let (messages_max, bytes_max) = (limits.retained_messages, limits.retained_bytes);
         let fresh = Fresh { parts, qos: outgoing.qos, expiry: outgoing.source.expiry, large };
         let retained = self.commons.retained.of(outgoing.account);
-        let sequence = retained.set(fresh, messages_max, bytes_max)?;
-        outgoing.sequence = self.journal.is_some().then_some(sequence);
+        let sequence = retained.set(fresh, age, messages_max, bytes_max)?;
+        outgoing.sequence = sequence.filter(|_| self.journal.is_some());
         Ok(outgoing.sequence.is_some())
     }
 
@@ -327,8 +406,19 @@ impl Shard {
         reason: ReasonCode,
         durable: bool,
     ) {
+        self.acknowledge_with(id, publish, reason, Properties::none(), durable);
+    }
+
+    fn acknowledge_with(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        properties: Properties<'_>,
+        durable: bool,
+    ) {
         let Some(packet_id) = publish.packet_id else { return };
-        let ack = Ack { packet_id, reason, properties: Properties::none() };
+        let ack = Ack { packet_id, reason, properties };
         match publish.qos {
             QoS::ExactlyOnce => self.answer(id, &Packet::Pubrec(ack), durable),
             _ => self.answer(id, &Packet::Puback(ack), durable),
