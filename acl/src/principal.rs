@@ -31,6 +31,11 @@ impl Principal {
         Self { account: ROOT_ACCOUNT, class: ANONYMOUS_CLASS, token: None, anonymous: true }
     }
 
+    /// A client that showed this token. Clients of one account with equal rights get one class.
+    pub const fn of_token(account: u64, class: u32, token: u64) -> Self {
+        Self { account, class, token: Some(token), anonymous: false }
+    }
+
     /// A client that showed the master token.
     pub const fn master() -> Self {
         Self {
