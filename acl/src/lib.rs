@@ -37,6 +37,7 @@ mod rights;
 mod row;
 mod secret;
 mod token;
+mod topics;
 
 pub use access::{
     ACCESS_BYTES_MAX, ACL_ENTRIES_MAX, ACL_IDS_MAX, ACL_TOPIC_BYTES_MAX, Access, Ace, Ids, Kind,
