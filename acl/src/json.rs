@@ -29,6 +29,11 @@ impl Json {
         serde_json::from_str(self.text()).unwrap_or_default()
     }
 
+    /// The value as a tree, or `other` when there is none.
+    pub fn value_or(&self, other: Value) -> Value {
+        if self.is_null() { other } else { self.value() }
+    }
+
     /// The value as compact text.
     pub fn text(&self) -> &str {
         self.0.as_ref().map_or("null", |raw| raw.get())
@@ -58,6 +63,16 @@ impl Hash for Json {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.text().hash(state);
     }
+}
+
+/// An object to show.
+pub(crate) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A field that is not there, or that is the broker's to set.
+pub(crate) fn unknown(name: &str) -> Invalid {
+    Invalid::new(name, "not a field that can be set")
 }
 
 /// The fields of an object somebody sent.
