@@ -27,6 +27,16 @@ pub enum Refusal {
     NoCredentials,
     /// What it showed is not a token known here.
     BadCredentials,
+    /// Its token has come to its end.
+    Expired,
+    /// Its token is switched off.
+    Disabled,
+    /// Its token may not be shown from this address.
+    AddressNotAllowed,
+    /// Its account, or one above it, is blocked for now.
+    AccountBlocked,
+    /// This address failed too often of late.
+    TooManyFailures,
 }
 
 impl fmt::Display for Refusal {
@@ -34,6 +44,11 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::NoCredentials => "no credentials",
             Self::BadCredentials => "bad credentials",
+            Self::Expired => "the token has expired",
+            Self::Disabled => "the token is disabled",
+            Self::AddressNotAllowed => "the token does not allow this address",
+            Self::AccountBlocked => "the account is blocked",
+            Self::TooManyFailures => "too many failures from this address",
         })
     }
 }

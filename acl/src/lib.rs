@@ -22,12 +22,39 @@
 //! # Ok::<(), longshore_acl::NoRandomness>(())
 //! ```
 
+mod access;
+mod account;
+mod attempts;
 mod authenticate;
 mod credentials;
+mod directory;
+mod hex;
+mod invalid;
+mod json;
 mod principal;
+mod record;
+mod rights;
+mod row;
+mod secret;
 mod token;
+mod topics;
 
+pub use access::{
+    ACCESS_BYTES_MAX, ACL_ENTRIES_MAX, ACL_IDS_MAX, ACL_TOPIC_BYTES_MAX, Access, Ace, Ids, Kind,
+    Method, Methods,
+};
+pub use account::{
+    Account, DESCRIPTION_CHARS_MAX, FOREIGN_QUOTAS_MAX, Limit, NAME_CHARS_MAX, Quota,
+};
+pub use attempts::{ADDRESSES_MAX, Attempts, FAILURES_PER_MINUTE};
 pub use authenticate::{Anonymous, Authenticate, MasterOnly, Refusal};
 pub use credentials::Credentials;
+pub use directory::{Directory, LEVELS_MAX, Misplaced, Removal};
+pub use invalid::Invalid;
+pub use json::Json;
 pub use principal::{Principal, ROOT_ACCOUNT};
-pub use token::{InvalidToken, MasterToken, NoRandomness, TOKEN_CHARS};
+pub use record::{INFO_CHARS_MAX, IPS_CHARS_MAX, METADATA_BYTES_MAX, TTL_SECS_MAX, Token};
+pub use rights::{Action, Coverage, Rights, Scope, TopicGrant};
+pub use row::{Greatest, Row};
+pub use secret::{KeyRecord, PREFIX_CHARS, SECRET_BYTES, Secret};
+pub use token::{InvalidToken, MasterToken, NoRandomness, TOKEN_CHARS, TokenKey};

@@ -8,7 +8,7 @@ const ANONYMOUS_CLASS: u32 = 0;
 /// Class of the clients that showed the master token.
 const MASTER_CLASS: u32 = 1;
 /// Number of the master token among the tokens of the root account.
-const MASTER_TOKEN: u64 = 1;
+pub(crate) const MASTER_TOKEN: u64 = 1;
 
 /// Who a client is, fixed when it connects: the account it acts for and the rights it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +29,11 @@ impl Principal {
     /// A client without valid credentials, let in as the root account.
     pub const fn anonymous() -> Self {
         Self { account: ROOT_ACCOUNT, class: ANONYMOUS_CLASS, token: None, anonymous: true }
+    }
+
+    /// A client that showed this token. Clients of one account with equal rights get one class.
+    pub const fn of_token(account: u64, class: u32, token: u64) -> Self {
+        Self { account, class, token: Some(token), anonymous: false }
     }
 
     /// A client that showed the master token.

@@ -19,13 +19,16 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 #[derive(Clone)]
 pub struct MasterToken(Box<str>);
 
+/// The key of any token: all have the form of the master token.
+pub type TokenKey = MasterToken;
+
 impl MasterToken {
     /// A fresh token from the randomness of the operating system.
     pub fn generate() -> Result<Self, NoRandomness> {
         let mut token = String::with_capacity(TOKEN_CHARS);
         let mut noise = [0u8; 2 * TOKEN_CHARS];
         while token.len() < TOKEN_CHARS {
-            getrandom::fill(&mut noise).map_err(NoRandomness)?;
+            getrandom::fill(&mut noise).map_err(NoRandomness::new)?;
             // A plain remainder would favour the first 8 characters; bytes past the last multiple
             // of 62 are thrown away instead.
             let fair = noise.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < 4 * 62);
@@ -94,13 +97,27 @@ impl fmt::Display for InvalidToken {
 
 impl Error for InvalidToken {}
 
-/// The operating system gave no random bytes, so no token was made.
+/// Without random bytes of the operating system, or without its cipher, no secret is made.
 #[derive(Debug, Clone, Copy)]
-pub struct NoRandomness(getrandom::Error);
+pub struct NoRandomness(Option<getrandom::Error>);
+
+impl NoRandomness {
+    pub(crate) fn new(error: getrandom::Error) -> Self {
+        Self(Some(error))
+    }
+
+    /// The cipher refused to work, which it does only when it fails its own tests.
+    pub(crate) fn of_cipher() -> Self {
+        Self(None)
+    }
+}
 
 impl fmt::Display for NoRandomness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the operating system gave no random bytes: {}", self.0)
+        match self.0 {
+            Some(error) => write!(f, "the operating system gave no random bytes: {error}"),
+            None => f.write_str("the cipher for keys does not work"),
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+//! What an access reads, refuses and gives back.
