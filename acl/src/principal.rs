@@ -4,9 +4,9 @@
 pub const ROOT_ACCOUNT: u64 = 1;
 
 /// Class of the clients let in without a token.
-const ANONYMOUS_CLASS: u32 = 0;
+pub const ANONYMOUS_CLASS: u32 = 0;
 /// Class of the clients that showed the master token.
-const MASTER_CLASS: u32 = 1;
+pub const MASTER_CLASS: u32 = 1;
 /// Number of the master token among the tokens of the root account.
 pub(crate) const MASTER_TOKEN: u64 = 1;
 

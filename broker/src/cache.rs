@@ -17,6 +17,8 @@ use crate::share::Group;
 /// Where one topic's messages go.
 #[derive(Debug)]
 pub(crate) struct Route {
+    /// Its publishers may not publish it: it goes nowhere.
+    pub(crate) is_forbidden: bool,
     /// Sessions of this shard, each once, whatever filters of its overlap.
     pub(crate) targets: Box<[Target]>,
     /// Sessions of other shards, by shard.
@@ -61,7 +63,13 @@ impl Route {
                 there => remote.push((there, merge(of_shard).collect())),
             }
         }
-        Self { targets, remote: remote.into(), groups: found.groups.as_slice().into() }
+        let (remote, groups) = (remote.into(), found.groups.as_slice().into());
+        Self { is_forbidden: false, targets, remote, groups }
+    }
+
+    fn forbidden() -> Self {
+        let (targets, remote, groups) = Default::default();
+        Self { is_forbidden: true, targets, remote, groups }
     }
 
     /// How many sessions and groups the message reaches.
@@ -173,7 +181,16 @@ impl RouteCache {
 
     /// Keeps what the index found, and returns it.
     pub(crate) fn insert(&mut self, from: Party, topic: &[u8], found: &mut Matches) -> Rc<Route> {
-        let route = Rc::new(Route::new(self.shard, found));
+        self.keep(from, topic, Route::new(self.shard, found))
+    }
+
+    /// Keeps that these publishers may not publish the topic.
+    pub(crate) fn forbid(&mut self, from: Party, topic: &[u8]) -> Rc<Route> {
+        self.keep(from, topic, Route::forbidden())
+    }
+
+    fn keep(&mut self, from: Party, topic: &[u8], route: Route) -> Rc<Route> {
+        let route = Rc::new(route);
         let bytes = size_of::<Entry>() + topic.len() + route.bytes();
         if self.bytes + bytes > self.bytes_max {
             self.clear();

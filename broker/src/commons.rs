@@ -11,11 +11,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::{DashMap, Entry};
 use hashbrown::HashMap;
+use longshore_acl::{Action, Rights};
 use longshore_codec::{Filter, filter};
 
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
-use crate::parties::{Party, Tree};
+use crate::parties::{Classes, Party, Tree, is_reserved};
 use crate::record::GROUP_BIT;
 use crate::retained;
 use crate::session::{Owner, Pending, SessionId};
@@ -30,6 +31,7 @@ pub(crate) struct Commons {
     /// How many those are, for counting a roster takes long.
     pub(crate) sessions: AtomicUsize,
     pub(crate) retained: retained::Accounts,
+    pub(crate) classes: Classes,
     namespaces: RwLock<Namespaces>,
     epoch: AtomicU64,
     /// By account and `$share/name/filter`.
@@ -66,6 +68,7 @@ impl Commons {
             roster: DashMap::new(),
             sessions: AtomicUsize::new(0),
             retained: retained::Accounts::new(shards),
+            classes: Classes::default(),
             namespaces: RwLock::default(),
             epoch: AtomicU64::new(0),
             groups: DashMap::new(),
@@ -180,23 +183,58 @@ impl Commons {
     }
 
     /// What a topic name of these publishers reaches: in their account, and in those above it.
-    pub(crate) fn matches(&self, from: Party, topic: &[u8], found: &mut Matches) {
+    pub(crate) fn matches(&self, from: Party, topic: &str, found: &mut Matches) {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         for account in namespaces.tree.upwards(from.account) {
             if let Some(index) = namespaces.indexes.get(&account) {
-                index.matches(topic, found);
+                match is_reserved(topic) {
+                    true => index.reserved_matches(topic.as_bytes(), found),
+                    false => index.matches(topic.as_bytes(), found),
+                }
             }
         }
+        drop(namespaces);
+        let mut last = None;
+        found.subscribers.retain(|subscriber| {
+            let class = subscriber.class;
+            let allows = match last {
+                Some((known, allows)) if known == class => allows,
+                _ => self.classes.allows(class, Action::Subscribe, topic),
+            };
+            last = Some((class, allows));
+            allows && (subscriber.only == 0 || subscriber.only == from.account)
+        });
+    }
+
+    /// Clients of this class may do this from now on: when this returns, every shard acts by it.
+    pub(crate) fn set_rights(&self, class: u32, rights: Arc<Rights>) {
+        self.classes.set(class, rights);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The account stands below that one from now on.
+    pub(crate) fn set_parent(&self, account: u64, parent: Option<u64>) {
+        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        namespaces.tree.set_parent(account, parent);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Begins a read of what is retained in the account and in those below it, if anything is.
-    pub(crate) fn read_retained(&self, account: u64, filter: &str) -> Option<retained::Read> {
+    /// With `only` another account than 0, in that one alone.
+    pub(crate) fn read_retained(
+        &self,
+        account: u64,
+        only: u64,
+        filter: &str,
+    ) -> Option<retained::Read> {
         if self.retained.is_empty() {
             return None;
         }
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         let mut accounts = self.retained.holders();
-        accounts.retain(|holder| namespaces.tree.is_in(account, *holder));
+        accounts.retain(|holder| {
+            (only == 0 || only == *holder) && namespaces.tree.is_in(account, *holder)
+        });
         self.retained.read(&accounts, filter)
     }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use longshore_acl::ANONYMOUS_CLASS;
 use longshore_codec::QoS;
 
 use crate::session::SessionId;
@@ -24,6 +25,10 @@ pub(crate) struct Subscriber {
     pub(crate) retain_as_published: bool,
     /// Its Subscription Identifier.
     pub(crate) identifier: Option<NonZeroU32>,
+    /// What it may read.
+    pub(crate) class: u32,
+    /// The only account whose messages it gets; 0 for all.
+    pub(crate) only: u64,
 }
 
 /// What a topic name reaches.
@@ -360,7 +365,23 @@ impl Index {
     /// Adds to `found` what `topic`, a valid topic name, reaches.
     pub(crate) fn matches(&self, topic: &[u8], found: &mut Matches) {
         // [MQTT-4.7.2-1]: no wildcard at the front matches a topic that starts with `$`.
-        let hidden = topic.first() == Some(&b'$');
+        self.search(topic, topic.first() == Some(&b'$'), found);
+    }
+
+    /// The same for a topic of the broker's own: who has no token gets it only by its first level.
+    pub(crate) fn reserved_matches(&self, topic: &[u8], found: &mut Matches) {
+        let is_anonymous = |subscriber: &Subscriber| subscriber.class == ANONYMOUS_CLASS;
+        let before = found.subscribers.len();
+        self.search(topic, true, found);
+        let mut named = found.subscribers.split_off(before);
+        named.retain(is_anonymous);
+        found.groups.clear();
+        self.search(topic, false, found);
+        found.subscribers.retain(|subscriber| !is_anonymous(subscriber));
+        found.subscribers.append(&mut named);
+    }
+
+    fn search(&self, topic: &[u8], hidden: bool, found: &mut Matches) {
         found.pending.push((ROOT, Some(0)));
         while let Some((at, rest)) = found.pending.pop() {
             found.visited += 1;
@@ -399,6 +420,8 @@ mod tests {
             no_local: false,
             retain_as_published: false,
             identifier: None,
+            class: 1,
+            only: 0,
         }
     }
 

@@ -1,7 +1,10 @@
 //! On whose behalf clients act, and what each of those may do.
 
+use std::sync::Arc;
+
+use dashmap::DashMap;
 use hashbrown::HashMap;
-use longshore_acl::Principal;
+use longshore_acl::{Action, Coverage, Principal, Rights};
 
 /// Accounts stand below one another at most so deep.
 pub(crate) const DEPTH_MAX: usize = 4;
@@ -16,6 +19,44 @@ pub(crate) struct Party {
 impl From<&Principal> for Party {
     fn from(principal: &Principal) -> Self {
         Self { account: principal.account, class: principal.class }
+    }
+}
+
+/// What the clients of each class may do.
+///
+/// Those of a class that nobody has told of may do everything, but publish what is reserved.
+#[derive(Debug, Default)]
+pub(crate) struct Classes {
+    rights: DashMap<u32, Arc<Rights>>,
+}
+
+/// Whether a topic is the broker's own and that of its modules.
+pub(crate) fn is_reserved(topic: &str) -> bool {
+    topic.strip_prefix("flespi").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Classes {
+    pub(crate) fn set(&self, class: u32, rights: Arc<Rights>) {
+        self.rights.insert(class, rights);
+    }
+
+    /// What clients of this class may do, if there is anything they may not.
+    pub(crate) fn of(&self, class: u32) -> Option<Arc<Rights>> {
+        self.rights.get(&class).map(|rights| Arc::clone(&rights))
+    }
+
+    pub(crate) fn allows(&self, class: u32, action: Action, topic: &str) -> bool {
+        match self.rights.get(&class) {
+            Some(rights) => rights.allows(action, topic),
+            None => action == Action::Subscribe || !is_reserved(topic),
+        }
+    }
+
+    /// Whether nothing that the topic filter matches is open to be read.
+    pub(crate) fn reads_nothing_of(&self, class: u32, filter: &str) -> bool {
+        self.rights
+            .get(&class)
+            .is_some_and(|rights| rights.coverage(Action::Subscribe, filter) == Coverage::None)
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) const GROUP_BIT: u64 = 1 << 63;
 /// not.
 const ACCOUNT_BIT: u64 = 1 << 63;
 
+/// The bit of a Subscription Identifier that tells that an account follows.
+const ONLY_BIT: u32 = 1 << 31;
+
 /// A message as it is written down, without its topic, properties, refs and payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -146,11 +149,13 @@ pub(crate) enum Event<'a> {
     End {
         holder: u64,
     },
-    /// `group` is the number of the shared group, 0 for an ordinary subscription.
+    /// `only` is the account whose messages it is for, 0 for all; `group` the number of the shared
+    /// group, 0 for an ordinary subscription.
     Subscribe {
         holder: u64,
         options: SubscribeOptions,
         identifier: Option<NonZeroU32>,
+        only: u64,
         group: u64,
         filter: &'a str,
     },
@@ -394,10 +399,15 @@ impl<'a> Event<'a> {
                 out.extend_from_slice(&base.to_le_bytes());
             }
             Self::End { holder } => begin(tag::END, *holder),
-            Self::Subscribe { holder, options, identifier, group, filter } => {
+            Self::Subscribe { holder, options, identifier, only, group, filter } => {
                 begin(tag::SUBSCRIBE, *holder);
                 out.push(encode_options(*options));
-                out.extend_from_slice(&identifier.map_or(0, NonZeroU32::get).to_le_bytes());
+                let bit = if *only == 0 { 0 } else { ONLY_BIT };
+                let identifier = identifier.map_or(0, NonZeroU32::get) | bit;
+                out.extend_from_slice(&identifier.to_le_bytes());
+                if *only != 0 {
+                    out.extend_from_slice(&only.to_le_bytes());
+                }
                 out.extend_from_slice(&group.to_le_bytes());
                 put_text(filter.as_bytes(), out);
             }
@@ -505,13 +515,12 @@ impl<'a> Events<'a> {
             }
             tag::WHOLE => Event::Whole { holder, base: reader.u32()? },
             tag::END => Event::End { holder },
-            tag::SUBSCRIBE => Event::Subscribe {
-                holder,
-                options: reader.options()?,
-                identifier: reader.identifier()?,
-                group: reader.group()?,
-                filter: reader.str()?,
-            },
+            tag::SUBSCRIBE => {
+                let options = reader.options()?;
+                let (identifier, only) = reader.subscribed()?;
+                let (group, filter) = (reader.group()?, reader.str()?);
+                Event::Subscribe { holder, options, identifier, only, group, filter }
+            }
             tag::UNSUBSCRIBE => Event::Unsubscribe { holder, filter: reader.str()? },
             tag::WILL => Event::Will { holder, will: reader.will()? },
             tag::NO_WILL => Event::NoWill { holder },

@@ -289,10 +289,10 @@ impl Recovery {
                 self.sessions.remove(&holder);
                 self.strays.remove(&holder);
             }
-            Event::Subscribe { holder, options, identifier, group, filter } => {
+            Event::Subscribe { holder, options, identifier, only, group, filter } => {
                 self.holders = self.holders.max(group & !GROUP_BIT);
                 self.with(holder, |session| {
-                    let subscribed = Subscribed { options, identifier, group };
+                    let subscribed = Subscribed { options, identifier, only, group };
                     session.subscriptions.insert(filter.into(), subscribed);
                 });
             }

@@ -57,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) rare: Option<Box<Rare>>,
     /// The index's epoch when it last gave up a subscription.
     pub(crate) unsubscribed: u64,
+    /// Messages of its client that were rejected.
+    pub(crate) rejected: u32,
     /// When its client left, while it has no connection.
     pub(crate) left: Option<Wall>,
     /// When the session ends, while it has no connection.
@@ -86,6 +88,8 @@ pub(crate) struct Rare {
 pub(crate) struct Subscription {
     pub(crate) options: SubscribeOptions,
     pub(crate) identifier: Option<NonZeroU32>,
+    /// The only account whose messages it is for; 0 for all.
+    pub(crate) only: u64,
     /// Which read of retained messages is for it, if one is under way.
     pub(crate) read: u64,
 }
@@ -134,6 +138,7 @@ impl Session {
             inbound: Vec::new(),
             rare: None,
             unsubscribed: 0,
+            rejected: 0,
             left: None,
             ends: None,
             deadline: None,
@@ -143,6 +148,12 @@ impl Session {
     /// Account and client id, under which the roster knows the session.
     pub(crate) fn owner(&self) -> Owner {
         (self.principal.account, Arc::clone(&self.client_id))
+    }
+
+    /// Another message of its client is rejected; how many those are.
+    pub(crate) fn reject(&mut self) -> u32 {
+        self.rejected = self.rejected.saturating_add(1);
+        self.rejected
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {

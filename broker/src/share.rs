@@ -76,6 +76,8 @@ pub(crate) struct Seat {
     pub(crate) qos: QoS,
     pub(crate) retain_as_published: bool,
     pub(crate) identifier: Option<NonZeroU32>,
+    /// What it may read.
+    pub(crate) class: u32,
 }
 
 /// Whether a session takes messages, as far as other shards know.

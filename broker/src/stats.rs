@@ -143,6 +143,8 @@ pub struct Stats {
     pub received_bytes_total: Counter,
     /// Bytes written, of MQTT.
     pub sent_bytes_total: Counter,
+    /// Messages rejected because their publishers had no right to them.
+    pub rejected_total: Counter,
     /// Messages not delivered, by [`Drop`].
     pub dropped_total: [Counter; Drop::ALL.len()],
     /// Bytes of messages that wait or are in flight in sessions.
@@ -168,6 +170,7 @@ impl Stats {
             &self.received_bytes_total,
             &self.sent_bytes_total,
             &self.queued_bytes,
+            &self.rejected_total,
         ]
         .into_iter()
         .chain(&self.received_total)

@@ -58,6 +58,8 @@ fn connections(text: &mut Text, stats: &Stats, counts: &Counts) {
     let refused = stats.refused_total.get() + counts.refused_total.get();
     let about = "Connections closed by the broker before or at CONNECT, or for a limit.";
     text.single("longshore_refused_total", "counter", about, refused);
+    let about = "Messages rejected because their publishers had no right to them.";
+    text.single("longshore_rejected_total", "counter", about, stats.rejected_total.get());
     let about = "Handshakes that came to nothing.";
     let failed =
         Handshake::ALL.map(|cause| (cause.name(), counts.failed_total[cause as usize].get()));

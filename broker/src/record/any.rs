@@ -202,6 +202,7 @@ impl<'a> Source<'a> {
                 holder,
                 options: self.options(),
                 identifier: self.identifier(),
+                only: self.account() - 1,
                 group: if self.is() { self.group() } else { 0 },
                 filter: self.one_of(&FILTERS),
             },

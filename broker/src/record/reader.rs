@@ -7,7 +7,7 @@ use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
 
 use super::{
     ACCOUNT_BIT, AGAIN, ANONYMOUS, EXPIRY, FRESH, GROUP_BIT, HAS_LEFT, HAS_TOKEN, IDENTIFIED,
-    NUMBER_MAX, QOS_MASK, RETAIN, Ref, SENT, SessionEvent, VIA_GROUP, WillEvent,
+    NUMBER_MAX, ONLY_BIT, QOS_MASK, RETAIN, Ref, SENT, SessionEvent, VIA_GROUP, WillEvent,
 };
 use crate::clock::Wall;
 use crate::message::{Identifiers, Parts};
@@ -155,6 +155,17 @@ impl<'a> Reader<'a> {
             delay_secs,
             expiry_secs: (flags & EXPIRY != 0).then_some(expiry_secs),
         })
+    }
+
+    /// The Subscription Identifier of a subscription, and the only account it is for, or 0.
+    pub(super) fn subscribed(&mut self) -> Option<(Option<NonZeroU32>, u64)> {
+        let number = self.u32()?;
+        let identifier = number & !ONLY_BIT;
+        let only = match number == identifier {
+            true => 0,
+            false => self.u64().filter(|only| *only != 0)?,
+        };
+        (identifier <= IDENTIFIER_MAX).then(|| (NonZeroU32::new(identifier), only))
     }
 
     pub(super) fn options(&mut self) -> Option<SubscribeOptions> {

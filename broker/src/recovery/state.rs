@@ -111,6 +111,7 @@ pub(crate) struct Session {
 pub(crate) struct Subscribed {
     pub(crate) options: SubscribeOptions,
     pub(crate) identifier: Option<NonZeroU32>,
+    pub(crate) only: u64,
     pub(crate) group: u64,
 }
 

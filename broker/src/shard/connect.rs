@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dashmap::Entry;
-use longshore_acl::{Credentials, Principal, Refusal};
+use longshore_acl::{Action, Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
     Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, ReasonCode,
@@ -135,6 +135,10 @@ impl Shard {
             self.check_topic(will.topic.as_bytes())
                 .map_err(|cause| Fault::new(Code::TopicNameInvalid, cause))?;
             self.check_user_properties(will.properties)?;
+            if !self.may(principal.class, Action::Publish, will.topic.as_bytes()) {
+                let cause = "the token may not publish to the topic of the will";
+                return Err(Fault::new(Code::NotAuthorized, cause));
+            }
         }
         self.check_user_properties(connect.properties)?;
         self.check_will_bytes(&principal, connect)?;
@@ -221,7 +225,10 @@ impl Shard {
                 }
             };
         if let Some(session) = self.sessions.get_mut(session_id) {
-            session.principal = principal;
+            let before = std::mem::replace(&mut session.principal, principal);
+            if before.class != principal.class {
+                self.reclassify(session_id);
+            }
         }
         self.attach(session_id, id, connect, granted, !present);
         if self.holder_of(session_id) != 0 || self.has_ended() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_acl::ROOT_ACCOUNT;
+use longshore_acl::{Action, ROOT_ACCOUNT};
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use tracing::{debug, warn};
@@ -372,6 +372,7 @@ impl Shard {
             identifiers: &pending.manner.identifiers,
         };
         let message = self.load(&pending.message);
+        let message = message.filter(|message| self.may_read(session_id, message));
         if !duplicate {
             self.note_sent(pending, packet_id);
         }
@@ -392,6 +393,12 @@ impl Shard {
             let recorded = self.abandon(session_id, packet_id);
             self.note_done(recorded);
         }
+    }
+
+    /// Whether the session may still read a message that has waited for it.
+    fn may_read(&self, session_id: SessionId, message: &Message) -> bool {
+        let class = self.sessions.get(session_id).map_or(0, |it| it.principal.class);
+        self.may(class, Action::Subscribe, message.parts().topic)
     }
 
     /// Goes on with what few sessions have: shared groups and retained messages.

@@ -392,6 +392,7 @@ pub(super) fn subscribe_event<'a>(
         holder: session.holder,
         options: subscription.options,
         identifier: subscription.identifier,
+        only: subscription.only,
         group: group.map_or(0, |group| group.holder),
         filter,
     }

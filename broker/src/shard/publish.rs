@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use longshore_acl::Action;
 use longshore_codec::{
     Ack, Carrier, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version, topic,
 };
@@ -23,9 +24,7 @@ use crate::parties::Party;
 use crate::record::Event;
 use crate::retained::{Age, Fresh, Full, is_large};
 use crate::session::{Owner, SessionId};
-use crate::stamp::{
-    CID, COUNT_SUBSCRIBERS, SUBSCRIBERS_COUNT, TIMESTAMP, TOKEN_ID, counting_time,
-};
+use crate::stamp::{CID, COUNT_SUBSCRIBERS, SUBSCRIBERS_COUNT, TIMESTAMP, TOKEN_ID, counting_time};
 
 /// The packet a PUBLISH came in.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +110,10 @@ impl Shard {
             return self.delete_matching(id, session, publish, (from, filter));
         }
         let route = self.route(from, name)?;
+        if route.is_forbidden {
+            self.reject(id, session, publish);
+            return Ok(());
+        }
         // Most messages promise nothing: then there is nothing to ask the journal.
         let may_last = publish.retain || publish.qos != QoS::AtMostOnce;
         let refused = if may_last { self.refused_work() } else { None };
@@ -334,10 +337,13 @@ impl Shard {
         if let Some(route) = self.cache.get(self.commons.epoch(), from, name) {
             return Ok(Rc::clone(route));
         }
-        topic::validate(name)?;
+        let text = topic::validate(name)?;
         self.check_topic(name).map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
+        if !self.commons.classes.allows(from.class, Action::Publish, text) {
+            return Ok(self.cache.forbid(from, name));
+        }
         self.matches.clear();
-        self.commons.matches(from, name, &mut self.matches);
+        self.commons.matches(from, text, &mut self.matches);
         self.work += self.matches.work();
         Ok(self.cache.insert(from, name, &mut self.matches))
     }
@@ -371,6 +377,38 @@ impl Shard {
         let sequence = retained.set(fresh, age, messages_max, bytes_max)?;
         outgoing.sequence = sequence.filter(|_| self.journal.is_some());
         Ok(outgoing.sequence.is_some())
+    }
+
+    /// Whether clients of this class may do that with a topic.
+    pub(super) fn may(&self, class: u32, action: Action, topic: &[u8]) -> bool {
+        std::str::from_utf8(topic).is_ok_and(|it| self.commons.classes.allows(class, action, it))
+    }
+
+    /// A message that its publisher has no right to: it goes nowhere, and nobody else notices.
+    /// MQTT 3 has no words to say so.
+    #[cold]
+    pub(super) fn reject(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        publish: &Publish<'_>,
+    ) {
+        self.stats.rejected_total.add(1);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let v5 = connection.version == Version::V5;
+        if publish.qos == QoS::ExactlyOnce {
+            // Nothing is to be released: what refuses ends the exchange, and MQTT 3 counts none.
+            connection.unreleased = connection.unreleased.saturating_sub(1);
+        }
+        if let Some(session) = self.sessions.get_mut(session_id)
+            && session.reject() == 1
+        {
+            self.work += LOG_WORK;
+            let cause = "the token may not publish to the topic";
+            warn!(client = self.client_id(session_id), cause, "messages are rejected");
+        }
+        let reason = if v5 { ReasonCode::NotAuthorized } else { ReasonCode::Success };
+        self.acknowledge(id, publish, reason, false);
     }
 
     /// Refuses a message that cannot be kept as its quality of service promises.
@@ -440,6 +478,13 @@ impl Shard {
         (outgoing.will_of, outgoing.account) = (holder, owner.0);
         let (topic, from) = (will.parts().topic, Party { account: owner.0, class });
         // The name is checked before anything is kept under it.
+        if self.route(from, topic).is_ok_and(|route| route.is_forbidden) {
+            self.stats.rejected_total.add(1);
+            let cause = "the token may not publish to the topic";
+            warn!(client = &*owner.1, cause, "a will is rejected");
+            self.note(holder, &Event::NoWill { holder });
+            return;
+        }
         if self.route(from, topic).is_err() {
             self.note(holder, &Event::NoWill { holder });
             return;

@@ -8,11 +8,9 @@ use longshore_codec::filter;
 
 use super::Shard;
 use crate::clock::Now;
-use crate::index::Subscriber;
 use crate::record::Event;
 use crate::recovery;
 use crate::session::{NEVER, Session, SessionId, Subscription};
-use crate::share::Seat;
 
 impl Shard {
     /// Takes back the sessions of this shard. Before anything else happens to it.
@@ -67,7 +65,7 @@ impl Shard {
             self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs, broken: true });
         }
         for (filter, subscribed) in known.subscriptions {
-            self.restore_subscription(id, holder, &filter, subscribed);
+            self.restore_subscription(id, &filter, subscribed);
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
         for (packet_id, pending) in known.in_flight {
@@ -81,25 +79,15 @@ impl Shard {
     fn restore_subscription(
         &mut self,
         session_id: SessionId,
-        holder: u64,
         name: &str,
         subscribed: recovery::Subscribed,
     ) {
-        let recovery::Subscribed { options, identifier, .. } = subscribed;
+        let recovery::Subscribed { options, identifier, only, .. } = subscribed;
         let Ok(parsed) = filter::parse(name) else { return };
         let Some(session) = self.sessions.get_mut(session_id) else { return };
-        session.subscribe(name, Subscription { options, identifier, read: 0 });
-        let account = session.principal.account;
+        let subscription = Subscription { options, identifier, only, read: 0 };
+        session.subscribe(name, subscription);
         self.subscriptions += 1;
-        let (qos, retain_as_published) = (options.qos, options.retain_as_published);
-        let no_local = options.no_local;
-        if parsed.share.is_some() {
-            let seat = Seat { session: session_id, holder, qos, retain_as_published, identifier };
-            return self.join_group(name, parsed.inner, seat);
-        }
-        let session = session_id;
-        let subscriber =
-            Subscriber { session, holder, qos, no_local, retain_as_published, identifier };
-        self.commons.subscribe(account, parsed.inner, subscriber);
+        self.place_subscription(session_id, name, parsed, &subscription);
     }
 }

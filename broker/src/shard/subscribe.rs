@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use longshore_acl::{Action, Principal};
 use longshore_codec::{
     Filter, Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
     SubscribeOptions, Unsuback, Unsubscribe, Version, filter,
@@ -73,7 +74,7 @@ impl Shard {
         let mut refusals = Refusals::default();
         for (name, options) in subscribe.filters.iter() {
             self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
-            let subscription = Subscription { options, identifier, read: 0 };
+            let subscription = Subscription { options, identifier, only: 0, read: 0 };
             let code = match self.check_filter(name) {
                 Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
                 Err(refused) => Err(refused),
@@ -156,12 +157,16 @@ impl Shard {
         let Some(session) = self.sessions.get(session_id) else {
             return Err((ReasonCode::UnspecifiedError, "the session is gone"));
         };
-        let SubscribeOptions { qos, no_local, retain_as_published, retain_handling } =
-            subscription.options;
-        let identifier = subscription.identifier;
+        let SubscribeOptions { qos, retain_handling, .. } = subscription.options;
+        let Subscription { identifier, only, .. } = subscription;
         let known = session.subscription(name).map(|known| known.read);
         let is_new = known.is_none();
-        let (holder, account) = (session.holder, session.principal.account);
+        let Principal { account, class, .. } = session.principal;
+        let holder = session.holder;
+        if self.commons.classes.reads_nothing_of(class, parsed.inner) {
+            let cause = "nothing that the topic filter matches may be read";
+            return Err((ReasonCode::NotAuthorized, cause));
+        }
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
         }
@@ -180,21 +185,13 @@ impl Shard {
             session.subscribe(name, subscription);
         }
         self.subscriptions += usize::from(is_new);
+        self.place_subscription(session_id, name, parsed, &subscription);
         if parsed.share.is_some() {
-            let seat = Seat { session: session_id, holder, qos, retain_as_published, identifier };
-            self.join_group(name, parsed.inner, seat);
             return Ok(qos);
         }
-        let subscriber = Subscriber {
-            session: session_id,
-            holder,
-            qos,
-            no_local,
-            retain_as_published,
-            identifier,
-        };
-        self.commons.subscribe(account, parsed.inner, subscriber);
-        if send_retained && let Some(cursor) = self.commons.read_retained(account, parsed.inner) {
+        if send_retained
+            && let Some(cursor) = self.commons.read_retained(account, only, parsed.inner)
+        {
             let number = subscription.read;
             let follows = match holder {
                 0 => 0,
@@ -215,6 +212,48 @@ impl Shard {
         {
             journal.note(&subscribe_event(session, name, subscription));
         }
+    }
+
+    /// What the session may read is what its new class may.
+    pub(super) fn reclassify(&mut self, session_id: SessionId) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let all: Vec<(Box<str>, Subscription)> =
+            session.all_subscriptions().map(|(name, known)| (name.into(), *known)).collect();
+        for (name, subscription) in all {
+            if let Ok(parsed) = filter::parse(&name) {
+                self.place_subscription(session_id, &name, parsed, &subscription);
+            }
+        }
+    }
+
+    /// From now on the session gets what it asked for.
+    pub(super) fn place_subscription(
+        &mut self,
+        session_id: SessionId,
+        name: &str,
+        parsed: Filter<'_>,
+        subscription: &Subscription,
+    ) {
+        let Some(session) = self.sessions.get(session_id) else { return };
+        let Principal { account, class, .. } = session.principal;
+        let Subscription { options, identifier, only, .. } = *subscription;
+        let SubscribeOptions { qos, no_local, retain_as_published, .. } = options;
+        let (holder, session) = (session.holder, session_id);
+        if parsed.share.is_some() {
+            let seat = Seat { session, holder, qos, retain_as_published, identifier, class };
+            return self.join_group(name, parsed.inner, seat);
+        }
+        let subscriber = Subscriber {
+            session,
+            holder,
+            qos,
+            no_local,
+            retain_as_published,
+            identifier,
+            class,
+            only,
+        };
+        self.commons.subscribe(account, parsed.inner, subscriber);
     }
 
     pub(super) fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
@@ -437,6 +476,10 @@ impl Shard {
             }
         };
         let Some(session) = self.sessions.get(session_id) else { return };
+        let class = session.principal.class;
+        if !self.may(class, Action::Subscribe, outgoing.source.parts.topic) {
+            return;
+        }
         let terms = Terms {
             qos: qos.min(outgoing.qos),
             retain: true,
