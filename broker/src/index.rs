@@ -371,11 +371,11 @@ impl Index {
     /// The same for a topic of the broker's own: who has no token gets it only by its first level.
     pub(crate) fn reserved_matches(&self, topic: &[u8], found: &mut Matches) {
         let is_anonymous = |subscriber: &Subscriber| subscriber.class == ANONYMOUS_CLASS;
-        let before = found.subscribers.len();
+        let (subscribers, groups) = (found.subscribers.len(), found.groups.len());
         self.search(topic, true, found);
-        let mut named = found.subscribers.split_off(before);
+        let mut named = found.subscribers.split_off(subscribers);
         named.retain(is_anonymous);
-        found.groups.clear();
+        found.groups.truncate(groups);
         self.search(topic, false, found);
         found.subscribers.retain(|subscriber| !is_anonymous(subscriber));
         found.subscribers.append(&mut named);

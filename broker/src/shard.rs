@@ -56,11 +56,14 @@ mod publish;
 mod receive;
 mod restore;
 mod subscribe;
+mod tasks;
 mod time;
 
 use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
+use self::tasks::Tasks;
+pub(crate) use self::tasks::{Step, Task};
 
 /// The broker without its I/O. See the module.
 pub struct Shard {
@@ -125,6 +128,7 @@ pub struct Shard {
     clears: VecDeque<Clearing>,
     /// Properties of the message on its way, kept for the next one's.
     scratch: Vec<u8>,
+    tasks: Tasks,
     /// What follows from the current step and must not happen in the middle of it.
     unsettled: VecDeque<Unsettled>,
     /// Mail to other shards, by their numbers.
@@ -274,6 +278,7 @@ impl Shard {
             readers: VecDeque::new(),
             clears: VecDeque::new(),
             scratch: Vec::new(),
+            tasks: Tasks::default(),
             unsettled: VecDeque::new(),
             outbox: Vec::new(),
             fresh: Vec::new(),
@@ -562,7 +567,8 @@ impl Shard {
 
     /// The earliest deadline of anything.
     fn next_deadline(&self, now: Now) -> Option<Mono> {
-        let has_work = !self.readers.is_empty() || !self.clears.is_empty();
+        let has_work =
+            !self.readers.is_empty() || !self.clears.is_empty() || self.tasks.is_ready();
         if has_work || !self.resting.is_empty() || !self.fresh.is_empty() {
             return Some(now.mono);
         }

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::transport::Cargo;
 use crate::mail::{Mail, Moved};
+use crate::shard::Task;
 
 /// Bytes of mail beyond which those who cause more are not read.
 const FULL_BYTES: usize = 4 << 20;
@@ -23,11 +24,18 @@ pub(crate) struct Mailbox {
 }
 
 /// What a mailbox holds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Post {
     pub(super) mail: Vec<Mail>,
     pub(super) moved: Vec<(Moved, Cargo)>,
+    pub(super) tasks: Vec<Task>,
     bytes: usize,
+}
+
+impl std::fmt::Debug for Post {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Post").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 impl Post {
@@ -35,11 +43,12 @@ impl Post {
     pub(super) fn reset(&mut self) {
         self.mail.clear();
         self.moved.clear();
+        self.tasks.clear();
         self.bytes = 0;
     }
 
     fn is_empty(&self) -> bool {
-        self.mail.is_empty() && self.moved.is_empty()
+        self.mail.is_empty() && self.moved.is_empty() && self.tasks.is_empty()
     }
 }
 
@@ -66,6 +75,12 @@ impl Mailbox {
     /// Adds a connection.
     pub(super) fn put_moved(&self, moved: Moved, cargo: Cargo) {
         self.lock().moved.push((moved, cargo));
+        self.wake();
+    }
+
+    /// Adds what somebody outside asks of the shard.
+    pub(crate) fn put_task(&self, task: Task) {
+        self.lock().tasks.push(task);
         self.wake();
     }
 

@@ -31,6 +31,7 @@ impl Shard {
         let more = self.commons.retained.expire(now.wall, EXPIRE_COUNT);
         self.clear_turn();
         self.read_turn(now);
+        self.run_tasks(now);
         self.settle(now);
         self.stats.queued_bytes.set(self.queued_bytes());
         if more { Some(now.mono) } else { self.next_deadline(now) }

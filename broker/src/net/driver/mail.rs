@@ -17,6 +17,9 @@ impl Driver {
             for mail in post.mail.drain(..) {
                 self.shard.borrow_mut().mail(mail, self.now());
             }
+            for task in post.tasks.drain(..) {
+                self.shard.borrow_mut().take_task(task, self.now());
+            }
             for (moved, cargo) in post.moved.drain(..) {
                 let peer = moved.peer();
                 let transport = self.unload(cargo, peer);
