@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use longshore::Scheme;
-use longshore::acl::{Anonymous, Authenticate, MasterOnly};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -96,8 +95,7 @@ fn run(
     let master = data.master(std::env::var(MASTER_TOKEN_ENV).ok().as_deref()).map_err(one)?;
     let tls = start::load_tls(&config.tls).map_err(one)?;
 
-    let gate = gate(config, &master);
-    let broker = start::start(config, tls, gate, data.journal()).map_err(one)?;
+    let broker = start::start(config, tls, &data, &master.token).map_err(one)?;
     let broker = Arc::new(broker);
     let addresses = broker.addresses();
     // A start that fails on a listener leaves nothing behind.
@@ -118,15 +116,6 @@ fn run(
 
     watch_over(Arc::clone(&broker), events);
     Service { settings, broker, log }.run(&happened)
-}
-
-fn gate(config: &Config, master: &Master) -> Arc<dyn Authenticate> {
-    let token = master.token.clone();
-    if config.anonymous {
-        Arc::new(Anonymous::with_token(token))
-    } else {
-        Arc::new(MasterOnly::new(token))
-    }
 }
 
 /// The broker at work.

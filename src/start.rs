@@ -3,13 +3,14 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use longshore::acl::Authenticate;
+use longshore::accounts::Options;
+use longshore::acl::MasterToken;
 use longshore::{Broker, Listen, Scheme, StartError, Storage, StoreError, Tls};
 
 use crate::config::{Config, Listener, Place, Problem, Source, TlsFiles};
+use crate::data_dir::DataDir;
 
 /// Reads the files of TLS; `None` when there are none.
 pub(crate) fn load_tls(files: &TlsFiles) -> Result<Option<Tls>, Problem> {
@@ -46,15 +47,18 @@ pub(crate) struct Running {
 pub(crate) fn start(
     config: &Config,
     tls: Option<Tls>,
-    gate: Arc<dyn Authenticate>,
-    journal: PathBuf,
+    data: &DataDir,
+    master: &MasterToken,
 ) -> Result<Running, Problem> {
-    let mut storage = Storage::at(journal);
+    let mut storage = Storage::at(data.journal());
     storage.level = config.storage.durability;
     storage.segment_bytes = config.storage.segment_bytes;
     storage.will_restart_grace_secs = config.storage.will_restart_grace_secs;
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
-    let mut builder = builder.dialect(config.dialect).auth(gate).storage(storage);
+    let mut options = Options::default();
+    options.anonymous = config.anonymous;
+    let builder = builder.dialect(config.dialect).storage(storage);
+    let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), options);
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

@@ -17,6 +17,16 @@ pub trait Authenticate: Send + Sync {
         credentials: &Credentials<'_>,
         peer: IpAddr,
     ) -> Result<Principal, Refusal>;
+
+    /// The class of a session that was there before this process began: what its token opens now.
+    fn class_of(&self, principal: &Principal) -> u32 {
+        principal.class
+    }
+
+    /// What a client is told of its token at CONNACK, if anything: never its key.
+    fn describe(&self, _token: u64) -> Option<serde_json::Value> {
+        None
+    }
 }
 
 /// Why a client is not let in.

@@ -8,7 +8,7 @@ pub const ANONYMOUS_CLASS: u32 = 0;
 /// Class of the clients that showed the master token.
 pub const MASTER_CLASS: u32 = 1;
 /// Number of the master token among the tokens of the root account.
-pub(crate) const MASTER_TOKEN: u64 = 1;
+pub const MASTER_TOKEN: u64 = 1;
 
 /// Who a client is, fixed when it connects: the account it acts for and the rights it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,13 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use longshore_acl::{Authenticate, MasterOnly, MasterToken};
+use longshore_acl::{Authenticate, MasterOnly, MasterToken, TokenKey};
 use longshore_storage::Disk;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tracing::{error, info};
 
+use crate::accounts::{Accounts, OpenError, Options};
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::limits::Limits;
@@ -43,6 +45,8 @@ const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 /// them.
 const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is looked which tokens have come to their end.
+const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
 
@@ -52,6 +56,7 @@ pub struct Builder {
     limits: Limits,
     dialect: Dialect,
     auth: Option<Arc<dyn Authenticate>>,
+    accounts: Option<AccountsAt>,
     tls: Option<Tls>,
     listen: Vec<Result<Listen, InvalidListen>>,
     shards: usize,
@@ -70,6 +75,7 @@ pub struct Broker {
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     store: Option<Arc<Store>>,
+    accounts: Option<Arc<Accounts>>,
 }
 
 /// Why a broker did not start.
@@ -89,6 +95,8 @@ pub enum StartError {
     NoTls(Listen),
     /// The storage cannot be opened.
     Storage(StoreError),
+    /// The accounts cannot be opened.
+    Accounts(OpenError),
     /// The system gave no thread, no event queue or no randomness.
     System(io::Error),
 }
@@ -100,6 +108,7 @@ impl fmt::Display for StartError {
             Self::Bind { listen, error } => write!(f, "{listen} cannot be listened on: {error}"),
             Self::NoTls(listen) => write!(f, "{listen} needs certificate and key"),
             Self::Storage(error) => error.fmt(f),
+            Self::Accounts(error) => write!(f, "the accounts cannot be opened: {error}"),
             Self::System(error) => write!(f, "the system gave too little to start: {error}"),
         }
     }
@@ -144,6 +153,21 @@ impl Builder {
     #[must_use]
     pub fn auth(mut self, auth: Arc<dyn Authenticate>) -> Self {
         self.auth = Some(auth);
+        self
+    }
+
+    /// Lets in who shows a token of these accounts, in place of [`Builder::auth`].
+    #[must_use]
+    pub fn accounts(mut self, accounts: Arc<Accounts>) -> Self {
+        self.accounts = Some(AccountsAt::Memory(accounts));
+        self
+    }
+
+    /// The same with accounts that are kept in a folder, as [`Accounts::open`] opens them. They are
+    /// opened once this process is known to be the only one that uses the storage.
+    #[must_use]
+    pub fn accounts_in(mut self, folder: PathBuf, master: TokenKey, options: Options) -> Self {
+        self.accounts = Some(AccountsAt::Folder(folder, master, options));
         self
     }
 
@@ -210,6 +234,12 @@ impl Builder {
         };
         let open = |storage| open_store(storage, self.disk, &mut configs, &around);
         let store = self.storage.as_ref().map(open).transpose()?;
+        let accounts = self.accounts.map(AccountsAt::open).transpose()?;
+        if let Some(accounts) = &accounts {
+            accounts.attach(Arc::clone(&configs[0].commons), Arc::clone(&around.mailboxes));
+            let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
+            configs.iter_mut().for_each(|config| config.authenticate = gate());
+        }
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -225,6 +255,7 @@ impl Builder {
             stop,
             threads: Mutex::default(),
             store: store.clone(),
+            accounts: accounts.clone(),
         };
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
@@ -253,6 +284,12 @@ impl Builder {
             await_compaction(store, &around, || open.is_closed())?;
         }
         let _ = open.send(true);
+        if let Some(accounts) = accounts {
+            broker.spawn("longshore-accounts", {
+                let stopped = stopped.clone();
+                move |runtime| keep_accounts(runtime, &accounts, stopped)
+            })?;
+        }
         if !others.is_empty() {
             broker.spawn("longshore-net", move |runtime| {
                 acceptor::run(runtime, entrance, others, stopped);
@@ -260,6 +297,43 @@ impl Builder {
         }
         Ok(broker)
     }
+}
+
+/// Accounts, or where they are kept.
+#[derive(Clone)]
+enum AccountsAt {
+    Memory(Arc<Accounts>),
+    Folder(PathBuf, TokenKey, Options),
+}
+
+impl AccountsAt {
+    fn open(self) -> Result<Arc<Accounts>, StartError> {
+        match self {
+            Self::Memory(accounts) => Ok(accounts),
+            Self::Folder(folder, master, options) => {
+                let accounts = Accounts::open(&folder, &master, options);
+                Ok(Arc::new(accounts.map_err(StartError::Accounts)?))
+            }
+        }
+    }
+}
+
+/// Does what time asks of accounts, until the broker stops.
+fn keep_accounts(runtime: &Runtime, accounts: &Accounts, mut stopped: watch::Receiver<bool>) {
+    runtime.block_on(async {
+        let mut every = tokio::time::interval(ACCOUNTS_SPAN);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => break,
+                _ = every.tick() => {}
+            }
+            match accounts.tick() {
+                Ok(gone) => gone.iter().for_each(|token| info!(token = token.id, "token expired")),
+                Err(error) => error!(cause = %error, "accounts cannot be kept"),
+            }
+        }
+    });
 }
 
 /// A listener and its socket.
@@ -356,7 +430,8 @@ impl Broker {
     pub fn builder() -> Builder {
         let (limits, dialect) = (Limits::default(), Dialect::default());
         let (storage, disk, listen) = (None, None, Vec::new());
-        Builder { limits, dialect, auth: None, tls: None, listen, shards: 0, storage, disk }
+        let (auth, accounts, tls, shards) = (None, None, None, 0);
+        Builder { limits, dialect, auth, accounts, tls, listen, shards, storage, disk }
     }
 
     /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once
@@ -364,6 +439,12 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> &[(Listen, SocketAddr)] {
         &self.addresses
+    }
+
+    /// The accounts it acts by, if it does.
+    #[must_use]
+    pub fn accounts(&self) -> Option<&Arc<Accounts>> {
+        self.accounts.as_ref()
     }
 
     /// What the broker has counted.

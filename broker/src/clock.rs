@@ -86,7 +86,8 @@ impl Clock {
     }
 }
 
-fn wall() -> Wall {
+/// What the clock on the wall says.
+pub(crate) fn wall() -> Wall {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
 }

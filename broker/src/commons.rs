@@ -32,6 +32,8 @@ pub(crate) struct Commons {
     pub(crate) sessions: AtomicUsize,
     pub(crate) retained: retained::Accounts,
     pub(crate) classes: Classes,
+    /// How many clients of each class are there.
+    there: DashMap<u32, usize>,
     namespaces: RwLock<Namespaces>,
     epoch: AtomicU64,
     /// By account and `$share/name/filter`.
@@ -69,6 +71,7 @@ impl Commons {
             sessions: AtomicUsize::new(0),
             retained: retained::Accounts::new(shards),
             classes: Classes::default(),
+            there: DashMap::new(),
             namespaces: RwLock::default(),
             epoch: AtomicU64::new(0),
             groups: DashMap::new(),
@@ -171,6 +174,26 @@ impl Commons {
                 count.remove();
             }
         }
+    }
+
+    /// A client of this class is there.
+    pub(crate) fn arrive(&self, class: u32) {
+        *self.there.entry(class).or_insert(0) += 1;
+    }
+
+    /// It is gone.
+    pub(crate) fn depart(&self, class: u32) {
+        if let Entry::Occupied(mut count) = self.there.entry(class) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether any client of this class is there.
+    pub(crate) fn is_there(&self, class: u32) -> bool {
+        self.there.contains_key(&class)
     }
 
     /// Changes whenever the answer to any [`Commons::matches`] may have changed: what was matched

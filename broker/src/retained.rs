@@ -210,6 +210,15 @@ impl Retained {
         self.counts.earliest.fetch_min(ends.0, Ordering::SeqCst);
     }
 
+    /// The names of some topics that retain something.
+    pub(crate) fn some_topics(&self, count: usize) -> Vec<Box<[u8]>> {
+        let of_part = |place| {
+            let part = self.part(place);
+            part.topics.iter().take(count).map(|item| item.topic().into()).collect::<Vec<_>>()
+        };
+        (0..self.parts.len()).flat_map(of_part).collect()
+    }
+
     /// Removes what `topic` retains; the number of this change, unless that is newer.
     pub(crate) fn clear(&self, topic: &[u8], age: Age) -> Option<u64> {
         let mut part = self.part(self.place(topic));

@@ -408,10 +408,12 @@ impl Shard {
         connection.resting = false;
         *self.input_of(stage) -= partial;
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let class = connection.party.class;
         let linger = Some(now.mono.plus_secs(LINGER_SECS));
         self.connection_timers.set(id, &mut connection.deadline, linger);
         self.mark(id);
         if let Stage::Online(session) = stage {
+            self.commons.depart(class);
             self.detach(session, graceful, now);
         }
     }
@@ -567,8 +569,7 @@ impl Shard {
 
     /// The earliest deadline of anything.
     fn next_deadline(&self, now: Now) -> Option<Mono> {
-        let has_work =
-            !self.readers.is_empty() || !self.clears.is_empty() || self.tasks.is_ready();
+        let has_work = !self.readers.is_empty() || !self.clears.is_empty() || self.tasks.is_ready();
         if has_work || !self.resting.is_empty() || !self.fresh.is_empty() {
             return Some(now.mono);
         }

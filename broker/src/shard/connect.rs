@@ -238,6 +238,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.stage = Stage::Online(session_id);
         connection.party = Party::from(&principal);
+        self.commons.arrive(principal.class);
         let stamp = Stamp::new(&principal).filter(|_| self.dialect.stamp);
         connection.stamp = stamp.map(Box::new);
         connection.keep_alive_secs = keep_alive;

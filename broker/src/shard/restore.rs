@@ -34,6 +34,7 @@ impl Shard {
         principal.class = known.class;
         principal.token = known.token;
         principal.anonymous = known.anonymous;
+        principal.class = self.authenticate.class_of(&principal);
         let mut session = Session::new(Arc::from(known.client_id), principal, known.holder);
         session.expiry_secs = known.expiry_secs;
         let grace = self.will_grace_secs;

@@ -5,10 +5,15 @@ use std::net::IpAddr;
 use longshore_codec::ReasonCode;
 
 use super::{Fault, Shard, Stage};
-use crate::clock::Now;
+use crate::clock::{Now, Wall};
+use crate::record::Event;
+use crate::retained::Age;
+use crate::session::SessionId;
 
 /// Slices of tasks that are done in one call of `advance`.
 const SLICES: usize = 16;
+/// Sessions, and retained messages, that go in one slice.
+const SESSIONS: usize = 128;
 
 /// A piece of work, in slices of at most some 200 microseconds.
 pub(crate) type Task = Box<dyn FnMut(&mut Shard, Now) -> Step + Send>;
@@ -66,6 +71,44 @@ impl Shard {
             }
             self.settle(now);
         }
+    }
+
+    /// Ends what there is of accounts that are gone, a slice.
+    pub(crate) fn end_accounts(&mut self, accounts: &[u64], now: Now) -> Step {
+        let of_them = |id: &SessionId| {
+            let session = self.sessions.get(*id);
+            session.is_some_and(|session| accounts.contains(&session.principal.account))
+        };
+        let gone: Vec<_> = self.sessions.keys().filter(of_them).take(SESSIONS).collect();
+        for session in &gone {
+            if let Some(connection) = self.sessions.get(*session).and_then(|it| it.connection) {
+                let cause = "the account is gone";
+                self.fail(connection, Fault::new(ReasonCode::NotAuthorized, cause), now);
+            }
+            // What it would say at its end, nobody is left to hear.
+            self.drop_will(*session);
+            self.end_session(*session, "its account is gone", now);
+        }
+        let mut is_through = gone.len() < SESSIONS;
+        let of_this = if self.number == 0 { accounts } else { &[] };
+        for account in of_this {
+            is_through &= self.forget_retained(*account);
+        }
+        if is_through { Step::Done } else { Step::More }
+    }
+
+    /// Takes some of what an account retains away; whether that was all.
+    fn forget_retained(&mut self, account: u64) -> bool {
+        let retained = self.commons.retained.of(account);
+        for topic in retained.some_topics(SESSIONS) {
+            let age = Age { time: None, now: Wall(0) };
+            if let Some(sequence) = retained.clear(&topic, age)
+                && let Some(journal) = self.journal.as_deref_mut()
+            {
+                journal.note(&Event::Clear { account, sequence, topic: &topic });
+            }
+        }
+        retained.is_empty()
     }
 
     /// Ends connections of clients of a class that may not stay, by where they are.

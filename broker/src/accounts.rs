@@ -1,0 +1,369 @@
+//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and in
+//! force for whoever is connected as soon as they change.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use dashmap::DashMap;
+use hashbrown::HashMap;
+use longshore_acl::{
+    ANONYMOUS_CLASS, Account, Attempts, Authenticate, Credentials, Directory, FAILURES_PER_MINUTE,
+    KeyRecord, Kind, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT, Refusal, Rights, Row,
+    Secret, Token, TokenKey, TopicGrant,
+};
+use longshore_storage::{Changes, Table, Tables, TablesError};
+use serde_json::Value;
+
+use crate::clock::{Wall, wall};
+use crate::commons::Commons;
+use crate::net::mailbox::Mailboxes;
+use crate::shard::Step;
+
+mod changes;
+mod error;
+mod secret;
+
+pub use self::error::{ChangeError, OpenError};
+
+/// The folder of the tables.
+const TABLES: &str = "tables";
+/// The table that they are kept in.
+const TABLE: &str = "accounts";
+/// Classes up to this are given to nobody's token.
+const CLASSES_KEPT: u32 = MASTER_CLASS + 16;
+/// The class of sessions whose token is gone.
+const NOBODY_CLASS: u32 = MASTER_CLASS + 1;
+/// Seconds that a token is used before its row is written again.
+const TOUCH_SECS: u64 = 60;
+
+/// See the module. Clones of the `Arc` are the same accounts.
+pub struct Accounts {
+    directory: RwLock<Directory>,
+    /// Changes come one after another; whoever reads does not wait for the disk.
+    changing: Mutex<()>,
+    kept: Option<(Tables, Table)>,
+    /// The class of each token that was shown since the start.
+    classes: DashMap<u64, u32>,
+    last_class: AtomicU32,
+    attempts: Mutex<Attempts>,
+    options: Options,
+    /// Topics of modules that tokens open.
+    grants: Mutex<Vec<TopicGrant>>,
+    written: Mutex<Written>,
+    broker: OnceLock<Attached>,
+}
+
+/// How the gate is to be.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Whether clients without valid credentials act as the root account. Default false.
+    pub anonymous: bool,
+    /// Whether the number of a token as user name and the first 16 characters of its key as
+    /// password are enough. Default true.
+    pub special: bool,
+    /// Failed attempts of one address within a minute, after which it is refused unheard for one.
+    /// Default 100.
+    pub failures_per_minute: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { anonymous: false, special: true, failures_per_minute: FAILURES_PER_MINUTE }
+    }
+}
+
+/// When tokens were used, as their rows say.
+#[derive(Default)]
+struct Written {
+    /// When rows are written again, in unix seconds.
+    due: u64,
+    accessed: HashMap<u64, u64>,
+}
+
+/// The broker that acts by them.
+struct Attached {
+    commons: Arc<Commons>,
+    mailboxes: Mailboxes,
+}
+
+impl Accounts {
+    /// Those kept in a folder, in its `tables` and under its `secret`, which are made with the root
+    /// account if they are not there. The key opens the first token of that account from now on.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(folder: &Path, master: &TokenKey, options: Options) -> Result<Self, OpenError> {
+        let tables = folder.join(TABLES);
+        let secret = secret::read_or_make(folder, tables.exists())?;
+        let tables = Tables::open(&tables).map_err(OpenError::Tables)?;
+        let table = tables.table(TABLE).map_err(OpenError::Tables)?;
+        let mut rows = Vec::new();
+        for row in table.range(..) {
+            let (_, value) = row.map_err(OpenError::Tables)?;
+            rows.push(Row::decode(&value).map_err(OpenError::Row)?);
+        }
+        Self::of(secret, rows, master, options, Some((tables, table)))
+    }
+
+    /// Accounts that last as long as this process: the root account and a token of this key.
+    ///
+    /// # Errors
+    /// [`OpenError::NoRandomness`].
+    pub fn in_memory(master: &TokenKey, options: Options) -> Result<Self, OpenError> {
+        let secret = Secret::generate().map_err(OpenError::NoRandomness)?;
+        Self::of(secret, Vec::new(), master, options, None)
+    }
+
+    fn of(
+        secret: Secret,
+        rows: Vec<Row>,
+        master: &TokenKey,
+        options: Options,
+        kept: Option<(Tables, Table)>,
+    ) -> Result<Self, OpenError> {
+        let directory = Directory::load(secret, rows).map_err(OpenError::Row)?;
+        let accounts = Self {
+            directory: RwLock::new(directory),
+            changing: Mutex::default(),
+            kept,
+            classes: DashMap::new(),
+            last_class: AtomicU32::new(CLASSES_KEPT),
+            attempts: Mutex::new(Attempts::new(options.failures_per_minute)),
+            options,
+            grants: Mutex::default(),
+            written: Mutex::default(),
+            broker: OnceLock::new(),
+        };
+        accounts.begin(master)?;
+        Ok(accounts)
+    }
+
+    /// Sees to it that the root account is there, and its token with the key that is to open it.
+    fn begin(&self, master: &TokenKey) -> Result<(), OpenError> {
+        let (mut rows, now) = (Vec::new(), secs(wall()));
+        let directory = self.read();
+        if directory.account(ROOT_ACCOUNT).is_none() {
+            rows.push(Row::Account(Account::root(now)));
+        }
+        let known = directory.token(MASTER_TOKEN);
+        let opens =
+            |token: &Arc<Token>| token.key.matches(directory.secret(), master.expose().as_bytes());
+        if !known.is_some_and(opens) {
+            let key = KeyRecord::new(directory.secret(), master);
+            rows.push(Row::Token(Token::first(key.map_err(OpenError::NoRandomness)?, now)));
+        }
+        drop(directory);
+        self.keep(&rows, &[]).map_err(OpenError::Tables)?;
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            match row {
+                Row::Account(account) => directory.put_account(account),
+                Row::Token(token) => drop(directory.put_token(token)),
+                Row::Limit(_) | Row::Greatest(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on this broker acts by them.
+    pub(crate) fn attach(&self, commons: Arc<Commons>, mailboxes: Mailboxes) {
+        for account in self.read().accounts().filter(|account| account.parent != 0) {
+            commons.set_parent(account.id, Some(account.parent));
+        }
+        commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
+        let attached = self.broker.set(Attached { commons, mailboxes });
+        assert!(attached.is_ok(), "accounts are those of one broker");
+    }
+
+    /// All there is, as it is now. Nothing changes meanwhile.
+    pub fn read(&self) -> RwLockReadGuard<'_, Directory> {
+        // Under it nothing panics but a broken invariant.
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Directory)) {
+        change(&mut self.directory.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes rows down, and takes others away; they are on the medium on return.
+    fn keep(&self, rows: &[Row], gone: &[[u8; 9]]) -> Result<(), TablesError> {
+        let Some((tables, table)) = &self.kept else { return Ok(()) };
+        if rows.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let mut changes = Changes::new();
+        rows.iter().for_each(|row| changes.put(table, &row.key(), &row.encode()));
+        gone.iter().for_each(|key| changes.remove(table, key));
+        tables.commit(changes)
+    }
+
+    /// Whose token is shown from `peer`, and as whom its holder acts. Not where everybody is let
+    /// in without one.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn token_of(
+        &self,
+        credentials: &Credentials<'_>,
+        peer: IpAddr,
+    ) -> Result<(Arc<Token>, Principal), Refusal> {
+        let now = wall();
+        let attempts = || self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts().check(peer, now.0)?;
+        let special = self.options.special;
+        let found = self.read().authenticate(credentials, peer, special, secs(now));
+        let token = found.inspect_err(|refusal| {
+            if *refusal == Refusal::BadCredentials && !self.options.anonymous {
+                attempts().failed(peer, now.0);
+            }
+        })?;
+        token.touch(secs(now));
+        let principal = Principal::of_token(token.account, self.class_of(&token), token.id);
+        Ok((token, principal))
+    }
+
+    /// The class of the clients that show this token, which the broker is told of if it is new.
+    fn class_of(&self, token: &Token) -> u32 {
+        if let Some(class) = self.classes.get(&token.id) {
+            return *class;
+        }
+        *self.classes.entry(token.id).or_insert_with(|| {
+            let class = self.last_class.fetch_add(1, Ordering::Relaxed) + 1;
+            if token.access.kind() != Kind::Master {
+                self.set_rights(class, self.rights(token));
+            }
+            class
+        })
+    }
+
+    /// What a token opens.
+    #[must_use]
+    pub fn rights(&self, token: &Token) -> Rights {
+        Rights::compile(&token.access, &self.grants.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_rights(&self, class: u32, rights: Rights) {
+        if let Some(broker) = self.broker.get() {
+            broker.commons.set_rights(class, Arc::new(rights));
+        }
+    }
+
+    /// What has become of a token is in force for its clients before this returns; those that may
+    /// not stay are told so soon after.
+    fn enforce(&self, id: u64) {
+        let Some(class) = self.classes.get(&id).map(|class| *class) else { return };
+        let (token, now) = (self.read().token(id).cloned(), secs(wall()));
+        let is_open = |token: &&Arc<Token>| token.enabled && token.is_valid_at(now);
+        let rights = token.as_ref().filter(is_open).map(|token| self.rights(token));
+        self.set_rights(class, rights.unwrap_or_else(Rights::nothing));
+        self.turn_out(class, token);
+    }
+
+    /// Ends the connections of a token that may not stay.
+    fn turn_out(&self, class: u32, token: Option<Arc<Token>>) {
+        let Some(broker) = self.broker.get() else { return };
+        let now = secs(wall());
+        let directory = self.read();
+        let token = token.filter(|token| {
+            let mut line =
+                directory.ancestors(token.account).filter_map(|id| directory.account(id));
+            token.enabled && token.is_valid_at(now) && !line.any(|it| it.is_blocked_at(now))
+        });
+        drop(directory);
+        for mailbox in broker.mailboxes.iter() {
+            let token = token.clone();
+            mailbox.put_task(Box::new(move |shard, now| {
+                let may_stay = |ip| token.as_ref().is_some_and(|token| token.allows_ip(ip));
+                shard.turn_out(class, may_stay, "the token does not open anything any more", now);
+                Step::Done
+            }));
+        }
+    }
+
+    /// What time asks for, once a second: tokens that have come to their end go, those of clients
+    /// that are there are in use. Tokens that went.
+    ///
+    /// # Errors
+    /// When that cannot be written down; it is tried again.
+    pub(crate) fn tick(&self) -> Result<Vec<Arc<Token>>, ChangeError> {
+        let now = secs(wall());
+        if let Some(broker) = self.broker.get() {
+            let directory = self.read();
+            for known in self.classes.iter().filter(|it| broker.commons.is_there(*it.value())) {
+                directory.token(*known.key()).into_iter().for_each(|token| token.touch(now));
+            }
+        }
+        self.keep_touched(now)?;
+        let expired = self.read().expired(now);
+        let gone = expired.into_iter().map(|id| self.remove_token(id));
+        gone.collect()
+    }
+
+    /// Writes down which tokens were used since they were last written.
+    fn keep_touched(&self, now: u64) -> Result<(), TablesError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < written.due {
+            return Ok(());
+        }
+        written.due = now + TOUCH_SECS;
+        let _changing = self.changing();
+        let directory = self.read();
+        let shown = self.classes.iter().filter_map(|it| directory.token(*it.key()).cloned());
+        let known = |token: &Arc<Token>| written.accessed.get(&token.id) == Some(&token.accessed());
+        let touched: Vec<_> = shown.filter(|token| !known(token)).collect();
+        drop(directory);
+        let rows: Vec<_> = touched.iter().map(|token| Row::Token((**token).clone())).collect();
+        self.keep(&rows, &[])?;
+        written.accessed.extend(touched.iter().map(|token| (token.id, token.accessed())));
+        Ok(())
+    }
+}
+
+impl Authenticate for Accounts {
+    fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        peer: IpAddr,
+    ) -> Result<Principal, Refusal> {
+        match self.token_of(credentials, peer) {
+            Ok((_, principal)) => Ok(principal),
+            Err(Refusal::TooManyFailures) => Err(Refusal::TooManyFailures),
+            Err(_) if self.options.anonymous => Ok(Principal::anonymous()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn class_of(&self, principal: &Principal) -> u32 {
+        match principal.token {
+            None if principal.anonymous => ANONYMOUS_CLASS,
+            None => NOBODY_CLASS,
+            Some(token) => {
+                let token = self.read().token(token).cloned();
+                token.map_or(NOBODY_CLASS, |token| Accounts::class_of(self, &token))
+            }
+        }
+    }
+
+    fn describe(&self, token: u64) -> Option<Value> {
+        let token = self.read().token(token).cloned()?;
+        Some(Value::Object(token.to_json(None)))
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn secs(wall: Wall) -> u64 {
+    wall.0 / 1_000_000
+}
