@@ -8,11 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our sources.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "src",
     "codec",
     "acl",
     "broker",
+    "expression",
     "storage",
     "tests",
     "benches",
@@ -161,9 +162,9 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-fn codec_and_acl_touch_no_runtime_no_file_no_socket_no_clock() {
-    check("codec and acl only compute", |file| {
-        let is_pure = file.is_in(&["codec/src/", "acl/src/"]);
+fn codec_acl_and_expression_touch_no_runtime_no_file_no_socket_no_clock() {
+    check("codec, acl and expression only compute", |file| {
+        let is_pure = file.is_in(&["codec/src/", "acl/src/", "expression/src/"]);
         if is_pure && !file.is_test() {
             uses(file, &[&WORLD[..], &CLOCKS].concat())
         } else {
