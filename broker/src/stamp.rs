@@ -62,6 +62,20 @@ impl Stamp {
     }
 }
 
+/// These properties without the broker's own, which stand behind all others.
+pub(crate) fn unstamped(properties: &[u8]) -> &[u8] {
+    let (mut iter, mut at, mut end) = (Properties::from_raw(properties).iter(), 0, None);
+    while let Some(Ok((property, raw))) = iter.next_raw() {
+        end = match (property, end) {
+            (Property::UserProperty(TOKEN_ID, _), _) => Some(at),
+            (Property::UserProperty(CID | TIMESTAMP, _), end) => end,
+            _ => None,
+        };
+        at += raw.len();
+    }
+    &properties[..end.unwrap_or(properties.len())]
+}
+
 /// Seconds with six digits behind the dot.
 fn write_time(time: Wall, digits: &mut [u8]) {
     let (mut secs, mut micros) = (time.0 / 1_000_000, time.0 % 1_000_000);
@@ -126,6 +140,19 @@ mod tests {
         assert_eq!(time_of(stamp.at(now)), Some(now));
         assert_eq!(named(stamp.without_time()), [("token_id", "1"), ("cid", "1")]);
         assert!(Stamp::new(&Principal::anonymous()).is_none());
+    }
+
+    #[test]
+    fn the_broker_s_own_properties_are_taken_off_and_no_others() {
+        let mut stamp = Stamp::new(&Principal::master()).expect("it has a token");
+        let mut own = Vec::new();
+        Property::UserProperty("timestamp", "1").append(&mut own);
+        Property::UserProperty("a", "b").append(&mut own);
+        for mine in [&own[..], &[]] {
+            assert_eq!(unstamped(mine), mine);
+            assert_eq!(unstamped(&[mine, stamp.at(Wall(1))].concat()), mine);
+            assert_eq!(unstamped(&[mine, stamp.without_time()].concat()), mine);
+        }
     }
 
     #[test]

@@ -231,6 +231,9 @@ impl Shard {
             }
         }
         self.attach(session_id, id, connect, granted, !present);
+        if connect.version == Version::V5 {
+            self.describe_session(connect, session_id, &mut block);
+        }
         if self.holder_of(session_id) != 0 || self.has_ended() {
             // Also where a session that was to last has just been cleared.
             self.hold(id);
@@ -491,7 +494,7 @@ impl Shard {
 }
 
 /// Bytes of a CONNACK of MQTT 5 with these properties.
-fn connack_len(block: &[u8]) -> usize {
+pub(super) fn connack_len(block: &[u8]) -> usize {
     let remaining = 2 + varint_len(block.len() as u32) + block.len();
     1 + varint_len(remaining as u32) + remaining
 }
