@@ -5,6 +5,7 @@ use longshore_acl::Principal;
 use longshore_codec::{Properties, Property};
 
 use crate::clock::Wall;
+use crate::message::forwardable;
 
 /// When a message was published, in seconds since 1970: the publisher's, or else the broker's.
 pub(crate) const TIMESTAMP: &str = "timestamp";
@@ -53,6 +54,16 @@ impl Stamp {
             write_time(now, &mut self.bytes[start..]);
         }
         &self.bytes
+    }
+
+    /// These properties with all of it, and without what only the broker may say.
+    pub(crate) fn onto(&mut self, properties: &[u8], now: Wall) -> Vec<u8> {
+        let block = Properties::from_raw(properties);
+        let has_time = block.user_properties().any(|(name, _)| name == TIMESTAMP);
+        let mut all = Vec::with_capacity(properties.len() + self.bytes.len());
+        forwardable(block, |name| name == TOKEN_ID || name == CID, &mut all);
+        all.extend_from_slice(if has_time { self.without_time() } else { self.at(now) });
+        all
     }
 
     /// The same without the time, for a publisher that has set it.

@@ -153,11 +153,24 @@ impl Shard {
         let credentials = Credentials { username: connect.username, password: connect.password };
         let address = connection.peer.address.ip();
         self.authenticate.authenticate(&credentials, address).map_err(|refusal| {
-            let cause = match refusal {
-                Refusal::NoCredentials => "no credentials: send the token as user name or password",
-                _ => "unknown user name or password",
+            use ReasonCode as Code;
+            let (reason, cause) = match refusal {
+                Refusal::NoCredentials => (
+                    Code::BadUserNameOrPassword,
+                    "no credentials: send the token as user name or password",
+                ),
+                Refusal::Expired => (Code::BadUserNameOrPassword, "the token has expired"),
+                Refusal::Disabled => (Code::BadUserNameOrPassword, "the token is disabled"),
+                Refusal::AddressNotAllowed => {
+                    (Code::NotAuthorized, "the token does not allow this address")
+                }
+                Refusal::AccountBlocked => (Code::NotAuthorized, "the account is blocked"),
+                Refusal::TooManyFailures => {
+                    (Code::ConnectionRateExceeded, "too many failed attempts from this address")
+                }
+                _ => (Code::BadUserNameOrPassword, "unknown user name or password"),
             };
-            Fault::new(ReasonCode::BadUserNameOrPassword, cause)
+            Fault::new(reason, cause)
         })
     }
 
