@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dashmap::{DashMap, Entry};
 use longshore_codec::{Filter, filter};
 
+use crate::dialect::Dialect;
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
 use crate::record::GROUP_BIT;
@@ -65,6 +66,12 @@ impl Commons {
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
+    }
+
+    /// How topic filters are understood, told by every shard before anybody subscribes.
+    pub(crate) fn set_dialect(&self, dialect: Dialect) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.set_selectors(dialect.selectors);
     }
 
     /// A number for a session that the journal is to know.

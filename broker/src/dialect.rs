@@ -1,13 +1,23 @@
 //! Where the broker does more than the standard asks for, each with a switch.
 
 /// The switches. A struct of plain values: take [`Dialect::default`] and change what you need.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dialect {
     /// When a PUBLISH with an empty payload to a topic filter with wildcards deletes all retained
     /// messages that match it; otherwise it is refused with 0x90, as the standard has it. Default
     /// [`WildcardDelete::Any`].
     pub wildcard_delete: WildcardDelete,
+    /// Whether a level of a topic filter that contains `,` is a selector: a list of which it
+    /// matches any, beside itself. Otherwise it is a level like any other, as the standard has it.
+    /// Default `true`.
+    pub selectors: bool,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { wildcard_delete: WildcardDelete::default(), selectors: true }
+    }
 }
 
 /// Which of them delete.

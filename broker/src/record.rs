@@ -207,6 +207,8 @@ pub(crate) enum Event<'a> {
     ClearMatching {
         sequence: u64,
         filter: &'a str,
+        /// Whether a level with `,` is a selector there.
+        selectors: bool,
     },
     /// Everything that lived is written down behind the base of a round of compaction. Numbers up
     /// to these were given away then; what was retained up to `sequence`, and does not stand there,
@@ -351,6 +353,7 @@ mod tag {
     pub(super) const WHOLE: u8 = 17;
     pub(super) const REFS: u8 = 19;
     pub(super) const CLEAR_MATCHING: u8 = 18;
+    pub(super) const CLEAR_SELECTED: u8 = 20;
 }
 
 // Of a session.
@@ -437,8 +440,11 @@ impl<'a> Event<'a> {
                 begin(tag::CLEAR, *sequence);
                 put_text(topic, out);
             }
-            Self::ClearMatching { sequence, filter } => {
-                begin(tag::CLEAR_MATCHING, *sequence);
+            Self::ClearMatching { sequence, filter, selectors } => {
+                begin(
+                    if *selectors { tag::CLEAR_SELECTED } else { tag::CLEAR_MATCHING },
+                    *sequence,
+                );
                 put_text(filter.as_bytes(), out);
             }
             Self::Compacted { holders, messages, sequence } => {
@@ -518,7 +524,11 @@ impl<'a> Events<'a> {
             tag::INBOUND => Event::Inbound { holder, packet_id: reader.packet_id()? },
             tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
             tag::CLEAR => Event::Clear { sequence: holder, topic: reader.text()? },
-            tag::CLEAR_MATCHING => Event::ClearMatching { sequence: holder, filter: reader.str()? },
+            tag::CLEAR_MATCHING | tag::CLEAR_SELECTED => Event::ClearMatching {
+                sequence: holder,
+                filter: reader.str()?,
+                selectors: tag == tag::CLEAR_SELECTED,
+            },
             tag::COMPACTED => {
                 let (messages, sequence) = (reader.number()?, reader.number()?);
                 Event::Compacted { holders: holder, messages, sequence }

@@ -318,8 +318,8 @@ impl Recovery {
                 });
             }
             Event::Clear { sequence, topic } => self.retained.clear(topic, sequence),
-            Event::ClearMatching { sequence, filter } => {
-                self.retained.clear_matching(filter, sequence);
+            Event::ClearMatching { sequence, filter, selectors } => {
+                self.retained.clear_matching(filter, selectors, sequence);
             }
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
@@ -441,7 +441,9 @@ impl Recovery {
         reader: &Arc<dyn ReadRecords>,
         will_grace_secs: u64,
     ) {
-        let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
+        let first = configs.first().expect("a broker has a shard");
+        let commons = Arc::clone(&first.commons);
+        commons.set_dialect(first.dialect);
         self.forget_old();
         let mut filters: BTreeMap<u64, Box<str>> = BTreeMap::new();
         for session in self.sessions.values() {

@@ -13,8 +13,8 @@ use crate::clock::Wall;
 use crate::message::{Expiry, Identifiers, Parts};
 
 const CLIENTS: [&str; 4] = ["a", "b", "", "\u{e9}"];
-const FILTERS: [&str; 8] =
-    ["t", "t/#", "+/x", "$share/g/t", "$share/h/t", "$share/g/#", "bad/#/x", ""];
+const FILTERS: [&str; 9] =
+    ["t", "t/#", "+/x", "$share/g/t", "$share/h/t", "$share/g/#", "bad/#/x", "", "t,$x/x,"];
 const TOPICS: [&[u8]; 6] = [b"t", b"t/x", b"$x", b"", b"\xff", b"t/#"];
 const PROPERTIES: [&[u8]; 4] = [b"", b"\x01\x01", b"\x03\0\x01x", b"\xff\xff"];
 const PAYLOADS: [&[u8]; 4] = [b"", b"x", &[b'x'; 300], &[b'x'; 3_000]];
@@ -225,7 +225,10 @@ impl<'a> Source<'a> {
                 let (from, len) = (u16::from(self.byte() % 8), u16::from(self.byte() % 8));
                 Event::Refs { page: holder, from, len, to: self.to() }
             }
-            15 => Event::ClearMatching { sequence: holder, filter: self.one_of(&FILTERS) },
+            15 => {
+                let (filter, selectors) = (self.one_of(&FILTERS), self.is());
+                Event::ClearMatching { sequence: holder, filter, selectors }
+            }
             _ => {
                 let (messages, sequence) = (self.number(), self.number());
                 Event::Compacted { holders: holder, messages, sequence }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_codec::QoS;
+use longshore_codec::{QoS, filter};
 use longshore_storage::Position;
 
 use super::item::SMALL_MAX;
@@ -17,7 +17,7 @@ fn message(topic: &str, expiry: Option<Expiry>) -> Fresh<'_> {
 const PARTS: usize = 3;
 
 fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
-    let (mut cursor, mut found) = (retained.read(filter), Vec::new());
+    let (mut cursor, mut found) = (retained.read(filter, true), Vec::new());
     let mut slices = 0;
     while !retained.next(&mut cursor, Wall(0), visits, |item| {
         found.push(String::from_utf8(item.topic().to_vec()).unwrap());
@@ -32,7 +32,7 @@ fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
 
 #[test]
 fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
-    let levels = ["", "a", "a!", "a0", "b", "$s", "aa"];
+    let levels = ["", "a", "a!", "a0", "b", "$s", "aa", "a,b"];
     let mut topics: Vec<String> = levels.iter().map(|level| (*level).to_owned()).collect();
     for first in levels {
         for second in levels {
@@ -48,12 +48,47 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
         retained.set(message(topic, None), 10_000, 1 << 20).unwrap();
     }
     let filters = [
-        "#", "a", "a/#", "+", "+/+", "+/a", "a/+/b", "+/+/aa", "+/b/#", "a/a0", "a0/+/a!", "$s/#",
-        "$s/+", "+/a/+", "+/a/#", "a/#", "+/a0/#", "/+", "/#", "+/", "b/+/", "zz/#", "a/zz/+",
+        "#",
+        "a",
+        "a/#",
+        "+",
+        "+/+",
+        "+/a",
+        "a/+/b",
+        "+/+/aa",
+        "+/b/#",
+        "a/a0",
+        "a0/+/a!",
+        "$s/#",
+        "$s/+",
+        "+/a/+",
+        "+/a/#",
+        "a/#",
+        "+/a0/#",
+        "/+",
+        "/#",
+        "+/",
+        "b/+/",
+        "zz/#",
+        "a/zz/+",
+        "a,b",
+        "a,b/#",
+        "a,a!/a,b",
+        "b,a/+/a0,zz,a",
+        "+/a,a0/#",
+        "a/,b",
+        ",a/aa,",
+        "$s,zz/a,b/+",
+        "aa,a!,a0,a,a,b/b,a/#",
+        "a/a!,a",
+        "a/zz,zy/b",
+        "z,y",
+        "a/zz,a/",
+        "+/a,b/$s,a!",
     ];
     for filter in filters {
         let mut want: Vec<String> =
-            topics.iter().filter(|topic| filter::matches(filter, topic)).cloned().collect();
+            topics.iter().filter(|it| filter::matches_selectors(filter, it)).cloned().collect();
         want.sort();
         for visits in [1, 2, 7, 10_000] {
             assert_eq!(all(&retained, filter, visits), want, "{filter} by {visits}");
@@ -70,12 +105,51 @@ fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
             retained.set(message(&topic, None), 100_000, 1 << 30).unwrap();
         }
     }
-    let (mut cursor, mut found) = (retained.read("a/+/7"), 0);
+    let (mut cursor, mut found) = (retained.read("a/+/7", true), 0);
     let complete = retained.next(&mut cursor, Wall(0), 200, |_| {
         found += 1;
         true
     });
     assert!(complete && found == 50, "50 of 10,000 found in 200 visits");
+}
+
+#[test]
+fn a_selector_costs_what_it_lists() {
+    let retained = Retained::new(1);
+    for branch in 0..500 {
+        for leaf in ["fuel", "position", "speed", "voltage"] {
+            retained.set(message(&format!("a/{branch}/{leaf}"), None), 100_000, 1 << 30).unwrap();
+        }
+    }
+    for (filter, count, visits) in [
+        ("a/7,3,450,77,nobody/speed", 4, 20),
+        ("a/7,3,450,77,nobody/speed,fuel,none", 8, 40),
+        ("+/450,3/#", 8, 20),
+        ("b,a,c/3/+", 4, 12),
+    ] {
+        let (mut cursor, mut found) = (retained.read(filter, true), 0);
+        let complete = retained.next(&mut cursor, Wall(0), visits, |_| {
+            found += 1;
+            true
+        });
+        assert!(complete && found == count, "{found} in {visits} visits of {filter}");
+    }
+}
+
+#[test]
+fn a_comma_is_a_character_like_any_other_where_there_are_no_selectors() {
+    let retained = Retained::new(PARTS);
+    for topic in ["a/x", "b/x", "a,b/x", "a,b"] {
+        retained.set(message(topic, None), 10, 1000).unwrap();
+    }
+    for (filter, want) in [("a,b/+", 1), ("a,b", 1), ("a,b/#", 2), ("a,b/x", 1)] {
+        let (mut cursor, mut found) = (retained.read(filter, false), 0);
+        assert!(retained.next(&mut cursor, Wall(0), 100, |_| {
+            found += 1;
+            true
+        }));
+        assert_eq!(found, want, "{filter}");
+    }
 }
 
 #[test]
@@ -85,7 +159,7 @@ fn a_message_that_ended_is_neither_read_nor_kept() {
     retained.set(message("b", Some(Expiry::begin(2, Wall(0)))), 10, 1000).unwrap();
     retained.set(message("b", None), 10, 1000).unwrap();
     assert_eq!(retained.next_end(), Some(Wall(1_000_000)));
-    let mut cursor = retained.read("#");
+    let mut cursor = retained.read("#", true);
     let mut found = 0;
     assert!(retained.next(&mut cursor, Wall(1_000_000), 100, |_| {
         found += 1;
@@ -129,7 +203,7 @@ fn what_a_filter_clears_is_gone_at_once_and_what_comes_later_stays() {
             set(&retained, &format!("a/{number}"));
             set(&retained, &format!("a/{number}/x"));
         }
-        let (mut cursor, sequence) = retained.begin_clear("a/+").unwrap();
+        let (mut cursor, sequence) = retained.begin_clear("a/+", true).unwrap();
         assert_eq!(retained.last_sequence(), sequence);
         set(&retained, "a/7");
         let left = all(&retained, "#", 256);
@@ -161,7 +235,9 @@ fn replayed(told: &[Told]) -> Replayed {
             Told::Set(topic, sequence) => replayed.set(message(topic, None), sequence, false),
             Told::Copy(topic, sequence) => replayed.set(message(topic, None), sequence, true),
             Told::Clear(topic, sequence) => replayed.clear(topic.as_bytes(), sequence),
-            Told::ClearMatching(filter, sequence) => replayed.clear_matching(filter, sequence),
+            Told::ClearMatching(filter, sequence) => {
+                replayed.clear_matching(filter, true, sequence);
+            }
             Told::Compacted(sequence) => replayed.compacted(sequence),
         }
     }
@@ -173,7 +249,7 @@ fn restored(told: &[Told]) -> Vec<(String, u64)> {
     let retained = Retained::new(PARTS);
     retained.restore(replayed(told));
     let mut found = Vec::new();
-    let mut cursor = retained.read("#");
+    let mut cursor = retained.read("#", true);
     assert!(retained.next(&mut cursor, Wall(0), 1_000, |item| {
         found.push((String::from_utf8(item.topic().to_vec()).unwrap(), item.sequence()));
         true
@@ -262,7 +338,7 @@ fn a_large_message_is_left_to_the_journal_once_it_is_there() {
     let parts = Parts { topic: b"a", properties: &[], payload: &payload, shared: None };
     let retained = Retained::new(PARTS);
     let is_on_disk = || {
-        let (mut cursor, mut found) = (retained.read("a"), None);
+        let (mut cursor, mut found) = (retained.read("a", true), None);
         retained.next(&mut cursor, Wall(0), 10, |item| {
             let mut slice = Slice::default();
             slice.take(item, 1, 1);

@@ -5,11 +5,12 @@
 
 use longshore_codec::{Publish, QoS, ReasonCode, filter};
 
+use super::subscribe::BYTES_PER_WORK;
 use super::{Fault, Shard};
 use crate::connection::ConnectionId;
 use crate::record::Event;
 use crate::retained::Cursor;
-use crate::session::SessionId;
+use crate::session::{SessionId, filter_bytes};
 
 /// Names that a deletion visits before others have their turn.
 const SLICE_VISITS: usize = 256;
@@ -48,14 +49,17 @@ impl Shard {
                 _ => self.refuse(id, session, publish, cause),
             };
         }
-        let Some((mut cursor, sequence)) = self.commons.retained.begin_clear(filter) else {
+        let selectors = self.dialect.selectors && filter.contains(',');
+        self.work += filter_bytes(filter) / BYTES_PER_WORK;
+        let retained = &self.commons.retained;
+        let Some((mut cursor, sequence)) = retained.begin_clear(filter, selectors) else {
             let cause = "too many deletions by topic filter are under way";
             return self.refuse(id, session, publish, cause);
         };
         let holder = self.holder_of(session);
         let is_durable = self.journal.is_some();
         if let Some(journal) = self.journal.as_deref_mut() {
-            journal.note(&Event::ClearMatching { sequence, filter });
+            journal.note(&Event::ClearMatching { sequence, filter, selectors });
         }
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             // In one record with the deletion: it is not done again when this is sent again.

@@ -33,7 +33,7 @@ const TURN_VISITS: usize = 2048;
 /// beyond which a slice ends.
 const READ_OUTPUT_BYTES: usize = 256 << 10;
 /// Bytes of a topic filter that cost one step of work.
-const BYTES_PER_WORK: usize = 16;
+pub(super) const BYTES_PER_WORK: usize = 16;
 
 /// Why a subscription is refused.
 type Refusal = (ReasonCode, &'static str);
@@ -195,7 +195,7 @@ impl Shard {
         };
         self.commons.subscribe(parsed.inner, subscriber);
         if send_retained && !self.commons.retained.is_empty() {
-            let cursor = self.commons.retained.read(parsed.inner);
+            let cursor = self.commons.retained.read(parsed.inner, self.dialect.selectors);
             let number = subscription.read;
             let follows = match holder {
                 0 => 0,
