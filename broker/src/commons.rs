@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use longshore_acl::{Action, Rights};
 use longshore_codec::{Filter, filter};
 
+use crate::dialect::Dialect;
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
 use crate::parties::{Classes, Party, Tree, is_reserved};
@@ -52,6 +53,8 @@ pub(crate) struct Commons {
 #[derive(Debug, Default)]
 struct Namespaces {
     indexes: HashMap<u64, Index>,
+    /// Whether the dialect has selectors; unless told otherwise it does.
+    has_selectors: Option<bool>,
     tree: Tree,
 }
 
@@ -81,6 +84,12 @@ impl Commons {
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
+    }
+
+    /// How topic filters are understood, told by every shard before anybody subscribes.
+    pub(crate) fn set_dialect(&self, dialect: Dialect) {
+        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        namespaces.has_selectors = Some(dialect.selectors);
     }
 
     /// A number for a session that the journal is to know.
@@ -249,6 +258,7 @@ impl Commons {
         account: u64,
         only: u64,
         filter: &str,
+        selectors: bool,
     ) -> Option<retained::Read> {
         if self.retained.is_empty() {
             return None;
@@ -258,14 +268,20 @@ impl Commons {
         accounts.retain(|holder| {
             (only == 0 || only == *holder) && namespaces.tree.is_in(account, *holder)
         });
-        self.retained.read(&accounts, filter)
+        self.retained.read(&accounts, filter, selectors)
     }
 
     /// Changes what is subscribed to in an account. When this returns, every shard routes by the
     /// new state.
     fn change(&self, account: u64, change: impl FnOnce(&mut Index)) {
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-        let index = namespaces.indexes.entry(account).or_default();
+        let has_selectors = namespaces.has_selectors.unwrap_or(true);
+        let new = || {
+            let mut index = Index::default();
+            index.set_selectors(has_selectors);
+            index
+        };
+        let index = namespaces.indexes.entry(account).or_insert_with(new);
         change(index);
         if index.is_empty() {
             namespaces.indexes.remove(&account);

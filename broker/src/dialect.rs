@@ -14,12 +14,16 @@ pub struct Dialect {
     /// Whether CONNACK tells clients with a token of it and of the session's subscriptions, in the
     /// user properties `token` and `subscriptions`. Default true.
     pub describe_session: bool,
+    /// Whether a level of a topic filter that contains `,` is a selector: a list of which it
+    /// matches any, beside itself. Otherwise it is a level like any other, as the standard has it.
+    /// Default `true`.
+    pub selectors: bool,
 }
 
 impl Default for Dialect {
     fn default() -> Self {
         let wildcard_delete = WildcardDelete::default();
-        Self { wildcard_delete, stamp: true, describe_session: true }
+        Self { wildcard_delete, stamp: true, describe_session: true, selectors: true }
     }
 }
 

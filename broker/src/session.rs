@@ -118,10 +118,11 @@ pub(crate) struct Will {
 
 /// Bytes that a topic filter is accounted with: a level costs a place in the index.
 pub(crate) fn filter_bytes(filter: &str) -> usize {
-    filter.len() + LEVEL_BYTES * filter.split('/').count()
+    filter.len() + LEVEL_BYTES * filter.split(['/', ',']).count()
 }
 
-/// Bytes that one level of a topic filter is accounted with, beside its name.
+/// Bytes that one level of a topic filter is accounted with, beside its name, and one member of a
+/// selector.
 const LEVEL_BYTES: usize = 32;
 
 impl Session {

@@ -1,5 +1,5 @@
 //! Topic filters: what a SUBSCRIBE asks for, wildcards and shared subscriptions
-//! (MQTT 5.0, 4.7 and 4.8.2).
+//! (MQTT 5.0, 4.7 and 4.8.2), and beyond the standard selectors.
 
 use core::fmt;
 
@@ -96,6 +96,22 @@ fn check_wildcards(filter: &str) -> Result<(), FilterError> {
 /// level too, and no wildcard in the first level matches a name that starts with `$`
 /// [MQTT-4.7.2-1].
 pub fn matches(filter: &str, topic: &str) -> bool {
+    matches_by(filter, topic, |level, name| level == name)
+}
+
+/// The same where a level with `,` is a selector: see [`selects`].
+pub fn matches_selectors(filter: &str, topic: &str) -> bool {
+    matches_by(filter, topic, selects)
+}
+
+/// Whether a level of a filter that is no wildcard matches a level of a topic name: as what it
+/// says, or as one of what it lists. An extension of the standard: `a,b` is `a`, `b` and also
+/// `a,b`; a member may be empty, as a level may.
+pub fn selects(level: &str, name: &str) -> bool {
+    level == name || level.contains(',') && level.split(',').any(|member| member == name)
+}
+
+fn matches_by(filter: &str, topic: &str, is_one: impl Fn(&str, &str) -> bool) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
@@ -105,7 +121,7 @@ pub fn matches(filter: &str, topic: &str) -> bool {
             return true;
         }
         match names.next() {
-            Some(name) if level == "+" || level == name => {}
+            Some(name) if level == "+" || is_one(level, name) => {}
             _ => return false,
         }
     }
@@ -153,6 +169,11 @@ mod tests {
         check("sport+", Err(FilterError::SingleLevelWildcard));
         check("a/+b/c", Err(FilterError::SingleLevelWildcard));
         check("++", Err(FilterError::SingleLevelWildcard));
+        // No member of a selector is a wildcard.
+        check("a/b,+/c", Err(FilterError::SingleLevelWildcard));
+        check("+,a", Err(FilterError::SingleLevelWildcard));
+        check("a/b,#", Err(FilterError::MultiLevelWildcard));
+        check("#,a", Err(FilterError::MultiLevelWildcard));
         check("a\0b", Err(FilterError::Nul));
         check(&"a".repeat(65_535), Ok((None, &"a".repeat(65_535))));
         check(&"a".repeat(65_536), Err(FilterError::TooLong));
@@ -217,5 +238,37 @@ mod tests {
         assert!(matches("$SYS/#", "$SYS"));
         assert!(matches("$SYS/monitor/+", "$SYS/monitor/Clients"));
         assert!(matches("a/+", "a/$b"));
+    }
+
+    #[test]
+    fn a_selector_matches_what_it_lists_and_what_it_says() {
+        let check = |filter: &str, topic: &str, want: bool| {
+            assert_eq!(matches_selectors(filter, topic), want, "{filter} and {topic}");
+        };
+        check("topic/a,b/e,f/field", "topic/a/e/field", true);
+        check("topic/a,b/e,f/field", "topic/b/f/field", true);
+        check("topic/a,b/e,f/field", "topic/a,b/f/field", true);
+        check("topic/a,b/e,f/field", "topic/c/e/field", false);
+        check("topic/a,b/e,f/field", "topic/a/e", false);
+        check("topic/a,b/e,f/field", "topic/a/e/field/more", false);
+        check("a,b", "a", true);
+        check("a,b", "a,b", true);
+        check("a,b", "b,a", false);
+        check("a,b", "A", false);
+        check("a,b,c", "a,b", false);
+        check("a,a", "a", true);
+        check("x/a,", "x/", true);
+        check("x/,", "x/", true);
+        check("x/,", "x/,", true);
+        check("x/,", "x", false);
+        check("a,b/#", "b", true);
+        check("a,b/#", "b/c/d", true);
+        check("a,b/#", "c", false);
+        check("+/a,b", "x/b", true);
+        check("+/a,b", "$x/b", false);
+        check("$x,y/a", "$x/a", true);
+        check("a/+", "a/b,c", true);
+        check("a,b/+", "a/x", true);
+        assert!(matches("a,b/+", "a,b/x") && !matches("a,b/+", "a/x"), "by the standard");
     }
 }

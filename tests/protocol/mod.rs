@@ -25,6 +25,7 @@ mod retained;
 mod wildcard_delete;
 
 // Subscriptions.
+mod selectors;
 mod shared;
 mod subscribe;
 mod unsubscribe;

@@ -58,7 +58,11 @@ impl Shard {
             return true;
         }
         let Ok(topic) = std::str::from_utf8(message.parts().topic) else { return false };
-        session.subscriptions().any(|filter| filter::matches(filter, topic))
+        let matches = match self.dialect.selectors {
+            true => filter::matches_selectors,
+            false => filter::matches,
+        };
+        session.subscriptions().any(|filter| matches(filter, topic))
     }
 
     /// Gives a message to the member whose turn it is, or else to another one: the other shard

@@ -34,7 +34,7 @@ const TURN_VISITS: usize = 2048;
 /// beyond which a slice ends.
 const READ_OUTPUT_BYTES: usize = 256 << 10;
 /// Bytes of a topic filter that cost one step of work.
-const BYTES_PER_WORK: usize = 16;
+pub(super) const BYTES_PER_WORK: usize = 16;
 
 /// Why a subscription is refused.
 type Refusal = (ReasonCode, &'static str);
@@ -189,8 +189,9 @@ impl Shard {
         if parsed.share.is_some() {
             return Ok(qos);
         }
+        let selectors = self.dialect.selectors;
         if send_retained
-            && let Some(cursor) = self.commons.read_retained(account, only, parsed.inner)
+            && let Some(cursor) = self.commons.read_retained(account, only, parsed.inner, selectors)
         {
             let number = subscription.read;
             let follows = match holder {
