@@ -81,7 +81,7 @@ fn in_memory(topics: usize) {
     });
     let mut read = |filter: &str, count: usize| {
         let reader = bed.connect(filter);
-        timed(filter, count, || {
+        timed(&filter[..filter.len().min(30)], count, || {
             bed.subscribe(reader, filter, QoS::AtMostOnce);
             black_box(bed.read_all());
         });
@@ -92,7 +92,7 @@ fn in_memory(topics: usize) {
     read("+/+/sensor/+", topics);
     read("building/#", topics);
     read("#", topics);
-    // What they list, of which each finds 1,000.
+    // Each costs what it lists, however many topics there are.
     let names = |numbers: &[usize], width: usize| {
         numbers.iter().map(|it| format!("{it:0width$}")).collect::<Vec<_>>().join(",")
     };

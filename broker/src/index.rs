@@ -7,11 +7,12 @@ use hashbrown::HashMap;
 use longshore_acl::ANONYMOUS_CLASS;
 use longshore_codec::QoS;
 
+use crate::condition::Condition;
 use crate::session::SessionId;
 use crate::share::Group;
 
 /// What one session asked of one topic filter, as far as delivery needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     /// The session that gets the messages.
     pub(crate) session: SessionId,
@@ -29,6 +30,8 @@ pub(crate) struct Subscriber {
     pub(crate) class: u32,
     /// The only account whose messages it gets; 0 for all.
     pub(crate) only: u64,
+    /// What it asks of messages beyond their topic.
+    pub(crate) condition: Option<Arc<Condition>>,
 }
 
 /// What a topic name reaches.
@@ -125,9 +128,10 @@ impl List {
             self.subscribers[place] = subscriber;
             return;
         }
+        let session = subscriber.session;
         self.subscribers.push(subscriber);
         if !self.places.is_empty() {
-            self.places.insert(subscriber.session, self.subscribers.len() as u32 - 1);
+            self.places.insert(session, self.subscribers.len() as u32 - 1);
         } else if self.subscribers.len() > LIST_SCAN_MAX {
             let numbered = self.subscribers.iter().zip(0..);
             self.places = numbered.map(|(known, place)| (known.session, place)).collect();
@@ -151,7 +155,7 @@ impl Here {
             Self::Many(list) => list,
             Self::None | Self::One(_) => {
                 let mut list = Box::<List>::default();
-                if let Self::One(subscriber) = *self {
+                if let Self::One(subscriber) = std::mem::take(self) {
                     list.set(subscriber);
                 }
                 *self = Self::Many(list);
@@ -190,7 +194,7 @@ impl Here {
     fn collect(&self, found: &mut Matches) {
         match self {
             Self::None => {}
-            Self::One(subscriber) => found.subscribers.push(*subscriber),
+            Self::One(subscriber) => found.subscribers.push(subscriber.clone()),
             Self::Many(list) => {
                 found.subscribers.extend_from_slice(&list.subscribers);
                 found.groups.extend(list.groups.iter().cloned());
@@ -506,6 +510,7 @@ mod tests {
             identifier: None,
             class: 1,
             only: 0,
+            condition: None,
         }
     }
 

@@ -8,6 +8,7 @@ use longshore_acl::Principal;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::{Mono, Wall};
+use crate::condition::Condition;
 use crate::connection::ConnectionId;
 use crate::message::{Expiry, Message};
 use crate::retained;
@@ -105,6 +106,10 @@ pub(crate) struct Read {
     pub(crate) number: u64,
     /// The batch of the journal that its SUBACK waits for; 0 for none.
     pub(crate) follows: u64,
+    /// What is asked of them beyond their topics.
+    pub(crate) condition: Option<Arc<Condition>>,
+    /// Only those after this.
+    pub(crate) since: Option<Wall>,
 }
 
 /// The Will Message of a connection.

@@ -1,5 +1,5 @@
 //! Topic filters: what a SUBSCRIBE asks for, wildcards and shared subscriptions
-//! (MQTT 5.0, 4.7 and 4.8.2), and beyond the standard selectors.
+//! (MQTT 5.0, 4.7 and 4.8.2), and beyond the standard selectors and sticky groups.
 
 use core::fmt;
 
@@ -12,6 +12,40 @@ pub struct Filter<'a> {
     pub share: Option<&'a str>,
     /// The filter that topics are matched against; the whole filter if it is not shared.
     pub inner: &'a str,
+}
+
+/// What a share name asks for that ends in `:from:count` or `:count`: that messages whose topics
+/// have the same names in `count` levels from `from` on go to the same member. An extension of the
+/// standard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sticky {
+    /// The first level, from 0.
+    pub from: u16,
+    /// How many, at least one.
+    pub count: u16,
+}
+
+impl Sticky {
+    /// What a share name asks for, unless it is a name and no more, whatever `:` it has.
+    pub fn of(share: &str) -> Option<Self> {
+        let (rest, count) = share.rsplit_once(':')?;
+        let count = count.parse().ok().filter(|count| *count > 0)?;
+        let from = rest.rsplit_once(':').filter(|(name, _)| !name.is_empty());
+        let from = from.and_then(|(_, from)| from.parse().ok());
+        (!rest.is_empty()).then_some(Self { from: from.unwrap_or(0), count })
+    }
+
+    /// The levels of a topic name that count, as many of them as it has.
+    pub fn fingerprint(self, topic: &[u8]) -> &[u8] {
+        let (from, count) = (usize::from(self.from), usize::from(self.count));
+        let mut slashes = topic.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let start = match from {
+            0 => Some(0),
+            _ => slashes.nth(from - 1).map(|(at, _)| at + 1),
+        };
+        let end = slashes.nth(count - 1).map_or(topic.len(), |(at, _)| at);
+        start.map_or(&[], |start| &topic[start..end])
+    }
 }
 
 /// Why a topic filter is not legal. The answer to all of them is reason code 0x8f.
@@ -270,5 +304,51 @@ mod tests {
         check("a/+", "a/b,c", true);
         check("a,b/+", "a/x", true);
         assert!(matches("a,b/+", "a,b/x") && !matches("a,b/+", "a/x"), "by the standard");
+    }
+
+    #[test]
+    fn a_share_name_that_ends_in_numbers_is_sticky() {
+        for (name, want) in [
+            ("by_ident:6", Some((0, 6))),
+            ("by_device:4:1", Some((4, 1))),
+            ("g:1:2:3", Some((2, 3))),
+            ("g:x:3", Some((0, 3))),
+            ("g:65535:65535", Some((65_535, 65_535))),
+            (":1:2", Some((0, 2))),
+            ("g", None),
+            ("g:", None),
+            ("g:x", None),
+            ("g:1:x", None),
+            ("g:0", None),
+            ("g:1:0", None),
+            ("g:-1", None),
+            ("g:65536", None),
+            ("g:70000:1", Some((0, 1))),
+            (":1", None),
+        ] {
+            let want = want.map(|(from, count)| Sticky { from, count });
+            assert_eq!(Sticky::of(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_levels_that_are_there() {
+        let check = |from, count, topic: &str, want: &str| {
+            let found = Sticky { from, count }.fingerprint(topic.as_bytes());
+            assert_eq!(found.escape_ascii().to_string(), want, "{from}:{count} of {topic}");
+        };
+        let topic = "flespi/message/gw/channels/77/352093081";
+        check(0, 6, &format!("{topic}/x"), topic);
+        check(0, 6, topic, topic);
+        check(0, 9, topic, topic);
+        check(4, 1, "flespi/state/gw/devices/18/telemetry/speed", "18");
+        check(4, 1, "flespi/log/gw/devices/18", "18");
+        check(4, 2, "flespi/log/gw/devices/18", "18");
+        check(4, 1, "flespi/log/gw/devices", "");
+        check(5, 1, "a", "");
+        check(1, 1, "a/", "");
+        check(0, 1, "/a", "");
+        check(1, 2, "/a//b", "a/");
+        check(65_535, 65_535, "a/b", "");
     }
 }

@@ -165,6 +165,7 @@ static KEYS: &[Key] = &[
         },
     },
     switch!(selectors),
+    switch!(sticky_groups),
     Key {
         section: "storage",
         name: "durability",

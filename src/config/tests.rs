@@ -54,6 +54,7 @@ fn a_file_is_taken_over_whole() {
         [dialect]
         wildcard_delete = "retain"
         selectors = false
+        sticky_groups = false
         [threads]
         shards = 4
         [log]
@@ -70,7 +71,7 @@ fn a_file_is_taken_over_whole() {
     assert_eq!(config.limits.packet_bytes, 268_435_460);
     assert_eq!(config.limits.receive_maximum, 16);
     assert_eq!(config.dialect.wildcard_delete, WildcardDelete::Retain);
-    assert!(!config.dialect.selectors);
+    assert!(!config.dialect.selectors && !config.dialect.sticky_groups);
     assert_eq!(config.shards, 4);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, "warn,longshore_broker=debug");

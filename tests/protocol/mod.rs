@@ -27,6 +27,7 @@ mod wildcard_delete;
 // Subscriptions.
 mod selectors;
 mod shared;
+mod sticky;
 mod subscribe;
 mod unsubscribe;
 
