@@ -108,7 +108,7 @@ fn run(
     for (scheme, address) in &addresses {
         info!(url = format!("{}://{address}", scheme.name()), "listening");
     }
-    if config.anonymous {
+    if config.auth.anonymous {
         warn!("clients without valid credentials act as the root account, with all rights");
     }
     info!("ready");
@@ -269,7 +269,7 @@ fn welcome(
     );
     let port_of = |wanted| addresses.iter().find(|(scheme, _)| *scheme == wanted);
     if let Some((_, address)) = port_of(Scheme::Mqtt) {
-        let user = match config.anonymous {
+        let user = match config.auth.anonymous {
             true => String::new(),
             false => format!(" -u \"$(cat {path})\""),
         };

@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use longshore::accounts::Options;
 use longshore::acl::MasterToken;
 use longshore::{Broker, Listen, Scheme, StartError, Storage, StoreError, Tls};
 
@@ -55,10 +54,8 @@ pub(crate) fn start(
     storage.segment_bytes = config.storage.segment_bytes;
     storage.will_restart_grace_secs = config.storage.will_restart_grace_secs;
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
-    let mut options = Options::default();
-    options.anonymous = config.anonymous;
     let builder = builder.dialect(config.dialect).storage(storage);
-    let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), options);
+    let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), config.auth);
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

@@ -27,9 +27,10 @@ mod error;
 mod secret;
 
 pub use self::error::{ChangeError, OpenError};
+pub use self::secret::NAME as SECRET_FILE;
 
-/// The folder of the tables.
-const TABLES: &str = "tables";
+/// The folder of the tables, within the one that accounts are kept in.
+pub const TABLES_FOLDER: &str = "tables";
 /// The table that they are kept in.
 const TABLE: &str = "accounts";
 /// Classes up to this are given to nobody's token.
@@ -99,7 +100,7 @@ impl Accounts {
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path, master: &TokenKey, options: Options) -> Result<Self, OpenError> {
-        let tables = folder.join(TABLES);
+        let tables = folder.join(TABLES_FOLDER);
         let secret = secret::read_or_make(folder, tables.exists())?;
         let tables = Tables::open(&tables).map_err(OpenError::Tables)?;
         let table = tables.table(TABLE).map_err(OpenError::Tables)?;
@@ -179,6 +180,12 @@ impl Accounts {
         commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
         let attached = self.broker.set(Attached { commons, mailboxes });
         assert!(attached.is_ok(), "accounts are those of one broker");
+    }
+
+    /// The tables that they are kept in, if they are kept: for a backup.
+    #[must_use]
+    pub fn tables(&self) -> Option<&Tables> {
+        self.kept.as_ref().map(|(tables, _)| tables)
     }
 
     /// All there is, as it is now. Nothing changes meanwhile.

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tracing::{error, info};
 
+use self::keeping::{AccountsAt, Keeping, keep_accounts};
 use crate::accounts::{Accounts, OpenError, Options};
 use crate::clock::Clock;
 use crate::dialect::Dialect;
@@ -35,6 +36,8 @@ use crate::stats::Stats;
 use crate::store::{Figures, Storage, Store, StoreError};
 use crate::totals::Totals;
 
+mod keeping;
+
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
 /// Seconds that clients have to take their last packets when the broker stops.
@@ -44,9 +47,6 @@ const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 /// How long they wait for that: less than wills do after a start. What is left then goes on beside
 /// them.
 const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often it is looked which tokens have come to their end.
-const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
 
@@ -232,14 +232,8 @@ impl Builder {
             counts: Arc::default(),
             clock: Clock::start(),
         };
-        let open = |storage| open_store(storage, self.disk, &mut configs, &around);
-        let store = self.storage.as_ref().map(open).transpose()?;
-        let accounts = self.accounts.map(AccountsAt::open).transpose()?;
-        if let Some(accounts) = &accounts {
-            accounts.attach(Arc::clone(&configs[0].commons), Arc::clone(&around.mailboxes));
-            let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
-            configs.iter_mut().for_each(|config| config.authenticate = gate());
-        }
+        let keeping = Keeping { storage: self.storage, disk: self.disk, accounts: self.accounts };
+        let (store, accounts) = keeping.open(&mut configs, &around)?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -299,43 +293,6 @@ impl Builder {
     }
 }
 
-/// Accounts, or where they are kept.
-#[derive(Clone)]
-enum AccountsAt {
-    Memory(Arc<Accounts>),
-    Folder(PathBuf, TokenKey, Options),
-}
-
-impl AccountsAt {
-    fn open(self) -> Result<Arc<Accounts>, StartError> {
-        match self {
-            Self::Memory(accounts) => Ok(accounts),
-            Self::Folder(folder, master, options) => {
-                let accounts = Accounts::open(&folder, &master, options);
-                Ok(Arc::new(accounts.map_err(StartError::Accounts)?))
-            }
-        }
-    }
-}
-
-/// Does what time asks of accounts, until the broker stops.
-fn keep_accounts(runtime: &Runtime, accounts: &Accounts, mut stopped: watch::Receiver<bool>) {
-    runtime.block_on(async {
-        let mut every = tokio::time::interval(ACCOUNTS_SPAN);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => break,
-                _ = every.tick() => {}
-            }
-            match accounts.tick() {
-                Ok(gone) => gone.iter().for_each(|token| info!(token = token.id, "token expired")),
-                Err(error) => error!(cause = %error, "accounts cannot be kept"),
-            }
-        }
-    });
-}
-
 /// A listener and its socket.
 type Door = (Listen, TcpListener);
 /// Listeners, and where they are.
@@ -365,21 +322,6 @@ fn open(listen: Vec<Result<Listen, InvalidListen>>, has_tls: bool) -> Result<Ope
 fn nobody_knows() -> Result<Arc<dyn Authenticate>, StartError> {
     let token = MasterToken::generate().map_err(io::Error::other);
     Ok(Arc::new(MasterOnly::new(token.map_err(StartError::System)?)))
-}
-
-/// Opens what the broker remembers, on `disk` if there is one, and gives it to the shards.
-fn open_store(
-    storage: &Storage,
-    disk: Option<Arc<dyn Disk>>,
-    configs: &mut [Config],
-    around: &Around,
-) -> Result<Arc<Store>, StartError> {
-    let mailboxes = &around.mailboxes;
-    let opened = match disk {
-        Some(disk) => Store::open_on(disk, storage, configs, mailboxes),
-        None => Store::open(storage, configs, mailboxes),
-    };
-    opened.map_err(StartError::Storage)
 }
 
 /// Lets all shards begin once each of them has taken back what it had: a client that comes to one

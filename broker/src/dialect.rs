@@ -1,5 +1,7 @@
 //! Where the broker does more than the standard asks for, each with a switch.
 
+use longshore_codec::QoS;
+
 /// The switches. A struct of plain values: take [`Dialect::default`] and change what you need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,11 @@ pub struct Dialect {
     /// Whether a topic filter may have conditions, `$filter/payload=speed%3E50/a/#`. Otherwise it
     /// is one like any other, as the standard has it. Default `true`.
     pub filters: bool,
+    /// The greatest QoS that is granted to subscribers, and that clients of MQTT 5 are told. What
+    /// is published with a greater one, a will too, is taken all the same, with all that its QoS
+    /// asks for, though the standard has it refused with 0x9b [MQTT-3.2.2-11]: whoever ignores the
+    /// maximum is to be served, too. Default [`QoS::ExactlyOnce`].
+    pub max_qos: QoS,
 }
 
 impl Default for Dialect {
@@ -36,6 +43,7 @@ impl Default for Dialect {
             selectors: true,
             sticky_groups: true,
             filters: true,
+            max_qos: QoS::ExactlyOnce,
         }
     }
 }

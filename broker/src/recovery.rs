@@ -446,6 +446,28 @@ impl Recovery {
         }
     }
 
+    /// Drops what is of accounts that are gone: its sessions, what waits for them and for their
+    /// groups, and what is retained. Says how many sessions and retained messages that were.
+    ///
+    /// Who can be whose account is known elsewhere, and the journal may lag behind: an account is
+    /// removed there first. Nothing is written down of it here, for its number never comes back,
+    /// and compaction leaves it behind.
+    pub fn retain_accounts(&mut self, exists: impl Fn(u64) -> bool) -> (usize, usize) {
+        let (mut sessions, mut retained) = (0, 0);
+        for (_, gone) in self.sessions.extract_if(|_, session| !exists(session.account)) {
+            sessions += 1;
+            for subscribed in gone.subscriptions.values() {
+                self.groups.remove(&subscribed.group);
+            }
+        }
+        for (_, gone) in self.retained.extract_if(|account, _| !exists(*account)) {
+            retained += gone.len();
+            // No number is given twice.
+            self.sequence = self.sequence.max(gone.last_sequence());
+        }
+        (sessions, retained)
+    }
+
     /// Gives what was found to the shards that are to be made with these configurations, and
     /// `reader` to read the rest from. Wills wait at least `will_grace_secs`.
     pub fn apply(

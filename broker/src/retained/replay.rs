@@ -53,6 +53,11 @@ impl Replayed {
         self.bytes
     }
 
+    /// The last number of a change.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// A number of a change that was given away.
     fn note_sequence(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);

@@ -8,8 +8,8 @@ use dashmap::Entry;
 use longshore_acl::{Action, Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
-    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, ReasonCode,
-    Version, decode,
+    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, QoS,
+    ReasonCode, Version, decode,
 };
 use tracing::info;
 
@@ -377,6 +377,9 @@ impl Shard {
         }
         if limits.receive_maximum < u16::MAX {
             Property::ReceiveMaximum(limits.receive_maximum).append(block);
+        }
+        if self.dialect.max_qos < QoS::ExactlyOnce {
+            Property::MaximumQoS(self.dialect.max_qos).append(block);
         }
         let packet_max = u32::try_from(limits.packet_bytes).unwrap_or(u32::MAX);
         Property::MaximumPacketSize(packet_max).append(block);

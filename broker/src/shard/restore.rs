@@ -82,7 +82,8 @@ impl Shard {
         name: &str,
         subscribed: recovery::Subscribed,
     ) {
-        let recovery::Subscribed { options, identifier, only, .. } = subscribed;
+        let recovery::Subscribed { mut options, identifier, only, .. } = subscribed;
+        options.qos = options.qos.min(self.dialect.max_qos);
         let commons = Arc::clone(&self.commons);
         let Ok(asked) = commons.take_apart(name) else { return };
         let Some(session) = self.sessions.get_mut(session_id) else { return };

@@ -99,7 +99,8 @@ impl Shard {
         self.check_count(subscribe.filters.iter().count())?;
         let mut codes = Vec::new();
         let mut refusals = Refusals::default();
-        for (name, options) in subscribe.filters.iter() {
+        for (name, mut options) in subscribe.filters.iter() {
+            options.qos = options.qos.min(self.dialect.max_qos);
             self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
             let subscription = Subscription { options, identifier, only: extras.only, read: 0 };
             let code = match self.check_filter(name) {
