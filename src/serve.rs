@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::Outcome;
 use crate::cli::ServeOptions;
 use crate::config::{Arguments, Config, LogFormat, MASTER_TOKEN_ENV, Place, Problem, Source};
+use crate::control::Control;
 use crate::data_dir::{DataDir, Master};
 use crate::log::Log;
 use crate::reload::{Refused, Watch, reread};
@@ -100,6 +101,7 @@ fn run(
     let addresses = broker.addresses();
     // A start that fails on a listener leaves nothing behind.
     data.keep(&master).map_err(one)?;
+    let _control = Control::listen(&data, &broker);
     info!(source = %master.source, "master token");
     if master.is_new {
         // Nobody reading along is no reason to stop: the token is in its file.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use longshore::acl::MasterToken;
 use longshore::{Broker, Listen, Scheme, StartError, Storage, StoreError, Tls};
+use longshore_storage::Tables;
 
 use crate::config::{Config, Listener, Place, Problem, Source, TlsFiles};
 use crate::data_dir::DataDir;
@@ -88,6 +89,11 @@ impl Running {
     pub(crate) fn addresses(&self) -> Vec<(Scheme, SocketAddr)> {
         let bound = |(listen, address): &(Listen, SocketAddr)| (listen.scheme, *address);
         self.broker.addresses().iter().map(bound).collect()
+    }
+
+    /// The tables of its accounts.
+    pub(crate) fn tables(&self) -> Option<&Tables> {
+        self.broker.accounts().and_then(|accounts| accounts.tables())
     }
 
     /// Gives new connections new certificates.

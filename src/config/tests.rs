@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use longshore::{Scheme, WildcardDelete};
 use longshore::codec::QoS;
+use longshore::{Scheme, WildcardDelete};
 
 use super::key::Key;
 use super::*;
@@ -125,10 +125,7 @@ fn a_wrong_value_says_what_its_key_takes() {
             "[limits]\nsubscriptions = -1",
             "2:1: limits.subscriptions takes a whole number from 1 to 9223372036854775807, not -1",
         ),
-        (
-            "[dialect]\nmax_qos = 3",
-            "2:1: dialect.max_qos takes a whole number from 0 to 2, not 3",
-        ),
+        ("[dialect]\nmax_qos = 3", "2:1: dialect.max_qos takes a whole number from 0 to 2, not 3"),
         ("[auth]\nanonymous = 1", "2:1: auth.anonymous takes true or false, not 1"),
         ("[log]\nformat = 'xml'", "2:1: log.format is \"compact\" or \"json\", not \"xml\""),
         ("[tls]\ncert = []", "2:1: tls.cert takes a text, not this array"),
@@ -263,7 +260,8 @@ fn the_example_of_flespi_listens_on_its_ports() {
     let text = include_str!("../../examples/flespi-ports.toml");
     let config = parse(text, &[], &Arguments::default()).unwrap();
     let listens = config.listen.iter().map(|it| (it.listen.scheme, it.listen.port));
-    let want = [(Scheme::Mqtt, 1883), (Scheme::Mqtts, 8883), (Scheme::Http, 80), (Scheme::Https, 443)];
+    let want =
+        [(Scheme::Mqtt, 1883), (Scheme::Mqtts, 8883), (Scheme::Http, 80), (Scheme::Https, 443)];
     assert_eq!(listens.collect::<Vec<_>>(), want);
     assert_eq!(config.tls.paths().count(), 2);
 }

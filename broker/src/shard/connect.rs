@@ -8,8 +8,8 @@ use dashmap::Entry;
 use longshore_acl::{Action, Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
-    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, QoS,
-    ReasonCode, Version, decode,
+    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, QoS, ReasonCode,
+    Version, decode,
 };
 use tracing::info;
 
