@@ -28,6 +28,8 @@ const DRAFT: &str = "control.draft";
 const TABLES: &str = "longshore tables 1\n";
 /// How long either side waits for the other to read or write on.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between an answer that failed and the next.
+const RETRY: Duration = Duration::from_millis(200);
 /// Bytes of a path that every system takes for a socket.
 const PATH_MAX: usize = 100;
 
@@ -100,7 +102,11 @@ fn answer_all(listener: &UnixListener, broker: &Weak<Running>) {
         let Some(broker) = broker.upgrade() else { return };
         match stream.and_then(|stream| answer(&stream, broker.tables())) {
             Ok(rows) => info!(rows, "tables given to a backup"),
-            Err(cause) => warn!(%cause, "a backup was not answered"),
+            Err(cause) => {
+                warn!(%cause, "a backup was not answered");
+                // Where the system has no more files, it has none at once either.
+                thread::sleep(RETRY);
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use longshore_storage::{
 };
 use tempfile::TempDir;
 
+#[path = "data/tables.rs"]
+mod tables;
+
 const SEGMENT_BYTES: u32 = 16 << 10;
 
 /// A folder with a data directory in it, at the place where it is looked for.

@@ -93,10 +93,10 @@ impl Default for TablesOptions {
 ///    while all goes on.
 /// 4. It retires segments again.
 ///
-/// Should there be something between the two all the same, the tables are the truth: what the
-/// journal holds of an account that the tables do not know is dropped when it is recovered. So an
-/// account is put into a table before anything of it is appended, and what is appended to end it
-/// comes before it is taken from the table.
+/// Where the journal alone refers to the tables it need not be one point: it is enough that the
+/// tables are copied after the journal. They are the truth, and what the journal holds of a row
+/// that they do not have is dropped when it is recovered. So a row is put into a table before
+/// anything of it is appended to the journal. Accounts are backed up that way.
 #[derive(Clone)]
 pub struct Tables {
     database: Database,

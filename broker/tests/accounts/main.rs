@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::{Broker, Storage};
+use longshore_broker::{Broker, Dialect};
 use longshore_codec::PacketType;
 use serde_json::{Value, json};
 
 mod client;
+mod restart;
+mod switches;
 
 use self::client::{Ask, Client, Got};
 
@@ -25,9 +27,14 @@ impl Rig {
     }
 
     fn of(options: Options, shards: usize) -> Self {
+        Self::speaking(Dialect::default(), options, shards)
+    }
+
+    fn speaking(dialect: Dialect, options: Options, shards: usize) -> Self {
         let master = TokenKey::generate().unwrap();
         let accounts = Arc::new(Accounts::in_memory(&master, options).unwrap());
         let builder = Broker::builder().accounts(Arc::clone(&accounts)).shards(shards);
+        let builder = builder.dialect(dialect);
         let broker = builder.listen("mqtt://127.0.0.1:0").start().unwrap();
         Self { broker, accounts, master }
     }
@@ -388,44 +395,6 @@ fn what_is_retained_is_what_was_published_last() {
     assert_eq!(at("", "1700000002"), "");
 }
 
-/// Spec 6.1, 10.1: a restart changes nothing of it.
-#[test]
-fn accounts_and_what_is_theirs_outlive_the_broker() {
-    let folder = tempfile::tempdir().unwrap();
-    let master = TokenKey::generate().unwrap();
-    let start = || {
-        let storage = Storage::at(folder.path().join("journal"));
-        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
-        let (path, key) = (folder.path().to_owned(), master.clone());
-        builder.accounts_in(path, key, Options::default()).start().unwrap()
-    };
-    let broker = start();
-    let accounts = broker.accounts().unwrap();
-    let child = accounts.create_account(ROOT_ACCOUNT, &json!({"name": "child"})).unwrap().id;
-    let body = json!({"ttl": 3600, "access": {"type": 2, "acl": [
-        {"uri": "mqtt", "topic": "t/#", "actions": BOTH}]}});
-    let (_, key) = accounts.create_token(child, &body).unwrap();
-    let ask = Ask::with(key.expose(), "client").lasting();
-    let mut client = Client::connect(&broker, &ask);
-    client.subscribe("#");
-    client.retain("t/kept", "child");
-    let mut root = Client::connect(&broker, &Ask::with(master.expose(), "root"));
-    root.retain("t/kept", "root");
-    assert_eq!(client.messages(), ["t/kept=child"]);
-    drop((client, root, broker));
-    let broker = start();
-    let mut publisher = Client::connect(&broker, &Ask::with(key.expose(), "publisher"));
-    publisher.publish("t/new", "1");
-    let mut root = Client::connect(&broker, &Ask::with(master.expose(), "root"));
-    root.subscribe_with("t/kept", &[]);
-    let mut kept = root.messages();
-    kept.sort();
-    assert_eq!(kept, ["t/kept=child", "t/kept=root"]);
-    let mut client = Client::connect(&broker, &ask);
-    assert!(client.messages().contains(&"t/new=1".into()));
-    assert_eq!(client.publish("other", "x").code(), 0x87);
-}
-
 /// Spec 6.3, 6.5, 13.11, 14.1.5.
 #[test]
 fn a_subscription_may_be_for_one_account_alone() {
@@ -517,38 +486,6 @@ fn a_subscription_may_ask_for_what_messages_say() {
         later.subscribe(fast);
         assert_eq!(later.messages(), [r#"a={"speed":70}"#], "retained");
     }
-}
-
-/// Spec 14.1.5: what waits for an absent client, too, and after a restart.
-#[test]
-fn what_is_asked_for_is_asked_for_as_long_as_the_session_lasts() {
-    let folder = tempfile::tempdir().unwrap();
-    let master = TokenKey::generate().unwrap();
-    let start = || {
-        let storage = Storage::at(folder.path().join("journal"));
-        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
-        let (path, key) = (folder.path().to_owned(), master.clone());
-        builder.accounts_in(path, key, Options::default()).start().unwrap()
-    };
-    let broker = start();
-    let child = broker.accounts().unwrap().create_account(ROOT_ACCOUNT, &json!({"name": "c"}));
-    let child = child.unwrap().id;
-    let body = json!({"ttl": 3600, "access": {"type": 0}});
-    let (_, key) = broker.accounts().unwrap().create_token(child, &body).unwrap();
-    let ask = Ask::with(master.expose(), "client").lasting();
-    let mut client = Client::connect(&broker, &ask);
-    assert_eq!(client.subscribe("$filter/payload=value%3E1/a"), 1);
-    assert_eq!(client.subscribe_with("b", &[("cid", &child.to_string())]), 1);
-    drop((client, broker));
-    let broker = start();
-    let mut root = Client::connect(&broker, &Ask::with(master.expose(), "publisher"));
-    let mut below = Client::connect(&broker, &Ask::with(key.expose(), "publisher"));
-    root.publish("a", "1");
-    root.publish("a", "2");
-    root.publish("b", "root");
-    below.publish("b", "child");
-    let mut client = Client::connect(&broker, &ask);
-    assert_eq!(client.messages(), ["a=2", "b=child"]);
 }
 
 /// Spec 10.5.
