@@ -14,10 +14,11 @@ use super::StartError;
 use crate::accounts::{Accounts, Options};
 use crate::net::driver::Around;
 use crate::shard::Config;
-use crate::store::{Storage, Store};
+use crate::store::{Opened, Storage, Store};
 
 /// How often it is looked which tokens have come to their end.
 const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
+
 /// Where a broker keeps what.
 pub(super) struct Keeping {
     pub(super) storage: Option<Storage>,
@@ -42,7 +43,7 @@ impl Keeping {
         };
         let opened = self.storage.as_ref().map(open).transpose().map_err(StartError::Storage)?;
         let accounts = self.accounts.map(AccountsAt::open).transpose()?;
-        let begin = |mut opened: crate::store::Opened| {
+        let begin = |mut opened: Opened| {
             if let Some(accounts) = &accounts {
                 let directory = accounts.read();
                 opened.retain_accounts(|account| directory.account(account).is_some());
