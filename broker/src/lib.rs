@@ -32,6 +32,7 @@ mod message;
 mod net;
 mod output;
 mod parties;
+mod questions;
 mod record;
 pub mod recovery;
 mod retained;

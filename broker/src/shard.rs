@@ -52,6 +52,7 @@ mod durable;
 mod end;
 mod group;
 mod mail;
+mod outside;
 mod overflow;
 mod publish;
 mod receive;
@@ -63,6 +64,9 @@ mod time;
 use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
+pub(crate) use self::outside::{
+    Denied, Slice as ShownSlice, asked_of, session_number, subscription_number,
+};
 use self::tasks::Tasks;
 pub(crate) use self::tasks::{Step, Task};
 
