@@ -68,11 +68,19 @@ pub struct Options {
     /// Failed attempts of one address within a minute, after which it is refused unheard for one.
     /// Default 100.
     pub failures_per_minute: u32,
+    /// Whether REST shows the keys of tokens to master tokens that ask for them, and not only when
+    /// they are made. Default true.
+    pub show_keys: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { anonymous: false, special: true, failures_per_minute: FAILURES_PER_MINUTE }
+        Self {
+            anonymous: false,
+            special: true,
+            failures_per_minute: FAILURES_PER_MINUTE,
+            show_keys: true,
+        }
     }
 }
 
@@ -242,6 +250,11 @@ impl Accounts {
             }
             class
         })
+    }
+
+    /// Whether keys are shown after they were made.
+    pub(crate) fn shows_keys(&self) -> bool {
+        self.options.show_keys
     }
 
     /// What a token opens.

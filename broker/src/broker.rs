@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,24 +15,30 @@ use longshore_acl::{Authenticate, MasterOnly, MasterToken, TokenKey};
 use longshore_storage::Disk;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tracing::{error, info};
 
-use crate::accounts::{Accounts, OpenError, Options};
+use crate::accounts::{Accounts, Options};
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::limits::Limits;
 use crate::link::Link;
-use crate::net::acceptor::{self, Arrival, Entrance};
-use crate::net::driver::{Around, Driver, Writer};
+use crate::net::acceptor::{self, Entrance};
+use crate::net::driver::Around;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
+use crate::rest::Api;
 use crate::shard::Config;
 use crate::stats::Stats;
-use crate::store::{Figures, Storage, Store, StoreError};
+use crate::store::{Figures, Storage, Store};
 use crate::totals::Totals;
+
+mod error;
+mod inside;
+
+pub use self::error::{Failed, StartError};
+use self::inside::{Inside, Ways};
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -47,6 +52,9 @@ const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is looked which tokens have come to their end.
 const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
+/// Threads of a thread's runtime that may wait for the disk, for REST. What they do to accounts is
+/// done one after another anyway; a few more read meanwhile.
+const BLOCKING_THREADS: usize = 8;
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
 
@@ -77,56 +85,6 @@ pub struct Broker {
     store: Option<Arc<Store>>,
     accounts: Option<Arc<Accounts>>,
 }
-
-/// Why a broker did not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A listener's URL was not understood.
-    Listen(InvalidListen),
-    /// A listener could not be opened.
-    Bind {
-        /// Which.
-        listen: Listen,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A listener speaks TLS, and there are no certificates.
-    NoTls(Listen),
-    /// The storage cannot be opened.
-    Storage(StoreError),
-    /// The accounts cannot be opened.
-    Accounts(OpenError),
-    /// The system gave no thread, no event queue or no randomness.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(error) => error.fmt(f),
-            Self::Bind { listen, error } => write!(f, "{listen} cannot be listened on: {error}"),
-            Self::NoTls(listen) => write!(f, "{listen} needs certificate and key"),
-            Self::Storage(error) => error.fmt(f),
-            Self::Accounts(error) => write!(f, "the accounts cannot be opened: {error}"),
-            Self::System(error) => write!(f, "the system gave too little to start: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// The broker stopped because it found its own state wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed;
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the broker failed; the panic before this line says where")
-    }
-}
-
-impl std::error::Error for Failed {}
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -268,6 +226,7 @@ impl Builder {
             tls: Arc::clone(&broker.tls),
             clock: around.clock,
             arrivals: arrivals.into(),
+            api: accounts.as_ref().map(|it| Api::new(it, &configs[0].limits, &broker.addresses)),
         };
         let ways = arriving.into_iter().zip(pipes).map(|(arriving, pipes)| Ways {
             opened: opened.clone(),
@@ -529,6 +488,7 @@ impl Broker {
     ) -> Result<(), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(StartError::System)?;
         let all = StopAll(self.stop.clone());
@@ -555,76 +515,6 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.shutdown();
         let _ = self.wait();
-    }
-}
-
-/// How clients come to a shard.
-struct Ways {
-    /// Whether they may.
-    opened: watch::Receiver<bool>,
-    limits: Arc<Limits>,
-    plain: Vec<Door>,
-    arrivals: Arc<[mpsc::Sender<Arrival>]>,
-    arriving: mpsc::Receiver<Arrival>,
-    pipes: mpsc::UnboundedReceiver<Pipe>,
-}
-
-impl Ways {
-    /// Lets clients in once they may come, for ever.
-    async fn open(mut self, driver: Rc<Driver>) {
-        if self.opened.wait_for(|opened| *opened).await.is_err() {
-            return;
-        }
-        let mut open = JoinSet::new();
-        open.spawn_local(Rc::clone(&driver).welcome(self.arriving));
-        open.spawn_local(Rc::clone(&driver).take_links(self.pipes));
-        for (_, listener) in self.plain {
-            let listener = tokio::net::TcpListener::from_std(listener)
-                .expect("the event queue takes a listener");
-            let (limits, arrivals) = (Arc::clone(&self.limits), Arc::clone(&self.arrivals));
-            open.spawn_local(Rc::clone(&driver).accept(listener, limits, arrivals));
-        }
-        open.join_all().await;
-    }
-}
-
-/// What a shard's thread is made with.
-struct Inside {
-    store: Option<Arc<Store>>,
-    /// Where to say that everything is restored, and where to hear that it is everywhere.
-    begin: (Sender<()>, Receiver<()>),
-    ways: Ways,
-    config: Config,
-    number: usize,
-    around: Around,
-}
-
-impl Inside {
-    fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) {
-        let driver = Driver::new(self.config, self.number, self.store, &self.around);
-        driver.restore();
-        let (restored, begin) = self.begin;
-        // Whoever starts the broker may have given up.
-        if restored.send(()).is_err() || begin.recv().is_err() {
-            return;
-        }
-        LocalSet::new().block_on(runtime, async {
-            let mut ways = spawn_local(self.ways.open(Rc::clone(&driver)));
-            let mail = spawn_local(Rc::clone(&driver).take_mail());
-            let mut writer = spawn_local(Writer::new(Rc::clone(&driver)));
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => {}
-                ended = &mut writer => return ended.expect("the shard failed"),
-                ended = mail => return ended.expect("the shard failed"),
-                ended = &mut ways => ended.expect("the shard failed"),
-            }
-            ways.abort();
-            driver.shut_down();
-            let patience = Duration::from_secs(STOP_SECS);
-            if let Ok(ended) = tokio::time::timeout(patience, writer).await {
-                ended.expect("the shard failed");
-            }
-        });
     }
 }
 
