@@ -86,9 +86,9 @@ pub(crate) struct Fault {
     /// The place in the array that was sent.
     index: Option<usize>,
     /// The field it is about.
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// What the head of the answer says beside the status.
-    header: Option<(HeaderName, String)>,
+    header: Option<Box<(HeaderName, String)>>,
 }
 
 impl Fault {
@@ -107,7 +107,7 @@ impl Fault {
     /// A path that is there, but has only these methods.
     pub(crate) fn only(methods: &str) -> Self {
         let fault = Self::new(Code::Method, format!("this path has {methods}"));
-        Self { header: Some((header::ALLOW, methods.to_owned())), ..fault }
+        Self { header: Some(Box::new((header::ALLOW, methods.to_owned()))), ..fault }
     }
 
     /// It is about this object.
@@ -123,7 +123,7 @@ impl Fault {
     }
 
     pub(crate) fn header(&self) -> Option<&(HeaderName, String)> {
-        self.header.as_ref()
+        self.header.as_deref()
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -135,7 +135,7 @@ impl Fault {
         };
         put("id", self.id.map(Value::from));
         put("index", self.index.map(Value::from));
-        put("field", self.field.clone().map(Value::from));
+        put("field", self.field.as_deref().map(Value::from));
         Value::Object(entry)
     }
 }
@@ -143,7 +143,7 @@ impl Fault {
 impl From<Invalid> for Fault {
     fn from(invalid: Invalid) -> Self {
         let reason = invalid.to_string();
-        let field = Some(invalid.field).filter(|field| !field.is_empty());
+        let field = Some(invalid.field.into()).filter(|field: &Box<str>| !field.is_empty());
         Self { field, ..Self::new(Code::Format, reason) }
     }
 }
@@ -172,7 +172,7 @@ impl From<Refusal> for Fault {
             Refusal::AccountBlocked => (Code::Forbidden, None),
             _ => (Code::Unauthorized, Some((header::WWW_AUTHENTICATE, "FlespiToken".to_owned()))),
         };
-        Self { header, ..Self::new(code, refusal.to_string()) }
+        Self { header: header.map(Box::new), ..Self::new(code, refusal.to_string()) }
     }
 }
 
