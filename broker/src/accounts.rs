@@ -252,6 +252,12 @@ impl Accounts {
         })
     }
 
+    /// What a token opens, as its clients have it already.
+    pub(crate) fn rights_of(&self, token: &Token, principal: &Principal) -> Arc<Rights> {
+        let known = |broker: &Attached| broker.commons.classes.of(principal.class);
+        self.broker.get().and_then(known).unwrap_or_else(|| Arc::new(self.rights(token)))
+    }
+
     /// Whether keys are shown after they were made.
     pub(crate) fn shows_keys(&self) -> bool {
         self.options.show_keys

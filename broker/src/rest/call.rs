@@ -58,7 +58,7 @@ pub(crate) struct Caller {
     pub(crate) principal: Principal,
     /// What it may do with topics, and with which objects.
     #[expect(dead_code, reason = "the routes of the module mqtt are to ask by it")]
-    pub(crate) rights: Rights,
+    pub(crate) rights: Arc<Rights>,
 }
 
 /// What a client says of itself.
@@ -97,7 +97,7 @@ impl Caller {
         let key = shown.map(|text| key_of(text.unwrap_or("?")));
         let credentials = Credentials { username: key, password: None };
         let (token, principal) = api.accounts.token_of(&credentials, peer)?;
-        let rights = api.accounts.rights(&token);
+        let rights = api.accounts.rights_of(&token, &principal);
         if let Gate::Part(uri) = route.gate
             && rights.scope(route.method, uri, None) == Scope::None
         {

@@ -143,7 +143,7 @@ impl Fault {
 impl From<Invalid> for Fault {
     fn from(invalid: Invalid) -> Self {
         let reason = invalid.to_string();
-        let field = Some(invalid.field.into()).filter(|field: &Box<str>| !field.is_empty());
+        let field = (!invalid.field.is_empty()).then(|| invalid.field.into());
         Self { field, ..Self::new(Code::Format, reason) }
     }
 }

@@ -56,10 +56,11 @@ impl Kept for Token {
     }
 }
 
+/// What adds fields to those that are always shown.
+type Show = dyn Fn(&Token, Map<String, Value>) -> Map<String, Value> + Send;
+
 /// A function that adds what is shown only when it is asked for.
-fn shown(
-    call: &Call,
-) -> Result<impl Fn(&Token, Map<String, Value>) -> Map<String, Value> + use<>, Fault> {
+fn shown(call: &Call) -> Result<Box<Show>, Fault> {
     let fields = call.fields()?;
     let accounts = &call.api.accounts;
     let secret = fields.name("key").then(|| accounts.read().secret().clone());
@@ -68,7 +69,7 @@ fn shown(
         return Err(Fault::new(Code::Forbidden, reason));
     }
     let is_old = fields.name("flags") || fields.name("acl");
-    Ok(move |token: &Token, mut object: Map<String, Value>| {
+    Ok(Box::new(move |token: &Token, mut object: Map<String, Value>| {
         if let Some(key) = secret.as_ref().and_then(|secret| token.key.open(secret)) {
             object.insert("key".to_owned(), key.expose().into());
         }
@@ -79,7 +80,7 @@ fn shown(
             object.insert("acl".to_owned(), acl);
         }
         object
-    })
+    }))
 }
 
 pub(super) fn create(call: &Call) -> Outcome {
