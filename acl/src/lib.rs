@@ -1,9 +1,19 @@
-//! Who a client of the broker is: the credentials it shows, the principal it becomes, the refusal
-//! it gets.
+//! Who a client of the broker is, and what it may do: the credentials it shows, the principal it
+//! becomes or the refusal it gets, the rights it has.
 //!
 //! This crate decides and does nothing else: no runtime, no file, no clock. Whoever holds the
 //! socket hands over [`Credentials`] and the peer's address, and an [`Authenticate`] answers with
 //! a [`Principal`] or a [`Refusal`].
+//!
+//! | type | holds |
+//! | --- | --- |
+//! | [`Directory`] | all accounts, tokens and limits; who shows a token, and what is whose |
+//! | [`Account`], [`Token`], [`Limit`] | one of each, as REST sends and shows it |
+//! | [`Row`] | one of each as bytes; who writes them tells the directory afterwards |
+//! | [`Secret`], [`KeyRecord`] | keys of tokens, kept so that the rows alone give none away |
+//! | [`Access`] | what a token may do, as its owner wrote it |
+//! | [`Rights`] | the same compiled: topics, topic filters and calls of REST |
+//! | [`Attempts`] | failures by address |
 //!
 //! ```
 //! use longshore_acl::{Authenticate, Credentials, MasterOnly, MasterToken, Refusal};
@@ -20,6 +30,19 @@
 //! let unknown = Credentials { username: Some("guest"), password: Some(b"guest") };
 //! assert_eq!(gate.authenticate(&unknown, peer), Err(Refusal::BadCredentials));
 //! # Ok::<(), longshore_acl::NoRandomness>(())
+//! ```
+//!
+//! ```
+//! use longshore_acl::{Access, Action, Coverage, Rights};
+//!
+//! let access = serde_json::json!({"type": 2, "acl": [
+//!     {"uri": "mqtt", "topic": "plant/7,8/#", "actions": ["subscribe"]},
+//! ]});
+//! let rights = Rights::compile(&Access::from_json(&access)?, &[]);
+//! assert!(rights.allows(Action::Subscribe, "plant/7/pump"));
+//! assert!(!rights.allows(Action::Publish, "plant/7/pump"));
+//! assert_eq!(rights.coverage(Action::Subscribe, "plant/+/pump"), Coverage::Some);
+//! # Ok::<(), longshore_acl::Invalid>(())
 //! ```
 
 mod access;

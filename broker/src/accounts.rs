@@ -36,6 +36,8 @@ const TABLE: &str = "accounts";
 const CLASSES_KEPT: u32 = MASTER_CLASS + 16;
 /// The class of sessions whose token is gone.
 const NOBODY_CLASS: u32 = MASTER_CLASS + 1;
+/// What a client is told of its token.
+const TOLD: [&str; 7] = ["id", "cid", "info", "enabled", "expire", "ttl", "access"];
 /// Seconds that a token is used before its row is written again.
 const TOUCH_SECS: u64 = 60;
 
@@ -373,7 +375,9 @@ impl Authenticate for Accounts {
 
     fn describe(&self, token: u64) -> Option<Value> {
         let token = self.read().token(token).cloned()?;
-        Some(Value::Object(token.to_json(None)))
+        let mut fields = token.to_json(None);
+        fields.retain(|name, _| TOLD.contains(&name.as_str()));
+        Some(Value::Object(fields))
     }
 }
 

@@ -11,11 +11,15 @@ pub struct Dialect {
     /// Whether messages of clients with a token get the user properties `timestamp`, `token_id` and
     /// `cid`. Default true.
     pub stamp: bool,
+    /// Whether CONNACK tells clients with a token of it and of the session's subscriptions, in the
+    /// user properties `token` and `subscriptions`. Default true.
+    pub describe_session: bool,
 }
 
 impl Default for Dialect {
     fn default() -> Self {
-        Self { wildcard_delete: WildcardDelete::default(), stamp: true }
+        let wildcard_delete = WildcardDelete::default();
+        Self { wildcard_delete, stamp: true, describe_session: true }
     }
 }
 

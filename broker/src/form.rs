@@ -139,7 +139,7 @@ impl Forms {
 }
 
 /// Appends a delivery that no other receiver shares: with identifiers or an alias; its bytes.
-fn append_single(
+pub(crate) fn append_single(
     source: &Source<'_>,
     delivery: &Delivery<'_>,
     connection: &mut Connection,

@@ -19,6 +19,7 @@ pub mod broker;
 mod cache;
 pub mod clock;
 mod commons;
+mod condition;
 pub mod connection;
 pub mod dialect;
 mod form;

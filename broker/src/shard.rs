@@ -47,6 +47,7 @@ mod compact;
 mod config;
 mod connect;
 mod deliver;
+mod describe;
 mod durable;
 mod end;
 mod group;

@@ -5,6 +5,7 @@ use longshore_acl::Principal;
 use longshore_codec::{Properties, Property};
 
 use crate::clock::Wall;
+use crate::message::forwardable;
 
 /// When a message was published, in seconds since 1970: the publisher's, or else the broker's.
 pub(crate) const TIMESTAMP: &str = "timestamp";
@@ -55,11 +56,35 @@ impl Stamp {
         &self.bytes
     }
 
+    /// These properties with all of it, and without what only the broker may say.
+    pub(crate) fn onto(&mut self, properties: &[u8], now: Wall) -> Vec<u8> {
+        let block = Properties::from_raw(properties);
+        let has_time = block.user_properties().any(|(name, _)| name == TIMESTAMP);
+        let mut all = Vec::with_capacity(properties.len() + self.bytes.len());
+        forwardable(block, |name| name == TOKEN_ID || name == CID, &mut all);
+        all.extend_from_slice(if has_time { self.without_time() } else { self.at(now) });
+        all
+    }
+
     /// The same without the time, for a publisher that has set it.
     pub(crate) fn without_time(&self) -> &[u8] {
         // Identifier and two lengths, name, value.
         &self.bytes[..self.bytes.len() - TIME_DIGITS - TIMESTAMP.len() - 5]
     }
+}
+
+/// These properties without the broker's own, which stand behind all others.
+pub(crate) fn unstamped(properties: &[u8]) -> &[u8] {
+    let (mut iter, mut at, mut end) = (Properties::from_raw(properties).iter(), 0, None);
+    while let Some(Ok((property, raw))) = iter.next_raw() {
+        end = match (property, end) {
+            (Property::UserProperty(TOKEN_ID, _), _) => Some(at),
+            (Property::UserProperty(CID | TIMESTAMP, _), end) => end,
+            _ => None,
+        };
+        at += raw.len();
+    }
+    &properties[..end.unwrap_or(properties.len())]
 }
 
 /// Seconds with six digits behind the dot.
@@ -126,6 +151,19 @@ mod tests {
         assert_eq!(time_of(stamp.at(now)), Some(now));
         assert_eq!(named(stamp.without_time()), [("token_id", "1"), ("cid", "1")]);
         assert!(Stamp::new(&Principal::anonymous()).is_none());
+    }
+
+    #[test]
+    fn the_broker_s_own_properties_are_taken_off_and_no_others() {
+        let mut stamp = Stamp::new(&Principal::master()).expect("it has a token");
+        let mut own = Vec::new();
+        Property::UserProperty("timestamp", "1").append(&mut own);
+        Property::UserProperty("a", "b").append(&mut own);
+        for mine in [&own[..], &[]] {
+            assert_eq!(unstamped(mine), mine);
+            assert_eq!(unstamped(&[mine, stamp.at(Wall(1))].concat()), mine);
+            assert_eq!(unstamped(&[mine, stamp.without_time()].concat()), mine);
+        }
     }
 
     #[test]

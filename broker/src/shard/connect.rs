@@ -153,11 +153,24 @@ impl Shard {
         let credentials = Credentials { username: connect.username, password: connect.password };
         let address = connection.peer.address.ip();
         self.authenticate.authenticate(&credentials, address).map_err(|refusal| {
-            let cause = match refusal {
-                Refusal::NoCredentials => "no credentials: send the token as user name or password",
-                _ => "unknown user name or password",
+            use ReasonCode as Code;
+            let (reason, cause) = match refusal {
+                Refusal::NoCredentials => (
+                    Code::BadUserNameOrPassword,
+                    "no credentials: send the token as user name or password",
+                ),
+                Refusal::Expired => (Code::BadUserNameOrPassword, "the token has expired"),
+                Refusal::Disabled => (Code::BadUserNameOrPassword, "the token is disabled"),
+                Refusal::AddressNotAllowed => {
+                    (Code::NotAuthorized, "the token does not allow this address")
+                }
+                Refusal::AccountBlocked => (Code::NotAuthorized, "the account is blocked"),
+                Refusal::TooManyFailures => {
+                    (Code::ConnectionRateExceeded, "too many failed attempts from this address")
+                }
+                _ => (Code::BadUserNameOrPassword, "unknown user name or password"),
             };
-            Fault::new(ReasonCode::BadUserNameOrPassword, cause)
+            Fault::new(reason, cause)
         })
     }
 
@@ -231,6 +244,9 @@ impl Shard {
             }
         }
         self.attach(session_id, id, connect, granted, !present);
+        if connect.version == Version::V5 {
+            self.describe_session(connect, session_id, &mut block);
+        }
         if self.holder_of(session_id) != 0 || self.has_ended() {
             // Also where a session that was to last has just been cleared.
             self.hold(id);
@@ -491,7 +507,7 @@ impl Shard {
 }
 
 /// Bytes of a CONNACK of MQTT 5 with these properties.
-fn connack_len(block: &[u8]) -> usize {
+pub(super) fn connack_len(block: &[u8]) -> usize {
     let remaining = 2 + varint_len(block.len() as u32) + block.len();
     1 + varint_len(remaining as u32) + remaining
 }

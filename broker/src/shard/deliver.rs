@@ -11,11 +11,12 @@ use super::{Shard, Unsettled};
 use crate::cache::{Local, Route, Target};
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
-use crate::form::{Delivery, Source};
-use crate::message::{Entry, Identifiers, Kept, Message};
+use crate::form::{Delivery, Source, TooLarge, append_single};
+use crate::message::{Entry, Identifiers, Kept, Message, Parts};
 use crate::record::{GROUP_BIT, Ref};
 use crate::session::{Manner, Pending, Place, Recorded, SessionId, Step};
 use crate::share::Group;
+use crate::stamp::unstamped;
 use crate::stats::Drop;
 
 /// Bytes of output that every client may have, however much the others have.
@@ -468,7 +469,11 @@ impl Shard {
         wall: Wall,
     ) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
-        let done = self.forms.append(source, delivery, connection, &mut self.spare, wall);
+        let mut done = self.forms.append(source, delivery, connection, &mut self.spare, wall);
+        if done.is_err() {
+            done = self.append_bare(id, source, delivery, wall);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return true };
         match done {
             Ok(bytes) => self.stats.sent(delivery.qos, bytes),
             Err(_) => {
@@ -481,6 +486,24 @@ impl Shard {
             self.dirty.push(id);
         }
         done.is_ok()
+    }
+
+    /// Appends a message that is too large for its receiver without what the broker says of it.
+    #[cold]
+    fn append_bare(
+        &mut self,
+        id: ConnectionId,
+        source: &Source<'_>,
+        delivery: &Delivery<'_>,
+        wall: Wall,
+    ) -> Result<usize, TooLarge> {
+        let parts = Parts { properties: unstamped(source.parts.properties), ..source.parts };
+        let Some(connection) = self.connections.get_mut(id) else { return Err(TooLarge) };
+        if parts.properties.len() == source.parts.properties.len() {
+            return Err(TooLarge);
+        }
+        let bare = Source { parts, packet: None, ..*source };
+        append_single(&bare, delivery, connection, &mut self.spare, wall)
     }
 
     /// The same for a message of QoS 2, at whatever QoS it is delivered. Where something of it

@@ -9,9 +9,10 @@ use tracing::info;
 use super::{Fault, Shard, Unsettled};
 use crate::clock::Now;
 use crate::limits::QueueOverflow;
-use crate::message::Message;
+use crate::message::{Message, Parts};
 use crate::record::Event;
 use crate::session::{NEVER, SessionId, Will};
+use crate::stamp::Stamp;
 use crate::stats::Drop;
 
 /// The part of all queues that is freed at once when they are full, for looking for the largest
@@ -136,11 +137,18 @@ impl Shard {
         let Some(will) = self.take_will(session_id) else { return };
         let Some(session) = self.sessions.get(session_id) else { return };
         let (owner, class, holder) = (session.owner(), session.principal.class, session.holder);
-        let message = match will.expiry(now.wall) {
-            None => will.message,
-            expiry => {
-                let Message { qos, retain, .. } = *will.message;
-                Arc::new(Message::new(will.message.parts(), qos, retain, expiry))
+        let expiry = will.expiry(now.wall);
+        let stamp = Stamp::new(&session.principal).filter(|_| self.dialect.stamp);
+        let message = match (expiry, stamp) {
+            (None, None) => will.message,
+            (expiry, stamp) => {
+                let (Message { qos, retain, .. }, parts) = (&*will.message, will.message.parts());
+                let properties = match stamp {
+                    Some(mut stamp) => stamp.onto(parts.properties, now.wall),
+                    None => parts.properties.to_vec(),
+                };
+                let parts = Parts { properties: &properties, ..parts };
+                Arc::new(Message::new(parts, *qos, *retain, expiry))
             }
         };
         self.unsettled.push_back(Unsettled::Will { owner, message, class, holder });
