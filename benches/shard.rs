@@ -64,6 +64,45 @@ fn route_miss(c: &mut Criterion) {
     group.finish();
 }
 
+/// A publish to a topic never seen before of a million, for a selector of 1,000 by 10 names, for
+/// one of 10,000 names and for the wildcards they stand in place of.
+fn route_selector(c: &mut Criterion) {
+    const FLEET: u64 = 100_000;
+    let list = |count: u64| (0..count).map(|it| it.to_string()).collect::<Vec<_>>().join(",");
+    let filters = [
+        ("plus", "fleet/+/+/#".to_owned()),
+        ("1000x10", format!("fleet/{}/{}/#", list(1_000), list(10))),
+        ("10000", format!("fleet/{}/+/#", list(10_000))),
+    ];
+    let mut group = c.benchmark_group("route/selector");
+    group.throughput(Throughput::Elements(BATCH));
+    for (name, filter) in filters {
+        let mut bed = Bed::new();
+        let subscriber = bed.connect("subscriber");
+        bed.subscribe(subscriber, &filter, QoS::AtMostOnce);
+        let publisher = bed.connect("publisher");
+        let mut next = 0_u64;
+        for (of, fleet) in [("hit", 1_000), ("all", FLEET)] {
+            group.bench_function(format!("{name}/{of}"), |b| {
+                b.iter_batched(
+                    || {
+                        let mut batch = Vec::new();
+                        for _ in 0..BATCH {
+                            next += 7;
+                            let topic = format!("fleet/{}/{}/{next}", next % fleet, next % 10);
+                            batch.extend(publish(&topic, QoS::AtMostOnce, false, &[b'x'; 64]));
+                        }
+                        batch
+                    },
+                    |batch| black_box(bed.turn(publisher, &batch)),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
 /// One publisher, many subscribers; per delivery.
 fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out");
@@ -133,5 +172,5 @@ fn retained(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route_hit, route_miss, fan_out, qos_1, retained);
+criterion_group!(benches, route_hit, route_miss, route_selector, fan_out, qos_1, retained);
 criterion_main!(benches);

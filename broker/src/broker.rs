@@ -194,9 +194,7 @@ impl Builder {
         let store = self.storage.as_ref().map(open).transpose()?;
         let accounts = self.accounts.map(AccountsAt::open).transpose()?;
         if let Some(accounts) = &accounts {
-            accounts.attach(Arc::clone(&configs[0].commons), Arc::clone(&around.mailboxes));
-            let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
-            configs.iter_mut().for_each(|config| config.authenticate = gate());
+            attach(accounts, &mut configs, &around);
         }
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
@@ -243,17 +241,7 @@ impl Builder {
             await_compaction(store, &around, || open.is_closed())?;
         }
         let _ = open.send(true);
-        if let Some(accounts) = accounts {
-            broker.spawn("longshore-accounts", {
-                let stopped = stopped.clone();
-                move |runtime| keep_accounts(runtime, &accounts, stopped)
-            })?;
-        }
-        if !others.is_empty() {
-            broker.spawn("longshore-net", move |runtime| {
-                acceptor::run(runtime, entrance, others, stopped);
-            })?;
-        }
+        broker.start_others(accounts, entrance, others, stopped)?;
         Ok(broker)
     }
 }
@@ -275,6 +263,13 @@ impl AccountsAt {
             }
         }
     }
+}
+
+/// Has all shards act by these accounts.
+fn attach(accounts: &Arc<Accounts>, configs: &mut [Config], around: &Around) {
+    accounts.attach(Arc::clone(&configs[0].commons), Arc::clone(&around.mailboxes));
+    let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
+    configs.iter_mut().for_each(|config| config.authenticate = gate());
 }
 
 /// Does what time asks of accounts, until the broker stops.
@@ -478,6 +473,28 @@ impl Broker {
             self.spawn(&name, move |runtime| inside.run(runtime, until))?;
         }
         begin_together(&all_restored, restored, begin)
+    }
+
+    /// Starts what runs beside the shards: the time of accounts, and the entrance.
+    fn start_others(
+        &self,
+        accounts: Option<Arc<Accounts>>,
+        entrance: Entrance,
+        doors: Vec<Door>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        if let Some(accounts) = accounts {
+            let stopped = stopped.clone();
+            self.spawn("longshore-accounts", move |runtime| {
+                keep_accounts(runtime, &accounts, stopped);
+            })?;
+        }
+        if !doors.is_empty() {
+            self.spawn("longshore-net", move |runtime| {
+                acceptor::run(runtime, entrance, doors, stopped);
+            })?;
+        }
+        Ok(())
     }
 
     /// Starts a thread with a runtime of its own. When it ends, for whatever reason, all stop.

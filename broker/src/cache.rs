@@ -12,7 +12,7 @@ use crate::index::{Matches, Subscriber};
 use crate::message::Identifiers;
 use crate::parties::Party;
 use crate::session::SessionId;
-use crate::share::Group;
+use crate::share::{Group, Stick};
 
 /// Where one topic's messages go.
 #[derive(Debug)]
@@ -23,7 +23,10 @@ pub(crate) struct Route {
     pub(crate) targets: Box<[Target]>,
     /// Sessions of other shards, by shard.
     pub(crate) remote: Box<[(usize, Arc<[Target]>)]>,
-    pub(crate) groups: Box<[Arc<Group>]>,
+    /// Shared groups; of a sticky one, what the topic says about who gets its messages.
+    pub(crate) groups: Box<[(Arc<Group>, Option<Stick>)]>,
+    /// Subscriptions of sessions that ask more of a message than its topic, by session.
+    pub(crate) conditional: Box<[Box<[Subscriber]>]>,
 }
 
 /// One session that gets a topic's messages.
@@ -51,31 +54,33 @@ pub(crate) enum Local {
 }
 
 impl Route {
-    /// What the shard with this number does with a message that reaches all these.
-    fn new(shard: usize, found: &mut Matches) -> Self {
+    /// What the shard with this number does with a message of the topic that reaches all these.
+    fn new(shard: usize, topic: &[u8], found: &mut Matches) -> Self {
         found
             .subscribers
             .sort_by_key(|subscriber| (subscriber.session.shard(), subscriber.session));
         let (mut targets, mut remote) = (Box::default(), Vec::new());
+        let conditional = take_conditional(&mut found.subscribers);
         for of_shard in found.subscribers.chunk_by(|a, b| a.session.shard() == b.session.shard()) {
             match of_shard[0].session.shard() {
                 here if here == shard => targets = merge(of_shard).collect(),
                 there => remote.push((there, merge(of_shard).collect())),
             }
         }
-        let (remote, groups) = (remote.into(), found.groups.as_slice().into());
-        Self { is_forbidden: false, targets, remote, groups }
+        let groups = found.groups.iter().map(|group| (Arc::clone(group), group.stick(topic)));
+        let (remote, groups) = (remote.into(), groups.collect());
+        Self { is_forbidden: false, targets, remote, groups, conditional }
     }
 
     fn forbidden() -> Self {
-        let (targets, remote, groups) = Default::default();
-        Self { is_forbidden: true, targets, remote, groups }
+        let (targets, remote, groups, conditional) = Default::default();
+        Self { is_forbidden: true, targets, remote, groups, conditional }
     }
 
     /// How many sessions and groups the message reaches.
     pub(crate) fn len(&self) -> usize {
         let remote: usize = self.remote.iter().map(|(_, targets)| targets.len()).sum();
-        self.targets.len() + remote + self.groups.len()
+        self.targets.len() + remote + self.groups.len() + self.conditional.len()
     }
 
     /// Bytes of memory, roughly.
@@ -87,6 +92,7 @@ impl Route {
             + size_of_val(&*self.remote)
             + remote
             + size_of_val(&*self.groups)
+            + self.conditional.iter().map(|of_one| size_of_val(&**of_one) + 16).sum::<usize>()
     }
 }
 
@@ -99,8 +105,25 @@ fn bytes_of(targets: &[Target]) -> usize {
     size_of_val(targets) + targets.iter().map(extra).sum::<usize>()
 }
 
+/// Takes out what is of sessions with a condition in any of their subscriptions: only a message
+/// says what they get.
+fn take_conditional(sorted: &mut Vec<Subscriber>) -> Box<[Box<[Subscriber]>]> {
+    if sorted.iter().all(|subscriber| subscriber.condition.is_none()) {
+        return Box::default();
+    }
+    let (mut conditional, mut plain) = (Vec::new(), Vec::new());
+    for of_one in sorted.chunk_by(|a, b| a.session == b.session) {
+        match of_one.iter().any(|subscriber| subscriber.condition.is_some()) {
+            true => conditional.push(of_one.into()),
+            false => plain.extend_from_slice(of_one),
+        }
+    }
+    *sorted = plain;
+    conditional.into()
+}
+
 /// One target per session: the highest QoS, all identifiers.
-fn merge(sorted: &[Subscriber]) -> impl Iterator<Item = Target> + '_ {
+pub(crate) fn merge(sorted: &[Subscriber]) -> impl Iterator<Item = Target> + '_ {
     sorted.chunk_by(|a, b| a.session == b.session).map(|overlapping| {
         let all = Target::of(overlapping.iter()).expect("a chunk has a first entry");
         let not_local = overlapping.iter().filter(|subscriber| !subscriber.no_local);
@@ -181,7 +204,7 @@ impl RouteCache {
 
     /// Keeps what the index found, and returns it.
     pub(crate) fn insert(&mut self, from: Party, topic: &[u8], found: &mut Matches) -> Rc<Route> {
-        self.keep(from, topic, Route::new(self.shard, found))
+        self.keep(from, topic, Route::new(self.shard, topic, found))
     }
 
     /// Keeps that these publishers may not publish the topic.

@@ -7,20 +7,22 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use dashmap::{DashMap, Entry};
 use hashbrown::HashMap;
 use longshore_acl::{Action, Rights};
-use longshore_codec::{Filter, filter};
+use longshore_codec::Sticky;
 
+use crate::condition::{self, Asked, Condition};
+use crate::dialect::Dialect;
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
 use crate::parties::{Classes, Party, Tree, is_reserved};
 use crate::record::GROUP_BIT;
 use crate::retained;
 use crate::session::{Owner, Pending, SessionId};
-use crate::share::{Group, Member, Noted};
+use crate::share::{Charter, Group, Member, Noted};
 use crate::slots::SHARDS_MAX;
 
 /// See the module.
@@ -38,6 +40,12 @@ pub(crate) struct Commons {
     epoch: AtomicU64,
     /// By account and `$share/name/filter`.
     groups: DashMap<(u64, Box<str>), Arc<Group>>,
+    /// How topic filters are understood.
+    dialect: OnceLock<Dialect>,
+    /// Conditions of topic filters, by their text.
+    conditions: DashMap<Box<str>, Weak<Condition>>,
+    /// How many there were when those were last forgotten that nobody asks any more.
+    conditions_kept: AtomicUsize,
     /// The last number given to a session or group of the journal.
     holders: AtomicU64,
     base: AtomicU32,
@@ -48,10 +56,15 @@ pub(crate) struct Commons {
     addresses: DashMap<IpAddr, usize>,
 }
 
+/// Conditions at least, before it is looked for those that nobody asks any more.
+const CONDITIONS_MIN: usize = 1_024;
+
 /// Who subscribed to what, by account: topics of one are not those of another.
 #[derive(Debug, Default)]
 struct Namespaces {
     indexes: HashMap<u64, Index>,
+    /// Whether the dialect has selectors; unless told otherwise it does.
+    has_selectors: Option<bool>,
     tree: Tree,
 }
 
@@ -75,12 +88,55 @@ impl Commons {
             namespaces: RwLock::default(),
             epoch: AtomicU64::new(0),
             groups: DashMap::new(),
+            dialect: OnceLock::new(),
+            conditions: DashMap::new(),
+            conditions_kept: AtomicUsize::new(0),
             holders: AtomicU64::new(0),
             base: AtomicU32::new(0),
             appended: [const { AtomicU64::new(0) }; SHARDS_MAX],
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
+    }
+
+    /// How topic filters are understood, told by every shard before anybody subscribes.
+    pub(crate) fn set_dialect(&self, dialect: Dialect) {
+        let dialect = *self.dialect.get_or_init(|| dialect);
+        let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        namespaces.has_selectors = Some(dialect.selectors);
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.dialect.get().copied().unwrap_or_default()
+    }
+
+    /// Takes a topic filter apart; what is wrong with it otherwise.
+    pub(crate) fn take_apart<'a>(&self, filter: &'a str) -> Result<Asked<'a>, &'static str> {
+        let (share, text, inner) = condition::split(filter, self.dialect().filters)?;
+        let condition = text.map(|text| self.condition(text)).transpose()?;
+        Ok(Asked { share, condition, inner })
+    }
+
+    /// The condition of this text: one for all who ask the same.
+    fn condition(&self, text: &str) -> Result<Arc<Condition>, &'static str> {
+        if let Some(known) = self.conditions.get(text).and_then(|known| known.upgrade()) {
+            return Ok(known);
+        }
+        let condition = Arc::new(Condition::parse(text)?);
+        if self.conditions.len() > 2 * self.conditions_kept.load(Ordering::Relaxed) + CONDITIONS_MIN
+        {
+            self.conditions.retain(|_, known| known.strong_count() > 0);
+            self.conditions_kept.store(self.conditions.len(), Ordering::Relaxed);
+        }
+        self.conditions.insert(text.into(), Arc::downgrade(&condition));
+        Ok(condition)
+    }
+
+    fn new_group(&self, name: &str, asked: &Asked<'_>, holder: u64) -> Arc<Group> {
+        let share = asked.share.filter(|_| self.dialect().sticky_groups);
+        let sticky = share.and_then(Sticky::of);
+        let (inner, condition) = (asked.inner.into(), asked.condition.clone());
+        Arc::new(Group::new(name, holder, Charter { inner, sticky, condition }))
     }
 
     /// A number for a session that the journal is to know.
@@ -106,12 +162,12 @@ impl Commons {
         holder: u64,
         waiting: impl Iterator<Item = Pending>,
     ) -> Option<Arc<Group>> {
-        let Filter { inner, share: Some(_), .. } = filter::parse(name).ok()? else { return None };
-        let group = Arc::new(Group::new(account, name, holder));
+        let asked = self.take_apart(name).ok().filter(|asked| asked.share.is_some())?;
+        let group = self.new_group(name, &asked, holder);
         for pending in waiting {
             group.lock().keep(pending, Noted::default());
         }
-        self.change(account, |index| index.add_group(inner, Arc::clone(&group)));
+        self.change(account, |index| index.add_group(asked.inner, Arc::clone(&group)));
         self.groups.insert((account, name.into()), Arc::clone(&group));
         Some(group)
     }
@@ -229,6 +285,12 @@ impl Commons {
         });
     }
 
+    /// Whether an account is `of` or stands somewhere below it.
+    pub(crate) fn is_in_branch(&self, of: u64, account: u64) -> bool {
+        let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        namespaces.tree.is_in(of, account)
+    }
+
     /// Clients of this class may do this from now on: when this returns, every shard acts by it.
     pub(crate) fn set_rights(&self, class: u32, rights: Arc<Rights>) {
         self.classes.set(class, rights);
@@ -249,6 +311,7 @@ impl Commons {
         account: u64,
         only: u64,
         filter: &str,
+        selectors: bool,
     ) -> Option<retained::Read> {
         if self.retained.is_empty() {
             return None;
@@ -258,14 +321,20 @@ impl Commons {
         accounts.retain(|holder| {
             (only == 0 || only == *holder) && namespaces.tree.is_in(account, *holder)
         });
-        self.retained.read(&accounts, filter)
+        self.retained.read(&accounts, filter, selectors)
     }
 
     /// Changes what is subscribed to in an account. When this returns, every shard routes by the
     /// new state.
     fn change(&self, account: u64, change: impl FnOnce(&mut Index)) {
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-        let index = namespaces.indexes.entry(account).or_default();
+        let has_selectors = namespaces.has_selectors.unwrap_or(true);
+        let new = || {
+            let mut index = Index::default();
+            index.set_selectors(has_selectors);
+            index
+        };
+        let index = namespaces.indexes.entry(account).or_insert_with(new);
         change(index);
         if index.is_empty() {
             namespaces.indexes.remove(&account);
@@ -284,10 +353,16 @@ impl Commons {
     }
 
     /// Makes the session a member of the group `name`, which begins with its first member.
-    pub(crate) fn join(&self, account: u64, name: &str, inner: &str, member: Member) -> Arc<Group> {
+    pub(crate) fn join(
+        &self,
+        account: u64,
+        name: &str,
+        asked: &Asked<'_>,
+        member: Member,
+    ) -> Arc<Group> {
         let entry = self.groups.entry((account, name.into())).or_insert_with(|| {
-            let group = Arc::new(Group::new(account, name, self.next_holder() | GROUP_BIT));
-            self.change(account, |index| index.add_group(inner, Arc::clone(&group)));
+            let group = self.new_group(name, asked, self.next_holder() | GROUP_BIT);
+            self.change(account, |index| index.add_group(asked.inner, Arc::clone(&group)));
             group
         });
         entry.lock().join(member);
@@ -301,9 +376,7 @@ impl Commons {
         let Entry::Occupied(entry) = self.groups.entry(key) else { return 0 };
         let Some(lost) = entry.get().lock().leave(session) else { return 0 };
         let group = entry.remove();
-        if let Ok(Filter { inner, .. }) = filter::parse(name) {
-            self.change(account, |index| index.remove_group(inner, &group));
-        }
+        self.change(account, |index| index.remove_group(&group.charter.inner, &group));
         lost
     }
 }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use longshore_codec::Properties;
+use longshore_codec::{Filter, Properties, filter};
 use longshore_expression::{Budget, Expression, Parameters, Value};
 use percent_encoding::percent_decode_str;
 
@@ -23,18 +23,39 @@ const STEPS_PER_WORK: u64 = 2;
 /// Bytes of JSON that cost one step of work to read.
 const BYTES_PER_WORK: usize = 16;
 
-/// Conditions as they stand in a topic filter, and what they are asked of.
-pub(crate) type Split<'a> = (Option<&'a str>, &'a str);
+/// A topic filter taken apart.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    /// The share name of a shared subscription.
+    pub(crate) share: Option<&'a str>,
+    pub(crate) condition: Option<Arc<Condition>>,
+    /// What topics are matched against.
+    pub(crate) inner: &'a str,
+}
 
-/// Takes the conditions off a topic filter, if it has any.
-pub(crate) fn split(filter: &str) -> Option<Split<'_>> {
-    match filter.strip_prefix(PREFIX) {
-        None => Some((None, filter)),
-        Some(rest) => {
-            let (conditions, inner) = rest.split_once('/')?;
-            (!inner.is_empty()).then_some((Some(conditions), inner))
-        }
+impl Asked<'_> {
+    /// The only account that is asked for; 0 for all.
+    pub(crate) fn only(&self) -> u64 {
+        self.condition.as_ref().map_or(0, |condition| condition.only)
     }
+}
+
+/// The share name, the text of the conditions, and the rest of a topic filter; what is wrong with
+/// it otherwise. Conditions are an extension, which not every broker `has`.
+pub(crate) fn split(
+    filter: &str,
+    has: bool,
+) -> Result<(Option<&str>, Option<&str>, &str), &'static str> {
+    let Filter { share, inner, .. } =
+        filter::parse(filter).map_err(|_| "not a valid topic filter")?;
+    let Some(rest) = inner.strip_prefix(PREFIX).filter(|_| has) else {
+        return Ok((share, None, inner));
+    };
+    let (conditions, inner) = rest.split_once('/').unwrap_or_default();
+    if inner.is_empty() || inner.starts_with(PREFIX) || inner.starts_with("$share/") {
+        return Err("no topic filter behind the conditions of $filter");
+    }
+    Ok((share, Some(conditions), inner))
 }
 
 /// See the module. All that is asked has to hold.
@@ -95,8 +116,7 @@ impl Condition {
 
     /// Whether what is retained is new enough.
     pub(crate) fn is_modified(&self, parts: &Parts<'_>) -> bool {
-        let Some(since) = self.since else { return true };
-        time_of(parts.properties).is_none_or(|time| time > since)
+        self.since.is_none_or(|since| is_newer(parts, since))
     }
 
     /// Whether the message is as it asks.
@@ -108,6 +128,11 @@ impl Condition {
         self.payload.as_ref().is_none_or(of_payload)
             && self.message.as_ref().is_none_or(|it| view.is_true(it, view))
     }
+}
+
+/// Whether a message was published after a time, as far as it says so.
+pub(crate) fn is_newer(parts: &Parts<'_>, since: Wall) -> bool {
+    time_of(parts.properties).is_none_or(|time| time > since)
 }
 
 /// A message as expressions see it. What is asked twice is found once.
@@ -215,12 +240,17 @@ mod tests {
     /// Spec 14.1.1 to 14.1.3.
     #[test]
     fn a_filter_begins_with_conditions_up_to_the_next_slash() {
-        assert_eq!(split("a/b"), Some((None, "a/b")));
-        assert_eq!(split("$filter/cid=7/a/#"), Some((Some("cid=7"), "a/#")));
-        assert_eq!(split("$filter/cid=7//a"), Some((Some("cid=7"), "/a")));
-        for wrong in ["$filter/", "$filter/cid=7", "$filter/cid=7/"] {
-            assert_eq!(split(wrong), None, "{wrong}");
+        assert_eq!(split("a/b", true), Ok((None, None, "a/b")));
+        assert_eq!(split("$filter/cid=7/a/#", true), Ok((None, Some("cid=7"), "a/#")));
+        assert_eq!(split("$filter/cid=7//a", true), Ok((None, Some("cid=7"), "/a")));
+        let shared = "$share/g/$filter/cid=7/a";
+        assert_eq!(split(shared, true), Ok((Some("g"), Some("cid=7"), "a")));
+        assert_eq!(split("$filter/cid=7/a", false), Ok((None, None, "$filter/cid=7/a")));
+        let twice = "$filter/cid=7/$filter/cid=7/a";
+        for wrong in ["$filter/", "$filter/cid=7", "$filter/cid=7/", twice, "$filter/a/b#"] {
+            assert!(split(wrong, true).is_err(), "{wrong}");
         }
+        assert!(split("$filter/cid=7/$share/g/a", true).is_err(), "$share comes first");
         let both =
             Condition::parse("cid=7&modified_since>1700000000&payload=a%3E1").expect("it is");
         assert_eq!((both.only, both.since), (7, Some(Wall(1_700_000_000_000_000))));

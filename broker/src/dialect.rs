@@ -14,12 +14,29 @@ pub struct Dialect {
     /// Whether CONNACK tells clients with a token of it and of the session's subscriptions, in the
     /// user properties `token` and `subscriptions`. Default true.
     pub describe_session: bool,
+    /// Whether a level of a topic filter that contains `,` is a selector: a list of which it
+    /// matches any, beside itself. Otherwise it is a level like any other, as the standard has it.
+    /// Default `true`.
+    pub selectors: bool,
+    /// Whether a share name that ends in `:from:count` or `:count` makes a group sticky: `count`
+    /// levels of a topic, from the level `from` on, say which member gets it. Otherwise it is a
+    /// name like any other, as the standard has it. Default `true`.
+    pub sticky_groups: bool,
+    /// Whether a topic filter may have conditions, `$filter/payload=speed%3E50/a/#`. Otherwise it
+    /// is one like any other, as the standard has it. Default `true`.
+    pub filters: bool,
 }
 
 impl Default for Dialect {
     fn default() -> Self {
-        let wildcard_delete = WildcardDelete::default();
-        Self { wildcard_delete, stamp: true, describe_session: true }
+        Self {
+            wildcard_delete: WildcardDelete::default(),
+            stamp: true,
+            describe_session: true,
+            selectors: true,
+            sticky_groups: true,
+            filters: true,
+        }
     }
 }
 

@@ -7,11 +7,12 @@ use hashbrown::HashMap;
 use longshore_acl::ANONYMOUS_CLASS;
 use longshore_codec::QoS;
 
+use crate::condition::Condition;
 use crate::session::SessionId;
 use crate::share::Group;
 
 /// What one session asked of one topic filter, as far as delivery needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
     /// The session that gets the messages.
     pub(crate) session: SessionId,
@@ -29,6 +30,8 @@ pub(crate) struct Subscriber {
     pub(crate) class: u32,
     /// The only account whose messages it gets; 0 for all.
     pub(crate) only: u64,
+    /// What it asks of messages beyond their topic.
+    pub(crate) condition: Option<Arc<Condition>>,
 }
 
 /// What a topic name reaches.
@@ -64,13 +67,16 @@ const ROOT: NodeId = 0;
 const NO_NODE: NodeId = ROOT;
 
 /// All subscriptions. A filter's levels lead from the root to a node; `+` has an edge of its own,
-/// and a final `#` is kept at the node before it, because `a/#` also matches `a`.
+/// and a final `#` is kept at the node before it, because `a/#` also matches `a`. A selector, a
+/// level with `,`, leads to one node, whose parent finds it by each of its members, too.
 ///
 /// Filters are taken as they are: whoever calls has parsed them.
 #[derive(Debug)]
 pub(crate) struct Index {
     nodes: Vec<Node>,
     free: Vec<NodeId>,
+    /// Whether a level with `,` is a selector.
+    selectors: bool,
 }
 
 #[derive(Debug, Default)]
@@ -122,9 +128,10 @@ impl List {
             self.subscribers[place] = subscriber;
             return;
         }
+        let session = subscriber.session;
         self.subscribers.push(subscriber);
         if !self.places.is_empty() {
-            self.places.insert(subscriber.session, self.subscribers.len() as u32 - 1);
+            self.places.insert(session, self.subscribers.len() as u32 - 1);
         } else if self.subscribers.len() > LIST_SCAN_MAX {
             let numbered = self.subscribers.iter().zip(0..);
             self.places = numbered.map(|(known, place)| (known.session, place)).collect();
@@ -148,7 +155,7 @@ impl Here {
             Self::Many(list) => list,
             Self::None | Self::One(_) => {
                 let mut list = Box::<List>::default();
-                if let Self::One(subscriber) = *self {
+                if let Self::One(subscriber) = std::mem::take(self) {
                     list.set(subscriber);
                 }
                 *self = Self::Many(list);
@@ -187,7 +194,7 @@ impl Here {
     fn collect(&self, found: &mut Matches) {
         match self {
             Self::None => {}
-            Self::One(subscriber) => found.subscribers.push(*subscriber),
+            Self::One(subscriber) => found.subscribers.push(subscriber.clone()),
             Self::Many(list) => {
                 found.subscribers.extend_from_slice(&list.subscribers);
                 found.groups.extend(list.groups.iter().cloned());
@@ -202,7 +209,46 @@ enum Children {
     #[default]
     None,
     One(Box<[u8]>, NodeId),
-    Many(Box<HashMap<Box<[u8]>, NodeId>>),
+    Many(Box<Edges>),
+}
+
+#[derive(Debug, Default)]
+struct Edges {
+    by_level: HashMap<Box<[u8]>, NodeId>,
+    /// Where selectors lead, by member. They are edges by their whole text, too.
+    by_member: HashMap<Box<[u8]>, Vec<NodeId>>,
+}
+
+impl Edges {
+    fn select(&mut self, selector: &[u8], node: NodeId) {
+        for member in members(selector) {
+            match self.by_member.get_mut(member) {
+                // Here already if the selector names it twice.
+                Some(nodes) if nodes.last() == Some(&node) => {}
+                Some(nodes) => nodes.push(node),
+                None => drop(self.by_member.insert(member.into(), vec![node])),
+            }
+        }
+    }
+
+    fn deselect(&mut self, selector: &[u8], node: NodeId) {
+        for member in members(selector) {
+            let Some(nodes) = self.by_member.get_mut(member) else { continue };
+            if let Some(place) = nodes.iter().position(|known| *known == node) {
+                nodes.swap_remove(place);
+            }
+            if nodes.is_empty() {
+                self.by_member.remove(member);
+            }
+        }
+        if self.by_member.is_empty() {
+            self.by_member = HashMap::new();
+        }
+    }
+}
+
+fn members(selector: &[u8]) -> impl Iterator<Item = &[u8]> {
+    selector.split(|byte| *byte == b',')
 }
 
 impl Children {
@@ -210,7 +256,7 @@ impl Children {
         match self {
             Self::None => true,
             Self::One(..) => false,
-            Self::Many(edges) => edges.is_empty(),
+            Self::Many(edges) => edges.by_level.is_empty(),
         }
     }
 
@@ -218,30 +264,56 @@ impl Children {
         match self {
             Self::None => None,
             Self::One(name, node) => (**name == *level).then_some(*node),
-            Self::Many(edges) => edges.get(level).copied(),
+            Self::Many(edges) => edges.by_level.get(level).copied(),
         }
     }
 
-    fn insert(&mut self, level: &[u8], node: NodeId) {
-        match std::mem::take(self) {
-            Self::None => *self = Self::One(level.into(), node),
-            Self::One(name, other) => {
-                *self = Self::Many(Box::new([(name, other), (level.into(), node)].into()));
+    /// Where selectors lead that list this level.
+    fn selected(&self, level: &[u8]) -> &[NodeId] {
+        match self {
+            Self::Many(edges) if !edges.by_member.is_empty() => {
+                edges.by_member.get(level).map_or(&[], |nodes| nodes)
             }
-            Self::Many(mut edges) => {
-                edges.insert(level.into(), node);
-                *self = Self::Many(edges);
-            }
+            _ => &[],
         }
     }
 
-    fn remove(&mut self, level: &[u8]) {
+    /// The edges as a table, made if there is none.
+    fn edges(&mut self) -> &mut Edges {
+        if !matches!(self, Self::Many(_)) {
+            let mut edges = Box::<Edges>::default();
+            if let Self::One(name, node) = std::mem::take(self) {
+                edges.by_level.insert(name, node);
+            }
+            *self = Self::Many(edges);
+        }
+        let Self::Many(edges) = self else { unreachable!("it was set above") };
+        edges
+    }
+
+    fn insert(&mut self, level: &[u8], node: NodeId, is_selector: bool) {
+        if matches!(self, Self::None) && !is_selector {
+            *self = Self::One(level.into(), node);
+            return;
+        }
+        let edges = self.edges();
+        edges.by_level.insert(level.into(), node);
+        if is_selector {
+            edges.select(level, node);
+        }
+    }
+
+    fn remove(&mut self, level: &[u8], is_selector: bool) {
         match self {
             Self::None => {}
             Self::One(..) => *self = Self::None,
             Self::Many(edges) => {
-                edges.remove(level);
-                if edges.is_empty() {
+                if let Some(node) = edges.by_level.remove(level)
+                    && is_selector
+                {
+                    edges.deselect(level, node);
+                }
+                if edges.by_level.is_empty() {
                     *self = Self::None;
                 }
             }
@@ -259,7 +331,7 @@ fn path(filter: &str) -> (Option<&str>, bool) {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], free: Vec::new() }
+        Self { nodes: vec![Node::default()], free: Vec::new(), selectors: true }
     }
 }
 
@@ -273,6 +345,16 @@ impl Index {
     #[cfg(test)]
     pub(crate) fn nodes(&self) -> usize {
         self.nodes.len() - self.free.len()
+    }
+
+    /// Sets whether a level with `,` is a selector, before there is any.
+    pub(crate) fn set_selectors(&mut self, selectors: bool) {
+        debug_assert!(self.nodes.len() == 1 || self.selectors == selectors, "there is none yet");
+        self.selectors = selectors;
+    }
+
+    fn is_selector(&self, level: &str) -> bool {
+        self.selectors && memchr::memchr(b',', level.as_bytes()).is_some()
     }
 
     /// Adds a subscription, or replaces the one of the same session and filter.
@@ -325,11 +407,12 @@ impl Index {
             self.nodes.push(Node::default());
             NodeId::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit in memory")
         });
+        let is_selector = self.is_selector(level);
         let node = &mut self.nodes[at as usize];
         if level == "+" {
             node.plus = new;
         } else {
-            node.children.insert(level.as_bytes(), new);
+            node.children.insert(level.as_bytes(), new, is_selector);
         }
         new
     }
@@ -353,11 +436,12 @@ impl Index {
             }
             self.nodes[child as usize] = Node::default();
             self.free.push(child);
+            let is_selector = self.is_selector(level);
             let parent = &mut self.nodes[way[depth] as usize];
             if *level == "+" {
                 parent.plus = NO_NODE;
             } else {
-                parent.children.remove(level.as_bytes());
+                parent.children.remove(level.as_bytes(), is_selector);
             }
         }
     }
@@ -403,12 +487,16 @@ impl Index {
             if let Some(child) = node.children.get(level) {
                 found.pending.push((child, rest));
             }
+            let selected = node.children.selected(level).iter();
+            found.pending.extend(selected.map(|node| (*node, rest)));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use longshore_codec::filter;
+
     use super::*;
     use crate::slots::Key;
 
@@ -422,6 +510,7 @@ mod tests {
             identifier: None,
             class: 1,
             only: 0,
+            condition: None,
         }
     }
 
@@ -432,8 +521,10 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888);
             (state >> 33) % below
         };
-        let levels: &[&str] =
-            if wild { &["a", "b", "", "$x", "+", "+"] } else { &["a", "b", "", "$x"] };
+        let levels: &[&str] = match wild {
+            true => &["a", "b", "", "$x", "+", "+", "a,b", "b,a,b", ",", "a,$x", "c,"],
+            false => &["a", "b", "", "$x", "a", "b", "", "a,b", "b,a,b"],
+        };
         let mut name = || {
             let mut parts: Vec<&str> =
                 (0..=next(3)).map(|_| levels[next(levels.len() as u64) as usize]).collect();
@@ -452,8 +543,14 @@ mod tests {
 
     #[test]
     fn a_topic_reaches_exactly_the_filters_that_match_it() {
-        for seed in 0..50 {
+        for seed in 0..100 {
+            let selectors = seed % 4 != 0;
+            let matches = match selectors {
+                true => filter::matches_selectors,
+                false => filter::matches,
+            };
             let mut index = Index::default();
+            index.set_selectors(selectors);
             let mut known: Vec<(String, SessionId)> = Vec::new();
             for (filter, number) in names(seed, true).into_iter().zip(0..) {
                 let session = Key::for_test(number);
@@ -474,7 +571,7 @@ mod tests {
                 reached.sort_unstable();
                 let mut want: Vec<_> = known
                     .iter()
-                    .filter(|(filter, _)| longshore_codec::filter::matches(filter, &topic))
+                    .filter(|(filter, _)| matches(filter, &topic))
                     .map(|(_, session)| *session)
                     .collect();
                 want.sort_unstable();
@@ -503,5 +600,24 @@ mod tests {
         reached.sort_unstable();
         let want: Vec<_> = sessions.iter().skip(1).step_by(2).copied().collect();
         assert_eq!(reached, want);
+    }
+
+    #[test]
+    fn a_selector_is_one_place_however_much_it_lists() {
+        let mut index = Index::default();
+        let session = Key::for_test(1);
+        let members: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
+        let list = members.join(",");
+        let filter = format!("a/{list}/x,y");
+        index.subscribe(&filter, subscriber(session));
+        assert_eq!(index.nodes(), 4);
+        for (topic, visited, reached) in [("a/77/x", 4, 1), ("a/9999/y", 4, 1), ("a/10000/x", 2, 0)]
+        {
+            let mut found = Matches::default();
+            index.matches(topic.as_bytes(), &mut found);
+            assert_eq!((found.visited, found.subscribers.len()), (visited, reached), "{topic}");
+        }
+        index.unsubscribe(&filter, session);
+        assert!(index.nodes() == 1 && index.nodes[ROOT as usize].is_empty());
     }
 }

@@ -222,6 +222,8 @@ pub(crate) enum Event<'a> {
         account: u64,
         sequence: u64,
         filter: &'a str,
+        /// Whether a level with `,` is a selector there.
+        selectors: bool,
     },
     /// Everything that lived is written down behind the base of a round of compaction. Numbers up
     /// to these were given away then; what was retained up to `sequence`, and does not stand there,
@@ -369,6 +371,7 @@ mod tag {
     pub(super) const WHOLE: u8 = 17;
     pub(super) const REFS: u8 = 19;
     pub(super) const CLEAR_MATCHING: u8 = 18;
+    pub(super) const CLEAR_SELECTED: u8 = 20;
 }
 
 // Of a session.
@@ -461,8 +464,8 @@ impl<'a> Event<'a> {
                 put_change(*sequence, *account, out);
                 put_text(topic, out);
             }
-            Self::ClearMatching { account, sequence, filter } => {
-                out.push(tag::CLEAR_MATCHING);
+            Self::ClearMatching { account, sequence, filter, selectors } => {
+                out.push(if *selectors { tag::CLEAR_SELECTED } else { tag::CLEAR_MATCHING });
                 put_change(*sequence, *account, out);
                 put_text(filter.as_bytes(), out);
             }
@@ -495,7 +498,7 @@ impl<'a> Events<'a> {
         let (tag, holder) = (reader.u8()?, reader.holder()?);
         // A message that came through a group may be the group's until it is done with.
         let of_group = matches!(tag, tag::DONE | tag::DONE_IN_GROUP | tag::RECEIVED);
-        let in_account = matches!(tag, tag::CLEAR | tag::CLEAR_MATCHING);
+        let in_account = matches!(tag, tag::CLEAR | tag::CLEAR_MATCHING | tag::CLEAR_SELECTED);
         if holder & GROUP_BIT != 0 && !of_group && !in_account {
             return None;
         }
@@ -546,9 +549,10 @@ impl<'a> Events<'a> {
                 let (sequence, account) = reader.account_of(holder)?;
                 Event::Clear { account, sequence, topic: reader.text()? }
             }
-            tag::CLEAR_MATCHING => {
+            tag::CLEAR_MATCHING | tag::CLEAR_SELECTED => {
                 let (sequence, account) = reader.account_of(holder)?;
-                Event::ClearMatching { account, sequence, filter: reader.str()? }
+                let (filter, selectors) = (reader.str()?, tag == tag::CLEAR_SELECTED);
+                Event::ClearMatching { account, sequence, filter, selectors }
             }
             tag::COMPACTED => {
                 let (messages, sequence) = (reader.number()?, reader.number()?);

@@ -328,8 +328,8 @@ impl Recovery {
             Event::Clear { account, sequence, topic } => {
                 self.retained_of(account).clear(topic, sequence);
             }
-            Event::ClearMatching { account, sequence, filter } => {
-                self.retained_of(account).clear_matching(filter, sequence);
+            Event::ClearMatching { account, sequence, filter, selectors } => {
+                self.retained_of(account).clear_matching(filter, selectors, sequence);
             }
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
@@ -454,7 +454,9 @@ impl Recovery {
         reader: &Arc<dyn ReadRecords>,
         will_grace_secs: u64,
     ) {
-        let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
+        let first = configs.first().expect("a broker has a shard");
+        let commons = Arc::clone(&first.commons);
+        commons.set_dialect(first.dialect);
         self.forget_old();
         let mut filters: BTreeMap<u64, (u64, Box<str>)> = BTreeMap::new();
         for session in self.sessions.values() {

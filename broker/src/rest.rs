@@ -1,5 +1,5 @@
-//! The REST API on the listeners `http` and `https`: tokens, accounts and limits, and what tools ask
-//! for (broker specification, 15).
+//! The REST API on the listeners `http` and `https`: tokens, accounts and limits, and what tools
+//! ask for (broker specification, 15).
 //!
 //! ```text
 //! request --> route --> caller --> account --> body --> handler --> answer, in pieces

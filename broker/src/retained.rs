@@ -6,8 +6,6 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longshore_codec::filter;
-
 use crate::clock::Wall;
 use crate::stamp::counts;
 
@@ -15,8 +13,8 @@ mod accounts;
 mod clear;
 mod cover;
 mod item;
+mod pattern;
 mod replay;
-mod seek;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +22,8 @@ use self::accounts::Counts;
 pub(crate) use self::accounts::{Accounts, Place, Read};
 use self::clear::Clears;
 pub(crate) use self::item::{Found, Fresh, Item, Slice, is_large};
+use self::pattern::{Pattern, Step};
 pub(crate) use self::replay::Replayed;
-use self::seek::{Step, literal_prefix, step};
 
 /// Spreads topic names over parts, the same way in every run.
 const PLACES: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
@@ -49,8 +47,9 @@ const NEVER: u64 = u64::MAX;
 
 /// The retained messages of some topics, in the order of their names.
 ///
-/// A filter reads a range of that order; below a `+` or past a mismatch it seeks to the next name
-/// that could match, so that a read costs what it finds and not what lies between.
+/// A filter reads a range of that order; below a `+`, from one member of a selector to the next or
+/// past a mismatch it seeks to the next name that could match, so that a read costs what it finds
+/// and not what lies between.
 #[derive(Debug, Default)]
 struct Part {
     topics: BTreeSet<Item>,
@@ -83,7 +82,7 @@ impl Age {
 /// A place between two slices of one read.
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    filter: Box<str>,
+    pattern: Arc<Pattern>,
     /// The part that is being read, and the part before which the read ends.
     part: usize,
     parts: usize,
@@ -95,8 +94,8 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// At the start of these parts.
-    fn new(filter: &str, part: usize, parts: usize, sequence: u64) -> Self {
-        Self { filter: filter.into(), part, parts, from: Bound::Unbounded, sequence }
+    fn new(pattern: Arc<Pattern>, part: usize, parts: usize, sequence: u64) -> Self {
+        Self { pattern, part, parts, from: Bound::Unbounded, sequence }
     }
 
     fn next_part(&mut self) {
@@ -315,13 +314,16 @@ impl Retained {
         }
     }
 
-    /// Begins a read of everything that matches `filter`, of what was retained up to a change.
-    pub(super) fn cursor(&self, filter: &str, sequence: u64) -> Cursor {
-        let (part, parts) = match filter.contains(['+', '#']) {
-            true => (0, self.parts.len()),
-            false => (self.place(filter.as_bytes()), self.place(filter.as_bytes()) + 1),
+    /// Begins a read of everything that matches `pattern`, of what was retained up to a change.
+    fn cursor(&self, pattern: Arc<Pattern>, sequence: u64) -> Cursor {
+        let (part, parts) = match pattern.is_exact() {
+            false => (0, self.parts.len()),
+            true => {
+                let part = self.place(pattern.text().as_bytes());
+                (part, part + 1)
+            }
         };
-        Cursor::new(filter, part, parts, sequence)
+        Cursor::new(pattern, part, parts, sequence)
     }
 
     /// Goes on with a read, over `visits` names at most, until `give` says stop (false) or all is
@@ -379,8 +381,8 @@ fn walk(
     visits: &mut usize,
     visit: &mut impl FnMut(&Item) -> bool,
 ) -> bool {
-    let Cursor { filter, from, .. } = cursor;
-    let prefix = literal_prefix(filter).as_bytes();
+    let Cursor { pattern, from, .. } = cursor;
+    let prefix = pattern.prefix().as_bytes();
     loop {
         let start = match &*from {
             Bound::Unbounded => Bound::Included(prefix),
@@ -398,13 +400,13 @@ fn walk(
             }
             *visits -= 1;
             let Ok(topic) = std::str::from_utf8(item.topic()) else { continue };
-            if filter::matches(filter, topic) {
+            if pattern.matches(topic) {
                 has_stopped = !visit(item);
                 if has_stopped {
                     break;
                 }
             } else {
-                match step(filter, topic) {
+                match pattern.step(topic) {
                     Step::Scan => {}
                     Step::Seek(to) => {
                         seek = Some(to);

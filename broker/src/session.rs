@@ -8,6 +8,7 @@ use longshore_acl::Principal;
 use longshore_codec::{PacketId, QoS, SubscribeOptions};
 
 use crate::clock::{Mono, Wall};
+use crate::condition::Condition;
 use crate::connection::ConnectionId;
 use crate::message::{Expiry, Message};
 use crate::retained;
@@ -105,6 +106,10 @@ pub(crate) struct Read {
     pub(crate) number: u64,
     /// The batch of the journal that its SUBACK waits for; 0 for none.
     pub(crate) follows: u64,
+    /// What is asked of them beyond their topics.
+    pub(crate) condition: Option<Arc<Condition>>,
+    /// Only those after this.
+    pub(crate) since: Option<Wall>,
 }
 
 /// The Will Message of a connection.
@@ -118,10 +123,11 @@ pub(crate) struct Will {
 
 /// Bytes that a topic filter is accounted with: a level costs a place in the index.
 pub(crate) fn filter_bytes(filter: &str) -> usize {
-    filter.len() + LEVEL_BYTES * filter.split('/').count()
+    filter.len() + LEVEL_BYTES * filter.split(['/', ',']).count()
 }
 
-/// Bytes that one level of a topic filter is accounted with, beside its name.
+/// Bytes that one level of a topic filter is accounted with, beside its name, and one member of a
+/// selector.
 const LEVEL_BYTES: usize = 32;
 
 impl Session {

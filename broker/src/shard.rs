@@ -226,6 +226,7 @@ impl Shard {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let number = config.number;
+        config.commons.set_dialect(config.dialect);
         let (mut journal, mut restored, mut will_grace_secs) = (None, None, 0);
         let mut pages = Arc::default();
         if let Some(storage) = config.storage {

@@ -8,24 +8,55 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longshore_codec::QoS;
+use longshore_codec::{QoS, Sticky};
 
+use crate::condition::Condition;
 use crate::session::{Pending, SessionId};
+
+mod sticky;
+
+pub(crate) use self::sticky::{Stick, lot};
 
 /// All sessions that share one topic filter under one name.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) account: u64,
     /// `$share/name/filter`, as it is subscribed to.
     pub(crate) filter: Box<str>,
     /// Its number in the journal.
     pub(crate) holder: u64,
+    pub(crate) charter: Charter,
     turns: Mutex<Turns>,
 }
 
+/// What a group is for.
+#[derive(Debug)]
+pub(crate) struct Charter {
+    /// The topic filter, without what stands before it.
+    pub(crate) inner: Box<str>,
+    /// What of a topic says which member gets its messages, if something does.
+    pub(crate) sticky: Option<Sticky>,
+    /// What it asks of messages beyond their topic.
+    pub(crate) condition: Option<Arc<Condition>>,
+}
+
 impl Group {
-    pub(crate) fn new(account: u64, filter: &str, holder: u64) -> Self {
-        Self { account, filter: filter.into(), holder, turns: Mutex::default() }
+    pub(crate) fn new(filter: &str, holder: u64, charter: Charter) -> Self {
+        Self { filter: filter.into(), holder, charter, turns: Mutex::default() }
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn for_test(filter: &str) -> Self {
+        Self::new(filter, 0, Charter { inner: filter.into(), sticky: None, condition: None })
+    }
+
+    /// Whether the topic says who gets a message.
+    pub(crate) fn is_sticky(&self) -> bool {
+        self.charter.sticky.is_some()
+    }
+
+    /// What the topic says about who gets its messages; `None` where members take turns.
+    pub(crate) fn stick(&self, topic: &[u8]) -> Option<Stick> {
+        Some(Stick::new(self.charter.sticky?.fingerprint(topic)))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Turns> {
@@ -42,6 +73,8 @@ pub(crate) struct Turns {
     lasting: usize,
     /// The member whose turn is next.
     turn: usize,
+    /// How often members have come and gone.
+    changes: u64,
     /// Messages that no member could take, oldest first.
     backlog: VecDeque<(Pending, Noted)>,
     backlog_bytes: usize,
@@ -65,6 +98,8 @@ pub(crate) struct Noted {
 pub(crate) struct Member {
     pub(crate) seat: Seat,
     pub(crate) presence: Arc<Presence>,
+    /// By what it draws in a sticky group: see [`lot`].
+    pub(crate) lot: u64,
 }
 
 /// What a member asked for.
@@ -78,6 +113,8 @@ pub(crate) struct Seat {
     pub(crate) identifier: Option<NonZeroU32>,
     /// What it may read.
     pub(crate) class: u32,
+    /// The only account whose messages it gets; 0 for all.
+    pub(crate) only: u64,
 }
 
 /// Whether a session takes messages, as far as other shards know.
@@ -128,6 +165,7 @@ impl Turns {
             Some(known) => *known = member,
             None => {
                 self.lasting += usize::from(member.seat.holder != 0);
+                self.changes += 1;
                 self.members.push(member);
             }
         }
@@ -142,6 +180,7 @@ impl Turns {
     pub(crate) fn leave(&mut self, session: SessionId) -> Option<u64> {
         if let Some(place) = self.members.iter().position(|known| known.seat.session == session) {
             let member = self.members.remove(place);
+            self.changes += 1;
             self.lasting -= usize::from(member.seat.holder != 0);
             if place < self.turn {
                 self.turn -= 1;

@@ -1,11 +1,11 @@
 //! What the broker says of a message in user properties: when, by which token and in which account
 //! it was published.
 
-use longshore_acl::Principal;
+use longshore_acl::{Principal, ROOT_ACCOUNT};
 use longshore_codec::{Properties, Property};
 
 use crate::clock::Wall;
-use crate::message::forwardable;
+use crate::message::{Parts, forwardable};
 
 /// When a message was published, in seconds since 1970: the publisher's, or else the broker's.
 pub(crate) const TIMESTAMP: &str = "timestamp";
@@ -13,6 +13,8 @@ pub(crate) const TIMESTAMP: &str = "timestamp";
 pub(crate) const TOKEN_ID: &str = "token_id";
 /// The account of its publisher.
 pub(crate) const CID: &str = "cid";
+/// In a SUBSCRIBE, the time since which retained messages are asked for.
+pub(crate) const MODIFIED_SINCE: &str = "modified_since";
 /// With the value `1`: the publisher asks how many subscribers a message of QoS 1 or 2 reaches.
 pub(crate) const COUNT_SUBSCRIBERS: &str = "count_subscribers";
 /// The answer to that.
@@ -71,6 +73,13 @@ impl Stamp {
         // Identifier and two lengths, name, value.
         &self.bytes[..self.bytes.len() - TIME_DIGITS - TIMESTAMP.len() - 5]
     }
+}
+
+/// The account in which a message was published, as far as it says so.
+pub(crate) fn account_of(parts: &Parts<'_>) -> u64 {
+    let mut named = Properties::from_raw(parts.properties).user_properties();
+    let cid = named.find(|(name, _)| *name == CID).and_then(|(_, value)| value.parse().ok());
+    cid.unwrap_or(ROOT_ACCOUNT)
 }
 
 /// These properties without the broker's own, which stand behind all others.

@@ -47,11 +47,13 @@ pub enum Drop {
     Refused,
     /// The queue of its session was full, and it was the oldest there.
     QueueFull,
+    /// The tokens of those it waited for do not open it any more.
+    NotAllowed,
 }
 
 impl Drop {
     /// All causes, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SlowReader,
         Self::TooLarge,
         Self::Expired,
@@ -60,6 +62,7 @@ impl Drop {
         Self::NobodyThere,
         Self::Refused,
         Self::QueueFull,
+        Self::NotAllowed,
     ];
 
     /// The name under which metrics show the cause.
@@ -74,6 +77,7 @@ impl Drop {
             Self::NobodyThere => "group_offline",
             Self::Refused => "refused_by_receiver",
             Self::QueueFull => "queue_full",
+            Self::NotAllowed => "not_allowed",
         }
     }
 }

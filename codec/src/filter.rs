@@ -1,5 +1,5 @@
 //! Topic filters: what a SUBSCRIBE asks for, wildcards and shared subscriptions
-//! (MQTT 5.0, 4.7 and 4.8.2).
+//! (MQTT 5.0, 4.7 and 4.8.2), and beyond the standard selectors and sticky groups.
 
 use core::fmt;
 
@@ -12,6 +12,40 @@ pub struct Filter<'a> {
     pub share: Option<&'a str>,
     /// The filter that topics are matched against; the whole filter if it is not shared.
     pub inner: &'a str,
+}
+
+/// What a share name asks for that ends in `:from:count` or `:count`: that messages whose topics
+/// have the same names in `count` levels from `from` on go to the same member. An extension of the
+/// standard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sticky {
+    /// The first level, from 0.
+    pub from: u16,
+    /// How many, at least one.
+    pub count: u16,
+}
+
+impl Sticky {
+    /// What a share name asks for, unless it is a name and no more, whatever `:` it has.
+    pub fn of(share: &str) -> Option<Self> {
+        let (rest, count) = share.rsplit_once(':')?;
+        let count = count.parse().ok().filter(|count| *count > 0)?;
+        let from = rest.rsplit_once(':').filter(|(name, _)| !name.is_empty());
+        let from = from.and_then(|(_, from)| from.parse().ok());
+        (!rest.is_empty()).then_some(Self { from: from.unwrap_or(0), count })
+    }
+
+    /// The levels of a topic name that count, as many of them as it has.
+    pub fn fingerprint(self, topic: &[u8]) -> &[u8] {
+        let (from, count) = (usize::from(self.from), usize::from(self.count));
+        let mut slashes = topic.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let start = match from {
+            0 => Some(0),
+            _ => slashes.nth(from - 1).map(|(at, _)| at + 1),
+        };
+        let end = slashes.nth(count - 1).map_or(topic.len(), |(at, _)| at);
+        start.map_or(&[], |start| &topic[start..end])
+    }
 }
 
 /// Why a topic filter is not legal. The answer to all of them is reason code 0x8f.
@@ -96,6 +130,22 @@ fn check_wildcards(filter: &str) -> Result<(), FilterError> {
 /// level too, and no wildcard in the first level matches a name that starts with `$`
 /// [MQTT-4.7.2-1].
 pub fn matches(filter: &str, topic: &str) -> bool {
+    matches_by(filter, topic, |level, name| level == name)
+}
+
+/// The same where a level with `,` is a selector: see [`selects`].
+pub fn matches_selectors(filter: &str, topic: &str) -> bool {
+    matches_by(filter, topic, selects)
+}
+
+/// Whether a level of a filter that is no wildcard matches a level of a topic name: as what it
+/// says, or as one of what it lists. An extension of the standard: `a,b` is `a`, `b` and also
+/// `a,b`; a member may be empty, as a level may.
+pub fn selects(level: &str, name: &str) -> bool {
+    level == name || level.contains(',') && level.split(',').any(|member| member == name)
+}
+
+fn matches_by(filter: &str, topic: &str, is_one: impl Fn(&str, &str) -> bool) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
@@ -105,7 +155,7 @@ pub fn matches(filter: &str, topic: &str) -> bool {
             return true;
         }
         match names.next() {
-            Some(name) if level == "+" || level == name => {}
+            Some(name) if level == "+" || is_one(level, name) => {}
             _ => return false,
         }
     }
@@ -153,6 +203,11 @@ mod tests {
         check("sport+", Err(FilterError::SingleLevelWildcard));
         check("a/+b/c", Err(FilterError::SingleLevelWildcard));
         check("++", Err(FilterError::SingleLevelWildcard));
+        // No member of a selector is a wildcard.
+        check("a/b,+/c", Err(FilterError::SingleLevelWildcard));
+        check("+,a", Err(FilterError::SingleLevelWildcard));
+        check("a/b,#", Err(FilterError::MultiLevelWildcard));
+        check("#,a", Err(FilterError::MultiLevelWildcard));
         check("a\0b", Err(FilterError::Nul));
         check(&"a".repeat(65_535), Ok((None, &"a".repeat(65_535))));
         check(&"a".repeat(65_536), Err(FilterError::TooLong));
@@ -217,5 +272,83 @@ mod tests {
         assert!(matches("$SYS/#", "$SYS"));
         assert!(matches("$SYS/monitor/+", "$SYS/monitor/Clients"));
         assert!(matches("a/+", "a/$b"));
+    }
+
+    #[test]
+    fn a_selector_matches_what_it_lists_and_what_it_says() {
+        let check = |filter: &str, topic: &str, want: bool| {
+            assert_eq!(matches_selectors(filter, topic), want, "{filter} and {topic}");
+        };
+        check("topic/a,b/e,f/field", "topic/a/e/field", true);
+        check("topic/a,b/e,f/field", "topic/b/f/field", true);
+        check("topic/a,b/e,f/field", "topic/a,b/f/field", true);
+        check("topic/a,b/e,f/field", "topic/c/e/field", false);
+        check("topic/a,b/e,f/field", "topic/a/e", false);
+        check("topic/a,b/e,f/field", "topic/a/e/field/more", false);
+        check("a,b", "a", true);
+        check("a,b", "a,b", true);
+        check("a,b", "b,a", false);
+        check("a,b", "A", false);
+        check("a,b,c", "a,b", false);
+        check("a,a", "a", true);
+        check("x/a,", "x/", true);
+        check("x/,", "x/", true);
+        check("x/,", "x/,", true);
+        check("x/,", "x", false);
+        check("a,b/#", "b", true);
+        check("a,b/#", "b/c/d", true);
+        check("a,b/#", "c", false);
+        check("+/a,b", "x/b", true);
+        check("+/a,b", "$x/b", false);
+        check("$x,y/a", "$x/a", true);
+        check("a/+", "a/b,c", true);
+        check("a,b/+", "a/x", true);
+        assert!(matches("a,b/+", "a,b/x") && !matches("a,b/+", "a/x"), "by the standard");
+    }
+
+    #[test]
+    fn a_share_name_that_ends_in_numbers_is_sticky() {
+        for (name, want) in [
+            ("by_ident:6", Some((0, 6))),
+            ("by_device:4:1", Some((4, 1))),
+            ("g:1:2:3", Some((2, 3))),
+            ("g:x:3", Some((0, 3))),
+            ("g:65535:65535", Some((65_535, 65_535))),
+            (":1:2", Some((0, 2))),
+            ("g", None),
+            ("g:", None),
+            ("g:x", None),
+            ("g:1:x", None),
+            ("g:0", None),
+            ("g:1:0", None),
+            ("g:-1", None),
+            ("g:65536", None),
+            ("g:70000:1", Some((0, 1))),
+            (":1", None),
+        ] {
+            let want = want.map(|(from, count)| Sticky { from, count });
+            assert_eq!(Sticky::of(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_levels_that_are_there() {
+        let check = |from, count, topic: &str, want: &str| {
+            let found = Sticky { from, count }.fingerprint(topic.as_bytes());
+            assert_eq!(found.escape_ascii().to_string(), want, "{from}:{count} of {topic}");
+        };
+        let topic = "flespi/message/gw/channels/77/352093081";
+        check(0, 6, &format!("{topic}/x"), topic);
+        check(0, 6, topic, topic);
+        check(0, 9, topic, topic);
+        check(4, 1, "flespi/state/gw/devices/18/telemetry/speed", "18");
+        check(4, 1, "flespi/log/gw/devices/18", "18");
+        check(4, 2, "flespi/log/gw/devices/18", "18");
+        check(4, 1, "flespi/log/gw/devices", "");
+        check(5, 1, "a", "");
+        check(1, 1, "a/", "");
+        check(0, 1, "/a", "");
+        check(1, 2, "/a//b", "a/");
+        check(65_535, 65_535, "a/b", "");
     }
 }

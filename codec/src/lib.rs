@@ -44,7 +44,7 @@ pub mod topic;
 pub mod wire;
 
 pub use error::{Error, Field, Malformed, Offence};
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, Sticky};
 pub use frame::{Frame, frame};
 pub use packet::{
     Ack, Auth, Connack, Connect, Disconnect, Packet, PacketId, PacketType, Publish, QoS,

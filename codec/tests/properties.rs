@@ -32,13 +32,14 @@ fn filters() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(&b"b"[..]),
         3 => Just(&b"+"[..]),
         2 => Just(&b"#"[..]),
+        2 => Just(&b","[..]),
         1 => Just(&b"$"[..]),
         1 => Just(&b"$share/"[..]),
         1 => Just(&b"\xc3\xa9"[..]),
         1 => Just(&b"\0"[..]),
     ];
-    let name = prop_oneof![4 => Just(&b"/"[..]), 4 => Just(&b"a"[..]), 1 => Just(&b"b"[..]),
-        1 => Just(&b"$"[..]), 1 => Just(&b"\xc3\xa9"[..])];
+    let name = prop_oneof![8 => Just(&b"/"[..]), 8 => Just(&b"a"[..]), 2 => Just(&b"b"[..]),
+        2 => Just(&b"$"[..]), 2 => Just(&b"\xc3\xa9"[..]), 1 => Just(&b","[..])];
     (vec(letter, 0..8), vec(name, 0..7))
         .prop_map(|(filter, name)| [filter.concat(), name.concat()].join(&0xff))
 }

@@ -60,6 +60,21 @@ macro_rules! limit {
     };
 }
 
+/// One switch of the dialect that is on or off, under the name it has in the broker.
+macro_rules! switch {
+    ($name:ident) => {
+        Key {
+            section: "dialect",
+            name: stringify!($name),
+            set: |config, value, _| {
+                config.dialect.$name = value.boolean()?;
+                Ok(())
+            },
+            show: |config| config.dialect.$name.to_string(),
+        }
+    };
+}
+
 /// What a count or size may be where the broker sets no bound: up to what TOML can write.
 const SOME: RangeInclusive<usize> = 1..=i64::MAX as usize;
 const ANY: RangeInclusive<usize> = 0..=i64::MAX as usize;
@@ -161,6 +176,8 @@ static KEYS: &[Key] = &[
             _ => "\"any\"".to_owned(),
         },
     },
+    switch!(selectors),
+    switch!(sticky_groups),
     Key {
         section: "storage",
         name: "durability",

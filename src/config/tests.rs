@@ -53,6 +53,8 @@ fn a_file_is_taken_over_whole() {
         receive_maximum = 0x10
         [dialect]
         wildcard_delete = "retain"
+        selectors = false
+        sticky_groups = false
         [threads]
         shards = 4
         [log]
@@ -69,6 +71,7 @@ fn a_file_is_taken_over_whole() {
     assert_eq!(config.limits.packet_bytes, 268_435_460);
     assert_eq!(config.limits.receive_maximum, 16);
     assert_eq!(config.dialect.wildcard_delete, WildcardDelete::Retain);
+    assert!(!config.dialect.selectors && !config.dialect.sticky_groups);
     assert_eq!(config.shards, 4);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, "warn,longshore_broker=debug");

@@ -25,7 +25,9 @@ mod retained;
 mod wildcard_delete;
 
 // Subscriptions.
+mod selectors;
 mod shared;
+mod sticky;
 mod subscribe;
 mod unsubscribe;
 

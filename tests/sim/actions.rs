@@ -56,6 +56,16 @@ impl Speaker<'_> {
             let plus = |(at, level)| if at == wild { "+" } else { level };
             filter = levels.iter().copied().enumerate().map(plus).collect::<Vec<_>>().join("/");
         }
+        if self.choices.percent(10) {
+            let levels: Vec<&str> = filter.split('/').collect();
+            let at = self.choices.place(levels.len());
+            let other = *self.choices.pick(&LEVELS);
+            let list = |(place, level): (usize, &&str)| match place == at && *level != "+" {
+                true => format!("{other},{level}"),
+                false => (*level).to_owned(),
+            };
+            filter = levels.iter().enumerate().map(list).collect::<Vec<_>>().join("/");
+        }
         match self.choices.percent(25) {
             true => filter + "/#",
             false => filter,

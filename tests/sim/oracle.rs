@@ -2,8 +2,8 @@
 //!
 //! It sees what the broker sees: bytes that reach it, connections that end, both clocks. It writes
 //! down what follows by the standard, and reads every packet the broker says, when it says it. It
-//! matches topics with [`longshore_codec::filter::matches`], one filter after the other, and knows
-//! nothing of the broker's index, windows or timers.
+//! matches topics with [`longshore_codec::filter::matches_selectors`], one filter after the other,
+//! and knows nothing of the broker's index, windows or timers.
 //!
 //! Where the standard leaves a choice (which member of a group gets a message, when a message is
 //! sent, by which packet identifier), the oracle learns from the packet; where it leaves none, it

@@ -13,8 +13,8 @@ use crate::clock::Wall;
 use crate::message::{Expiry, Identifiers, Parts};
 
 const CLIENTS: [&str; 4] = ["a", "b", "", "\u{e9}"];
-const FILTERS: [&str; 8] =
-    ["t", "t/#", "+/x", "$share/g/t", "$share/h/t", "$share/g/#", "bad/#/x", ""];
+const FILTERS: [&str; 9] =
+    ["t", "t/#", "+/x", "$share/g/t", "$share/h/t", "$share/g/#", "bad/#/x", "", "t,$x/x,"];
 const TOPICS: [&[u8]; 6] = [b"t", b"t/x", b"$x", b"", b"\xff", b"t/#"];
 const PROPERTIES: [&[u8]; 4] = [b"", b"\x01\x01", b"\x03\0\x01x", b"\xff\xff"];
 const PAYLOADS: [&[u8]; 4] = [b"", b"x", &[b'x'; 300], &[b'x'; 3_000]];
@@ -236,8 +236,9 @@ impl<'a> Source<'a> {
                 Event::Refs { page: holder, from, len, to: self.to() }
             }
             15 => {
-                let (account, filter) = (self.account(), self.one_of(&FILTERS));
-                Event::ClearMatching { account, sequence: holder, filter }
+                let (account, filter, selectors) =
+                    (self.account(), self.one_of(&FILTERS), self.is());
+                Event::ClearMatching { account, sequence: holder, filter, selectors }
             }
             _ => {
                 let (messages, sequence) = (self.number(), self.number());

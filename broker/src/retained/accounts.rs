@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use longshore_acl::ROOT_ACCOUNT;
 
-use super::{Cursor, Item, NEVER, Replayed, Retained};
+use super::{Cursor, Item, NEVER, Pattern, Replayed, Retained};
 use crate::clock::Wall;
 
 /// Counts over all accounts, and the numbers of changes, which they have in common.
@@ -143,11 +143,13 @@ impl Accounts {
         self.next_end().is_some_and(|end| end <= now)
     }
 
-    /// Begins a read of everything in these accounts that matches `filter` now.
-    pub(crate) fn read(&self, accounts: &[u64], filter: &str) -> Option<Read> {
+    /// Begins a read of everything in these accounts that matches `filter` now, where a level with
+    /// `,` is a selector or is not.
+    pub(crate) fn read(&self, accounts: &[u64], filter: &str, selectors: bool) -> Option<Read> {
+        let pattern = Arc::new(Pattern::new(filter, selectors));
         let sequence = self.last_sequence();
         let left: Vec<_> = accounts.iter().rev().map(|account| self.of(*account)).collect();
-        let cursor = left.last()?.cursor(filter, sequence);
+        let cursor = left.last()?.cursor(pattern, sequence);
         Some(Read { left, cursor })
     }
 
@@ -187,7 +189,7 @@ impl Read {
         }
         self.left.pop();
         if let Some(of) = self.left.last() {
-            self.cursor = of.cursor(&self.cursor.filter, self.cursor.sequence);
+            self.cursor = of.cursor(Arc::clone(&self.cursor.pattern), self.cursor.sequence);
         }
         self.left.is_empty()
     }

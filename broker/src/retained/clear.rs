@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longshore_codec::filter;
-
-use super::{Cursor, Item, Retained, covered};
+use super::{Cursor, Item, Pattern, Retained, covered};
 
 /// Deletions that may be under way at once. Whoever reads asks each of them about each message.
 const CLEARS_MAX: usize = 16;
@@ -20,7 +18,7 @@ pub(super) struct Clears {
 /// What matches a topic filter and was retained up to a change is deleted.
 #[derive(Clone, Debug)]
 struct Clear {
-    filter: Arc<str>,
+    pattern: Arc<Pattern>,
     sequence: u64,
 }
 
@@ -31,8 +29,7 @@ pub(super) struct Cleared(Vec<Clear>);
 impl Clear {
     fn covers(&self, item: &Item) -> bool {
         item.sequence() <= self.sequence
-            && std::str::from_utf8(item.topic())
-                .is_ok_and(|topic| filter::matches(&self.filter, topic))
+            && std::str::from_utf8(item.topic()).is_ok_and(|topic| self.pattern.matches(topic))
     }
 }
 
@@ -70,7 +67,8 @@ impl Clears {
 }
 
 impl Retained {
-    /// Deletes everything that matches `filter` now: from here on nobody finds it, and
+    /// Deletes everything that matches `filter` now, where a level with `,` is a selector or is
+    /// not: from here on nobody finds it, and
     /// [`Retained::clear_matching`] is to be called until it is gone. `None` when too many such
     /// deletions are under way. The number of this change is that of the
     /// [event](crate::record::Event::ClearMatching) which the journal is to have.
@@ -80,7 +78,8 @@ impl Retained {
     /// its number, until a round is complete that began after this. That one has copied nothing of
     /// it: whoever has read the number, as a round does when it begins, finds the deletion here
     /// until it is through.
-    pub(crate) fn begin_clear(&self, filter: &str) -> Option<(Cursor, u64)> {
+    pub(crate) fn begin_clear(&self, filter: &str, selectors: bool) -> Option<(Cursor, u64)> {
+        let pattern = Arc::new(Pattern::new(filter, selectors));
         // Before the number: whoever sees that sees this, too.
         if self.clears.count.fetch_add(1, Ordering::SeqCst) >= CLEARS_MAX {
             self.clears.count.fetch_sub(1, Ordering::SeqCst);
@@ -88,9 +87,9 @@ impl Retained {
         }
         let mut list = self.clears.lock();
         let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
-        list.push(Clear { filter: filter.into(), sequence });
+        list.push(Clear { pattern: Arc::clone(&pattern), sequence });
         drop(list);
-        Some((self.cursor(filter, sequence), sequence))
+        Some((self.cursor(pattern, sequence), sequence))
     }
 
     /// Goes on with a deletion, over `visits` names at most; what is left of them is not used. True

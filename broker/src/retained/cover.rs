@@ -1,6 +1,10 @@
 //! Deletions by topic filter that a replay has seen, however many: which of them cover a topic.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
+
+use super::Pattern;
 
 /// Topic filters with the number of the last deletion by each.
 ///
@@ -9,6 +13,8 @@ use hashbrown::HashMap;
 #[derive(Debug, Default)]
 pub(super) struct Covers {
     shapes: HashMap<Shape, HashMap<Box<str>, u64>>,
+    /// Those with selectors, each of which is asked.
+    selecting: HashMap<Box<str>, (Arc<Pattern>, u64)>,
     /// The largest number.
     up_to: u64,
 }
@@ -23,7 +29,15 @@ struct Shape {
 }
 
 impl Covers {
-    pub(super) fn add(&mut self, filter: &str, sequence: u64) {
+    pub(super) fn add(&mut self, pattern: &Arc<Pattern>, sequence: u64) {
+        self.up_to = self.up_to.max(sequence);
+        let filter = pattern.text();
+        if pattern.selects() {
+            let fresh = || (Arc::clone(pattern), sequence);
+            let (_, last) = self.selecting.entry_ref(filter).or_insert_with(fresh);
+            *last = sequence.max(*last);
+            return;
+        }
         let (mut shape, mut key) = (Shape::default(), String::with_capacity(filter.len() + 1));
         for level in filter.split('/') {
             if level == "#" {
@@ -36,7 +50,6 @@ impl Covers {
         let filters = self.shapes.entry(shape).or_default();
         let last = filters.entry(key.into_boxed_str()).or_default();
         *last = sequence.max(*last);
-        self.up_to = self.up_to.max(sequence);
     }
 
     /// Whether a deletion covers what the topic retained as the so many-th change.
@@ -44,6 +57,10 @@ impl Covers {
         // What comes in the order of the numbers is newer than all.
         if sequence > self.up_to {
             return false;
+        }
+        let mut selecting = self.selecting.values();
+        if selecting.any(|(pattern, last)| sequence <= *last && pattern.matches(topic)) {
+            return true;
         }
         let mut key = String::with_capacity(topic.len() + 1);
         self.shapes.iter().any(|(shape, filters)| {
@@ -63,6 +80,7 @@ impl Covers {
             filters.retain(|_, last| *last > sequence);
             !filters.is_empty()
         });
+        self.selecting.retain(|_, (_, last)| *last > sequence);
     }
 }
 
@@ -96,24 +114,26 @@ mod tests {
     #[test]
     fn a_deletion_covers_what_its_filter_matches_up_to_its_number() {
         let levels = ["", "a", "b", "$s"];
+        let asked = ["+", "a,b", "a,", "$s,b"];
         let mut topics: Vec<String> = levels.map(str::to_owned).into();
         let mut filters = vec!["#".to_owned(), "+".to_owned()];
-        for first in levels.iter().chain(&["+"]) {
+        for first in levels.iter().chain(&asked) {
             filters.push(format!("{first}/#"));
-            for second in levels.iter().chain(&["+"]) {
+            for second in levels.iter().chain(&asked) {
                 filters.extend([format!("{first}/{second}"), format!("{first}/{second}/#")]);
                 topics.extend([format!("{first}/{second}"), format!("{first}/{second}/a")]);
             }
         }
         topics.retain(|topic| !topic.contains('+'));
+        let pattern = |filter: &str| Arc::new(Pattern::new(filter, true));
         let mut all = Covers::default();
         for (at, filter) in filters.iter().enumerate() {
             let (mut one, number) = (Covers::default(), 10 + at as u64);
-            one.add(filter, number);
-            one.add(filter, 5);
-            all.add(filter, number);
+            one.add(&pattern(filter), number);
+            one.add(&pattern(filter), 5);
+            all.add(&pattern(filter), number);
             for topic in &topics {
-                let matches = filter::matches(filter, topic);
+                let matches = filter::matches_selectors(filter, topic);
                 assert_eq!(one.has(topic, number), matches, "{filter} and {topic}");
                 assert!(!one.has(topic, number + 1), "{filter} and {topic}");
             }
@@ -121,9 +141,10 @@ mod tests {
         for from in [0, 20] {
             all.forget(from);
             for topic in &topics {
-                let matching = filters.iter().zip(10..).filter(|it| filter::matches(it.0, topic));
+                let matching =
+                    filters.iter().zip(10..).filter(|it| filter::matches_selectors(it.0, topic));
                 let last = matching.map(|(_, number)| number).filter(|it| *it > from).max();
-                for number in 1..=60 {
+                for number in [1, 9].into_iter().chain((10..200).step_by(7)) {
                     let want = last.is_some_and(|last| number <= last);
                     assert_eq!(all.has(topic, number), want, "{topic} at {number}");
                 }

@@ -1,12 +1,13 @@
 //! What topics retain as the records of a journal tell, in whatever order shards wrote them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::cover::Covers;
 use super::item::{Fresh, Item};
-use super::{Cursor, covered};
+use super::{Cursor, Pattern, covered};
 
 /// See the module. What it holds becomes what the broker retains as it is, in
 /// [`super::Retained::restore`].
@@ -106,17 +107,19 @@ impl Replayed {
         self.bytes -= self.topics.take(topic).map_or(0, |item| item.size());
     }
 
-    /// Nothing that matches `filter` is retained any more, of what was up to a change.
-    pub(crate) fn clear_matching(&mut self, filter: &str, sequence: u64) {
+    /// Nothing that matches `filter`, where a level with `,` is a selector or is not, is retained
+    /// any more, of what was up to a change.
+    pub(crate) fn clear_matching(&mut self, filter: &str, selectors: bool, sequence: u64) {
         self.note_sequence(sequence);
-        let mut cursor = Cursor::new(filter, 0, 1, sequence);
+        let pattern = Arc::new(Pattern::new(filter, selectors));
+        let mut cursor = Cursor::new(Arc::clone(&pattern), 0, 1, sequence);
         let mut is_through = false;
         while !is_through {
             let old;
             (old, is_through) = covered(&self.topics, &mut cursor, &mut { CLEAR_VISITS });
             old.iter().for_each(|topic| self.remove(topic));
         }
-        self.clears.add(filter, sequence);
+        self.clears.add(&pattern, sequence);
     }
 
     /// A round of compaction is complete: what was retained up to a change and was not copied is

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_codec::QoS;
+use longshore_codec::{QoS, filter};
 use longshore_storage::Position;
 
 use super::item::SMALL_MAX;
@@ -20,7 +20,8 @@ const PARTS: usize = 3;
 const NOW: Age = Age { time: None, now: Wall(0) };
 
 fn read(retained: &Retained, filter: &str) -> Cursor {
-    retained.cursor(filter, retained.counts.sequence.load(Ordering::SeqCst))
+    let pattern = Arc::new(Pattern::new(filter, true));
+    retained.cursor(pattern, retained.counts.sequence.load(Ordering::SeqCst))
 }
 
 fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
@@ -39,7 +40,7 @@ fn all(retained: &Retained, filter: &str, visits: usize) -> Vec<String> {
 
 #[test]
 fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
-    let levels = ["", "a", "a!", "a0", "b", "$s", "aa"];
+    let levels = ["", "a", "a!", "a0", "b", "$s", "aa", "a,b"];
     let mut topics: Vec<String> = levels.iter().map(|level| (*level).to_owned()).collect();
     for first in levels {
         for second in levels {
@@ -55,12 +56,47 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
         retained.set(message(topic, None), NOW, 10_000, 1 << 20).unwrap();
     }
     let filters = [
-        "#", "a", "a/#", "+", "+/+", "+/a", "a/+/b", "+/+/aa", "+/b/#", "a/a0", "a0/+/a!", "$s/#",
-        "$s/+", "+/a/+", "+/a/#", "a/#", "+/a0/#", "/+", "/#", "+/", "b/+/", "zz/#", "a/zz/+",
+        "#",
+        "a",
+        "a/#",
+        "+",
+        "+/+",
+        "+/a",
+        "a/+/b",
+        "+/+/aa",
+        "+/b/#",
+        "a/a0",
+        "a0/+/a!",
+        "$s/#",
+        "$s/+",
+        "+/a/+",
+        "+/a/#",
+        "a/#",
+        "+/a0/#",
+        "/+",
+        "/#",
+        "+/",
+        "b/+/",
+        "zz/#",
+        "a/zz/+",
+        "a,b",
+        "a,b/#",
+        "a,a!/a,b",
+        "b,a/+/a0,zz,a",
+        "+/a,a0/#",
+        "a/,b",
+        ",a/aa,",
+        "$s,zz/a,b/+",
+        "aa,a!,a0,a,a,b/b,a/#",
+        "a/a!,a",
+        "a/zz,zy/b",
+        "z,y",
+        "a/zz,a/",
+        "+/a,b/$s,a!",
     ];
     for filter in filters {
         let mut want: Vec<String> =
-            topics.iter().filter(|topic| filter::matches(filter, topic)).cloned().collect();
+            topics.iter().filter(|it| filter::matches_selectors(filter, it)).cloned().collect();
         want.sort();
         for visits in [1, 2, 7, 10_000] {
             assert_eq!(all(&retained, filter, visits), want, "{filter} by {visits}");
@@ -83,6 +119,48 @@ fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
         true
     });
     assert!(complete && found == 50, "50 of 10,000 found in 200 visits");
+}
+
+#[test]
+fn a_selector_costs_what_it_lists() {
+    let retained = Accounts::new(1).of(1);
+    for branch in 0..500 {
+        for leaf in ["fuel", "position", "speed", "voltage"] {
+            retained
+                .set(message(&format!("a/{branch}/{leaf}"), None), NOW, 100_000, 1 << 30)
+                .unwrap();
+        }
+    }
+    for (filter, count, visits) in [
+        ("a/7,3,450,77,nobody/speed", 4, 20),
+        ("a/7,3,450,77,nobody/speed,fuel,none", 8, 40),
+        ("+/450,3/#", 8, 20),
+        ("b,a,c/3/+", 4, 12),
+    ] {
+        let (mut cursor, mut found) = (read(&retained, filter), 0);
+        let complete = retained.next(&mut cursor, Wall(0), visits, |_| {
+            found += 1;
+            true
+        });
+        assert!(complete && found == count, "{found} in {visits} visits of {filter}");
+    }
+}
+
+#[test]
+fn a_comma_is_a_character_like_any_other_where_there_are_no_selectors() {
+    let retained = Accounts::new(PARTS).of(1);
+    for topic in ["a/x", "b/x", "a,b/x", "a,b"] {
+        retained.set(message(topic, None), NOW, 10, 1000).unwrap();
+    }
+    for (filter, want) in [("a,b/+", 1), ("a,b", 1), ("a,b/#", 2), ("a,b/x", 1)] {
+        let pattern = Arc::new(Pattern::new(filter, false));
+        let (mut cursor, mut found) = (retained.cursor(pattern, u64::MAX), 0);
+        assert!(retained.next(&mut cursor, Wall(0), 100, |_| {
+            found += 1;
+            true
+        }));
+        assert_eq!(found, want, "{filter}");
+    }
 }
 
 #[test]
@@ -137,7 +215,7 @@ fn what_a_filter_clears_is_gone_at_once_and_what_comes_later_stays() {
             set(&retained, &format!("a/{number}"));
             set(&retained, &format!("a/{number}/x"));
         }
-        let (mut cursor, sequence) = retained.begin_clear("a/+").unwrap();
+        let (mut cursor, sequence) = retained.begin_clear("a/+", true).unwrap();
         assert_eq!(retained.counts.sequence.load(Ordering::SeqCst), sequence);
         set(&retained, "a/7");
         let left = all(&retained, "#", 256);
@@ -169,7 +247,9 @@ fn replayed(told: &[Told]) -> Replayed {
             Told::Set(topic, sequence) => replayed.set(message(topic, None), sequence, false),
             Told::Copy(topic, sequence) => replayed.set(message(topic, None), sequence, true),
             Told::Clear(topic, sequence) => replayed.clear(topic.as_bytes(), sequence),
-            Told::ClearMatching(filter, sequence) => replayed.clear_matching(filter, sequence),
+            Told::ClearMatching(filter, sequence) => {
+                replayed.clear_matching(filter, true, sequence);
+            }
             Told::Compacted(sequence) => replayed.compacted(sequence),
         }
     }

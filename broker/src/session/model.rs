@@ -119,7 +119,7 @@ impl Twins {
     fn new() -> Self {
         Self {
             outbound: Outbound::default(),
-            groups: ["a", "b"].map(|filter| Arc::new(Group::new(1, filter, 0))),
+            groups: ["a", "b"].map(|filter| Arc::new(Group::for_test(filter))),
             messages: Vec::new(),
             pages: Arc::default(),
             flying: Vec::new(),

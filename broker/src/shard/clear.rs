@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use longshore_codec::{Publish, QoS, ReasonCode, filter};
 
+use super::subscribe::BYTES_PER_WORK;
 use super::{Fault, Shard};
 use crate::connection::ConnectionId;
 use crate::parties::Party;
 use crate::record::Event;
 use crate::retained::{Cursor, Retained};
-use crate::session::SessionId;
+use crate::session::{SessionId, filter_bytes};
 
 /// Names that a deletion visits before others have their turn.
 const SLICE_VISITS: usize = 256;
@@ -59,15 +60,17 @@ impl Shard {
             };
         }
         let account = from.account;
+        let selectors = self.dialect.selectors && filter.contains(',');
+        self.work += filter_bytes(filter) / BYTES_PER_WORK;
         let retained = self.commons.retained.of(account);
-        let Some((cursor, sequence)) = retained.begin_clear(filter) else {
+        let Some((cursor, sequence)) = retained.begin_clear(filter, selectors) else {
             let cause = "too many deletions by topic filter are under way";
             return self.refuse(id, session, publish, cause);
         };
         let holder = self.holder_of(session);
         let is_durable = self.journal.is_some();
         if let Some(journal) = self.journal.as_deref_mut() {
-            journal.note(&Event::ClearMatching { account, sequence, filter });
+            journal.note(&Event::ClearMatching { account, sequence, filter, selectors });
         }
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             // In one record with the deletion: it is not done again when this is sent again.

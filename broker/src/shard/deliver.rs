@@ -8,10 +8,12 @@ use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 use tracing::{debug, warn};
 
 use super::{Shard, Unsettled};
-use crate::cache::{Local, Route, Target};
+use crate::cache::{Local, Route, Target, merge};
 use crate::clock::{Now, Wall};
+use crate::condition::View;
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source, TooLarge, append_single};
+use crate::index::Subscriber;
 use crate::message::{Entry, Identifiers, Kept, Message, Parts};
 use crate::record::{GROUP_BIT, Ref};
 use crate::session::{Manner, Pending, Place, Recorded, SessionId, Step};
@@ -164,10 +166,44 @@ impl Shard {
             reached += targets.len();
             self.post(*shard, targets, outgoing);
         }
-        for group in &route.groups {
-            reached += 1;
-            self.deliver_to_group(group, outgoing, now);
+        if !route.conditional.is_empty() || !route.groups.is_empty() {
+            reached += self.distribute_rarely(route, outgoing, now);
         }
+        reached
+    }
+
+    /// The same for shared groups, and for those who ask more of a message than its topic.
+    fn distribute_rarely(&mut self, route: &Route, outgoing: &mut Outgoing<'_>, now: Now) -> usize {
+        let (mut reached, parts) = (0, outgoing.source.parts);
+        let view = View::new(parts, outgoing.account, now.wall);
+        for of_one in &route.conditional {
+            let meets = |subscriber: &&Subscriber| {
+                subscriber.condition.as_ref().is_none_or(|condition| view.meets(condition))
+            };
+            let passing: Vec<Subscriber> = of_one.iter().filter(meets).cloned().collect();
+            for target in merge(&passing) {
+                reached += match target.session.shard() {
+                    here if here == self.number => {
+                        usize::from(self.deliver_to_target(&target, outgoing, now))
+                    }
+                    there => {
+                        self.post(there, &Arc::from([target]), outgoing);
+                        1
+                    }
+                };
+            }
+        }
+        for (group, stick) in &route.groups {
+            let condition = group.charter.condition.as_ref();
+            if condition
+                .is_some_and(|it| it.only != 0 && it.only != outgoing.account || !view.meets(it))
+            {
+                continue;
+            }
+            reached += 1;
+            self.deliver_to_group(group, stick.as_ref(), outgoing, now);
+        }
+        self.work += view.work();
         reached
     }
 

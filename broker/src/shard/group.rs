@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use longshore_acl::{Action, MASTER_CLASS};
 use longshore_codec::QoS;
 use tracing::warn;
 
@@ -11,19 +12,36 @@ use crate::clock::Now;
 use crate::message::{Identifiers, Kept};
 use crate::record::Ref;
 use crate::session::{Manner, Pending, Recorded, SessionId};
-use crate::share::{Group, Noted, Seat, Turns};
+use crate::share::{Group, Member, Noted, Seat, Stick, Turns};
+use crate::stamp::account_of;
 use crate::stats::Drop;
+
+/// A message that somebody in a group is to take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    topic: &'a [u8],
+    account: u64,
+}
 
 impl Shard {
     pub(super) fn deliver_to_group(
         &mut self,
         group: &Arc<Group>,
+        stick: Option<&Stick>,
         outgoing: &mut Outgoing<'_>,
         now: Now,
     ) {
         let mut turns = group.lock();
         let lasting = if turns.is_lasting() { group.holder } else { 0 };
-        if let Some(seat) = self.choose(&mut turns, outgoing.qos) {
+        // What is for the same member may wait already.
+        let is_behind =
+            stick.is_some() && outgoing.qos != QoS::AtMostOnce && turns.oldest().is_some();
+        let asker = Asker { topic: outgoing.source.parts.topic, account: outgoing.account };
+        let seat = match is_behind {
+            true => None,
+            false => self.choose(&mut turns, stick, outgoing.qos, Some(asker)),
+        };
+        if let Some(seat) = seat {
             drop(turns);
             let holder = self.holder_in(lasting, &seat, outgoing.qos);
             return self.deliver_to_member(group, &seat, holder, outgoing, now);
@@ -129,19 +147,76 @@ impl Shard {
         }
     }
 
-    /// The next member of the group that is there and has room.
-    fn choose(&mut self, turns: &mut Turns, qos: QoS) -> Option<Seat> {
+    /// The next member of the group that is there and has room; in a sticky one the member that is
+    /// there and has what the topic says, room or not.
+    fn choose(
+        &mut self,
+        turns: &mut Turns,
+        stick: Option<&Stick>,
+        qos: QoS,
+        asker: Option<Asker<'_>>,
+    ) -> Option<Seat> {
+        let may_take = |seat: &Seat| asker.is_none_or(|asker| self.may_take(seat, asker));
+        if let Some(stick) = stick {
+            let (seat, asked) = turns.stick(stick, may_take);
+            self.work += asked;
+            return seat;
+        }
         let mut asked = 0;
         let seat = turns.choose(|member| {
             asked += 1;
-            let (session, qos) = (member.seat.session, qos.min(member.seat.qos));
-            match session.shard() == self.number {
-                true => self.is_able(session, qos),
-                false => member.presence.is_able(qos),
-            }
+            self.has_room(member, qos) && may_take(&member.seat)
         });
         self.work += asked;
         seat
+    }
+
+    /// Who gets the oldest message that waits in the group: this member alone, if it has room, or
+    /// whoever has.
+    ///
+    /// In a sticky group it is whoever the topic names. While that one has no room and is the only
+    /// one there, it stays where it is: nobody else waits for what is behind it. Otherwise it goes
+    /// on waiting with the member.
+    fn seat_for_oldest(
+        &mut self,
+        group: &Group,
+        turns: &mut Turns,
+        to: Option<SessionId>,
+        asker: Option<Asker<'_>>,
+    ) -> Option<Seat> {
+        let qos = turns.oldest()?.0.manner.qos;
+        if !group.is_sticky() {
+            let Some(member) = to else { return self.choose(turns, None, qos, asker) };
+            let seat = turns.seat_of(member)?;
+            let takes = self.is_able(seat.session, qos.min(seat.qos))
+                && asker.is_none_or(|asker| self.may_take(&seat, asker));
+            return takes.then_some(seat);
+        }
+        let (oldest, _) = turns.oldest()?;
+        // One that is lost goes to nobody, whoever it is taken for.
+        let message = self.load(&oldest.message);
+        let stick = message.and_then(|message| group.stick(message.parts().topic));
+        let seat = self.choose(turns, Some(&stick.unwrap_or_default()), qos, asker)?;
+        let mut there = turns.members().iter().filter(|member| member.presence.is_online());
+        let takes = there
+            .clone()
+            .any(|member| member.seat.session == seat.session && self.has_room(member, qos));
+        (takes || there.nth(1).is_some()).then_some(seat)
+    }
+
+    /// Whether a member may have a message: the token of its client may read it, and it comes from
+    /// the account that was asked for.
+    fn may_take(&self, seat: &Seat, asker: Asker<'_>) -> bool {
+        (seat.only == 0 || seat.only == asker.account)
+            && (seat.class <= MASTER_CLASS || self.may(seat.class, Action::Subscribe, asker.topic))
+    }
+
+    fn has_room(&self, member: &Member, qos: QoS) -> bool {
+        let (session, qos) = (member.seat.session, qos.min(member.seat.qos));
+        match session.shard() == self.number {
+            true => self.is_able(session, qos),
+            false => member.presence.is_able(qos),
+        }
     }
 
     /// Hands out up to `most` messages that wait in the group: to this member alone, which alone
@@ -170,13 +245,27 @@ impl Shard {
                 self.note_done(expired.unwrap_or_default());
                 continue;
             }
-            let seat = match to {
-                None => self.choose(&mut turns, qos),
-                Some(member) => turns
-                    .seat_of(member)
-                    .filter(|seat| self.is_able(seat.session, qos.min(seat.qos))),
+            // Who may do everything need not be asked.
+            let is_bound = |member: &Member| {
+                member.seat.only != 0 || self.commons.classes.of(member.seat.class).is_some()
             };
-            let Some(seat) = seat else { return };
+            let message = match turns.members().iter().any(is_bound) {
+                true => self.load(&oldest.message),
+                false => None,
+            };
+            let asker = message.as_ref().map(|message| {
+                let parts = message.parts();
+                Asker { topic: parts.topic, account: account_of(&parts) }
+            });
+            let Some(seat) = self.seat_for_oldest(group, &mut turns, to, asker) else {
+                if asker.is_some_and(|asker| self.is_for_nobody(&turns, asker)) {
+                    let given_up = turns.take().map(|pending| pending.recorded());
+                    self.stats.dropped(Drop::NotAllowed, 1);
+                    self.note_done(given_up.unwrap_or_default());
+                    continue;
+                }
+                return;
+            };
             most -= 1;
             let Some(pending) = turns.take() else { return };
             let lasting = if turns.is_lasting() { group.holder } else { 0 };
@@ -193,6 +282,12 @@ impl Shard {
             self.deliver_to_member(group, &seat, holder, &mut outgoing, now);
             self.write_down(&mut outgoing);
         }
+    }
+
+    /// Whether none of the members, there or not, may have the message: it would bar the way to
+    /// those behind it.
+    fn is_for_nobody(&self, turns: &Turns, asker: Asker<'_>) -> bool {
+        !turns.members().iter().any(|member| self.may_take(&member.seat, asker))
     }
 
     /// Whoever the journal has the message for does not get it, and nobody instead.

@@ -58,7 +58,14 @@ impl Shard {
             return true;
         }
         let Ok(topic) = std::str::from_utf8(message.parts().topic) else { return false };
-        session.subscriptions().any(|filter| filter::matches(filter, topic))
+        let matches = match self.dialect.selectors {
+            true => filter::matches_selectors,
+            false => filter::matches,
+        };
+        session.subscriptions().any(|filter| {
+            let asked = self.commons.take_apart(filter);
+            asked.is_ok_and(|asked| asked.share.is_none() && matches(asked.inner, topic))
+        })
     }
 
     /// Gives a message to the member whose turn it is, or else to another one: the other shard
@@ -68,12 +75,18 @@ impl Shard {
         let is_member =
             session.is_some_and(|session| session.subscription(&group.filter).is_some());
         let qos = outgoing.qos.min(seat.qos);
-        if is_member && self.is_able(seat.session, qos) {
+        let stick = group.stick(outgoing.source.parts.topic);
+        let takes = match &stick {
+            // It waits with the member that the topic names.
+            Some(_) => session.is_some_and(|session| session.connection.is_some()),
+            None => self.is_able(seat.session, qos),
+        };
+        if is_member && takes {
             return self.deliver_to_member(group, &seat, outgoing.held_by, outgoing, now);
         }
         // Until `pump` finds otherwise. One that has left this group may take those of others.
         self.show_room(seat.session);
-        self.deliver_to_group(group, outgoing, now);
+        self.deliver_to_group(group, stick.as_ref(), outgoing, now);
     }
 
     /// That a message waits in a group is noted in this batch: the members of other shards get it

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use longshore_acl::Principal;
-use longshore_codec::filter;
 
 use super::Shard;
 use crate::clock::Now;
@@ -84,11 +83,12 @@ impl Shard {
         subscribed: recovery::Subscribed,
     ) {
         let recovery::Subscribed { options, identifier, only, .. } = subscribed;
-        let Ok(parsed) = filter::parse(name) else { return };
+        let commons = Arc::clone(&self.commons);
+        let Ok(asked) = commons.take_apart(name) else { return };
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let subscription = Subscription { options, identifier, only, read: 0 };
         session.subscribe(name, subscription);
         self.subscriptions += 1;
-        self.place_subscription(session_id, name, parsed, &subscription);
+        self.place_subscription(session_id, name, &asked, &subscription);
     }
 }

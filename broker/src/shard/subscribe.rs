@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use longshore_acl::{Action, Principal};
 use longshore_codec::{
-    Filter, Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe,
-    SubscribeOptions, Unsuback, Unsubscribe, Version, filter,
+    Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeOptions,
+    Unsuback, Unsubscribe, Version, filter,
 };
 use tracing::warn;
 
@@ -15,15 +15,17 @@ use super::config::LOG_WORK;
 use super::deliver::{Outgoing, Terms};
 use super::durable::subscribe_event;
 use super::{Fault, Shard};
-use crate::clock::Now;
+use crate::clock::{Now, Wall};
+use crate::condition::{Asked, View, is_newer};
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::index::Subscriber;
-use crate::message::Identifiers;
+use crate::message::{Identifiers, Parts};
 use crate::record::{Event, Ref};
 use crate::retained::Found;
 use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
-use crate::share::{Group, Member, Noted, Seat};
+use crate::share::{Group, Member, Noted, Seat, lot};
+use crate::stamp::{CID, MODIFIED_SINCE, account_of, parse_time};
 use crate::stats::Drop;
 
 /// Names a read of retained messages visits before others have their turn.
@@ -34,7 +36,7 @@ const TURN_VISITS: usize = 2048;
 /// beyond which a slice ends.
 const READ_OUTPUT_BYTES: usize = 256 << 10;
 /// Bytes of a topic filter that cost one step of work.
-const BYTES_PER_WORK: usize = 16;
+pub(super) const BYTES_PER_WORK: usize = 16;
 
 /// Why a subscription is refused.
 type Refusal = (ReasonCode, &'static str);
@@ -51,6 +53,30 @@ impl Refusals {
     }
 }
 
+/// What a SUBSCRIBE asks for in user properties, for all its topic filters. What is no valid value
+/// is not there (specification of the broker, 10.5).
+struct Extras {
+    only: u64,
+    since: Option<Wall>,
+}
+
+impl Extras {
+    fn of(properties: Properties<'_>) -> Self {
+        let value = |name: &str| properties.user_properties().find(|(it, _)| *it == name);
+        let only = value(CID).and_then(|(_, cid)| cid.parse().ok());
+        let since = value(MODIFIED_SINCE).and_then(|(_, time)| parse_time(time));
+        Self { only: only.unwrap_or(0), since }
+    }
+}
+
+/// The account that is asked for twice, or once; `None` where that is not the same.
+fn both(one: u64, other: u64) -> Option<u64> {
+    match (one, other) {
+        (0, only) | (only, 0) => Some(only),
+        (one, other) => (one == other).then_some(one),
+    }
+}
+
 impl Shard {
     pub(super) fn handle_subscribe(
         &mut self,
@@ -63,6 +89,7 @@ impl Shard {
         let v5 = connection.version == Version::V5;
         self.check_user_properties(subscribe.properties)?;
         let identifier = subscribe.properties.subscription_identifier().and_then(NonZeroU32::new);
+        let extras = Extras::of(subscribe.properties);
         let is_shared = |name| filter::parse(name).is_ok_and(|parsed| parsed.share.is_some());
         if subscribe.filters.iter().any(|(name, options)| options.no_local && is_shared(name)) {
             // [MQTT-3.8.3-4]; before any filter of the packet takes effect.
@@ -74,9 +101,9 @@ impl Shard {
         let mut refusals = Refusals::default();
         for (name, options) in subscribe.filters.iter() {
             self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
-            let subscription = Subscription { options, identifier, only: 0, read: 0 };
+            let subscription = Subscription { options, identifier, only: extras.only, read: 0 };
             let code = match self.check_filter(name) {
-                Ok(parsed) => self.subscribe(session_id, name, parsed, subscription),
+                Ok(asked) => self.subscribe(session_id, name, &asked, subscription, extras.since),
                 Err(refused) => Err(refused),
             };
             if code.is_ok() {
@@ -134,9 +161,9 @@ impl Shard {
         Err((ReasonCode::QuotaExceeded, cause))
     }
 
-    fn check_filter<'a>(&self, name: &'a str) -> Result<Filter<'a>, Refusal> {
+    fn check_filter<'a>(&self, name: &'a str) -> Result<Asked<'a>, Refusal> {
         let invalid = |cause| (ReasonCode::TopicFilterInvalid, cause);
-        let parsed = filter::parse(name).map_err(|_| invalid("not a valid topic filter"))?;
+        let parsed = self.commons.take_apart(name).map_err(invalid)?;
         if name.len() > self.limits.topic_bytes {
             return Err(invalid("the topic filter is too long (limits.topic_bytes)"));
         }
@@ -151,8 +178,9 @@ impl Shard {
         &mut self,
         session_id: SessionId,
         name: &str,
-        parsed: Filter<'_>,
+        parsed: &Asked<'_>,
         mut subscription: Subscription,
+        since: Option<Wall>,
     ) -> Result<QoS, Refusal> {
         let Some(session) = self.sessions.get(session_id) else {
             return Err((ReasonCode::UnspecifiedError, "the session is gone"));
@@ -163,6 +191,13 @@ impl Shard {
         let is_new = known.is_none();
         let Principal { account, class, .. } = session.principal;
         let holder = session.holder;
+        let Some(only) = both(only, parsed.only()) else {
+            return Err((ReasonCode::NotAuthorized, "two accounts are asked for at once"));
+        };
+        if only != 0 && !self.commons.is_in_branch(account, only) {
+            let cause = "the account asked for is not one of the branch";
+            return Err((ReasonCode::NotAuthorized, cause));
+        }
         if self.commons.classes.reads_nothing_of(class, parsed.inner) {
             let cause = "nothing that the topic filter matches may be read";
             return Err((ReasonCode::NotAuthorized, cause));
@@ -189,15 +224,26 @@ impl Shard {
         if parsed.share.is_some() {
             return Ok(qos);
         }
+        let selectors = self.dialect.selectors;
         if send_retained
-            && let Some(cursor) = self.commons.read_retained(account, only, parsed.inner)
+            && let Some(cursor) = self.commons.read_retained(account, only, parsed.inner, selectors)
         {
             let number = subscription.read;
             let follows = match holder {
                 0 => 0,
                 _ => self.journal.as_deref().map_or(0, |journal| journal.number()),
             };
-            let read = Read { filter: name.into(), cursor, qos, identifier, number, follows };
+            let condition = parsed.condition.clone();
+            let read = Read {
+                filter: name.into(),
+                cursor,
+                qos,
+                identifier,
+                number,
+                follows,
+                condition,
+                since,
+            };
             let Some(session) = self.sessions.get_mut(session_id) else { return Ok(qos) };
             session.queue_read(read);
         }
@@ -220,8 +266,8 @@ impl Shard {
         let all: Vec<(Box<str>, Subscription)> =
             session.all_subscriptions().map(|(name, known)| (name.into(), *known)).collect();
         for (name, subscription) in all {
-            if let Ok(parsed) = filter::parse(&name) {
-                self.place_subscription(session_id, &name, parsed, &subscription);
+            if let Ok(asked) = self.commons.take_apart(&name) {
+                self.place_subscription(session_id, &name, &asked, &subscription);
             }
         }
     }
@@ -231,7 +277,7 @@ impl Shard {
         &mut self,
         session_id: SessionId,
         name: &str,
-        parsed: Filter<'_>,
+        asked: &Asked<'_>,
         subscription: &Subscription,
     ) {
         let Some(session) = self.sessions.get(session_id) else { return };
@@ -239,9 +285,10 @@ impl Shard {
         let Subscription { options, identifier, only, .. } = *subscription;
         let SubscribeOptions { qos, no_local, retain_as_published, .. } = options;
         let (holder, session) = (session.holder, session_id);
-        if parsed.share.is_some() {
-            let seat = Seat { session, holder, qos, retain_as_published, identifier, class };
-            return self.join_group(name, parsed.inner, seat);
+        let Some(only) = both(only, asked.only()) else { return };
+        if asked.share.is_some() {
+            let seat = Seat { session, holder, qos, retain_as_published, identifier, class, only };
+            return self.join_group(name, asked, seat);
         }
         let subscriber = Subscriber {
             session,
@@ -252,17 +299,19 @@ impl Shard {
             identifier,
             class,
             only,
+            condition: asked.condition.clone().filter(|condition| !condition.is_plain()),
         };
-        self.commons.subscribe(account, parsed.inner, subscriber);
+        self.commons.subscribe(account, asked.inner, subscriber);
     }
 
-    pub(super) fn join_group(&mut self, name: &str, inner: &str, seat: Seat) {
+    fn join_group(&mut self, name: &str, asked: &Asked<'_>, seat: Seat) {
         let Some(session) = self.sessions.get_mut(seat.session) else { return };
         let (account, is_online) = (session.principal.account, session.connection.is_some());
+        let lot = lot(&session.owner());
         let rare = session.rare();
         rare.presence.set_online(is_online);
         let presence = Arc::clone(&rare.presence);
-        let group = self.commons.join(account, name, inner, Member { seat, presence });
+        let group = self.commons.join(account, name, asked, Member { seat, presence, lot });
         if !rare.groups.iter().any(|known| Arc::ptr_eq(known, &group)) {
             rare.groups.push(group);
         }
@@ -307,9 +356,11 @@ impl Shard {
         }
         let account = session.principal.account;
         self.subscriptions -= 1;
-        match filter::parse(name) {
-            Ok(Filter { share: Some(_), .. }) => self.leave_group(account, session_id, name),
-            _ => self.commons.unsubscribe(account, name, session_id),
+        match self.commons.take_apart(name) {
+            Ok(Asked { share: Some(_), .. }) => self.leave_group(account, session_id, name),
+            Ok(asked) => self.commons.unsubscribe(account, asked.inner, session_id),
+            // It was not taken in.
+            Err(_) => {}
         }
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.unsubscribed = self.commons.epoch();
@@ -444,7 +495,7 @@ impl Shard {
             .next(now.wall, SLICE_VISITS, |item| slice.take(item, places, READ_OUTPUT_BYTES));
         let identifiers = read.identifier.map_or(Identifiers::None, Identifiers::One);
         for (_, found) in slice.iter() {
-            self.send_retained(session_id, found, read.qos, &identifiers, now);
+            self.send_retained(session_id, found, &read, &identifiers, now);
         }
         slice.clear();
         self.slice = slice;
@@ -456,11 +507,23 @@ impl Shard {
         true
     }
 
+    /// Whether a retained message is what a read looks for.
+    fn is_asked_for(&mut self, read: &Read, parts: &Parts<'_>, now: Wall) -> bool {
+        if read.since.is_some_and(|since| !is_newer(parts, since)) {
+            return false;
+        }
+        let Some(condition) = &read.condition else { return true };
+        let view = View::new(*parts, account_of(parts), now);
+        let holds = condition.is_modified(parts) && view.meets(condition);
+        self.work += view.work();
+        holds
+    }
+
     fn send_retained(
         &mut self,
         session_id: SessionId,
         found: Found<'_>,
-        qos: QoS,
+        read: &Read,
         identifiers: &Identifiers,
         now: Now,
     ) {
@@ -477,11 +540,14 @@ impl Shard {
         };
         let Some(session) = self.sessions.get(session_id) else { return };
         let class = session.principal.class;
-        if !self.may(class, Action::Subscribe, outgoing.source.parts.topic) {
+        if !self.may(class, Action::Subscribe, outgoing.source.parts.topic)
+            || !self.is_asked_for(read, &outgoing.source.parts, now.wall)
+        {
             return;
         }
+        let Some(session) = self.sessions.get(session_id) else { return };
         let terms = Terms {
-            qos: qos.min(outgoing.qos),
+            qos: read.qos.min(outgoing.qos),
             retain: true,
             identifiers,
             group: None,

@@ -122,6 +122,8 @@ pub(crate) fn judges_filters_as_a_naive_matcher(data: &[u8]) {
     assert!(filter.ends_with(parsed.inner));
     let want = naive::matches(parsed.inner, name);
     assert_eq!(filter::matches(parsed.inner, name), want, "{filter:?} and {name:?}");
+    let want = naive::matches_selectors(parsed.inner, name);
+    assert_eq!(filter::matches_selectors(parsed.inner, name), want, "{filter:?} and {name:?}");
     assert!(filter::matches(name, name), "a name matches itself");
     assert_eq!(filter::matches("#", name), !name.starts_with('$'));
 }
@@ -147,6 +149,17 @@ mod naive {
             && filter.len() <= 65_535
             && !filter.contains('\0')
             && levels.iter().enumerate().all(legal)
+    }
+
+    /// The same, after each selector has made its choice.
+    pub(super) fn matches_selectors(filter: &str, name: &str) -> bool {
+        let mut names = name.split('/');
+        let choose = |level: &str| match names.next() {
+            Some(name) if level.split(',').any(|member| member == name) => name.to_owned(),
+            _ => level.to_owned(),
+        };
+        let chosen: Vec<String> = filter.split('/').map(choose).collect();
+        matches(&chosen.join("/"), name)
     }
 
     pub(super) fn matches(filter: &str, name: &str) -> bool {

@@ -236,7 +236,7 @@ impl Ledger {
         for session in self.sessions.iter_mut().flatten() {
             let is_own = session.number == publisher;
             let matching = session.subscriptions.iter().filter(|(filter, (_, no_local))| {
-                filter::matches(filter, topic) && !(is_own && *no_local)
+                filter::matches_selectors(filter, topic) && !(is_own && *no_local)
             });
             // An empty message cannot be told from another one.
             if let Some(most) = matching.map(|(_, (qos, _))| *qos).max()
@@ -254,7 +254,7 @@ impl Ledger {
             read.excused = true;
         }
         for (topic, serial) in &self.retained {
-            if filter::matches(filter, topic) {
+            if filter::matches_selectors(filter, topic) {
                 session.retained.push(Read {
                     filter,
                     topic,
@@ -277,7 +277,8 @@ impl Ledger {
         }
         for (serial, owed) in &mut session.owed {
             let topic = self.published[serial].topic;
-            let is_wanted = session.subscriptions.keys().any(|it| filter::matches(it, topic));
+            let is_wanted =
+                session.subscriptions.keys().any(|it| filter::matches_selectors(it, topic));
             if !is_wanted && owed.unsubscribed.is_none() {
                 owed.unsubscribed = Some((id, None));
             }
@@ -351,7 +352,7 @@ impl Ledger {
         assert_eq!(owed.qos, qos, "[MQTT-3.8.4-8] #{serial}");
         assert!(!owed.seen, "[MQTT-4.3.3-1] client {client} gets #{serial} twice");
         owed.seen = true;
-        let is_wanted = session.subscriptions.keys().any(|it| filter::matches(it, topic));
+        let is_wanted = session.subscriptions.keys().any(|it| filter::matches_selectors(it, topic));
         let is_prompt = session.is_wide || qos == QoS::AtMostOnce;
         // On another line it may have waited since before.
         let told = owed.unsubscribed.and_then(|(_, told)| told);

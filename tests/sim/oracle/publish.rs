@@ -134,10 +134,10 @@ impl Oracle {
 
     /// Nothing that matches the filter is retained any more, and nobody hears of it.
     fn delete_matching(&mut self, filter: &str) {
-        self.retained.retain(|topic, _| !filter::matches(filter, topic));
+        self.retained.retain(|topic, _| !filter::matches_selectors(filter, topic));
         for session in self.sessions.values_mut() {
             for debt in &mut session.retained {
-                debt.lapsed |= filter::matches(filter, &debt.message.topic);
+                debt.lapsed |= filter::matches_selectors(filter, &debt.message.topic);
             }
         }
     }
@@ -156,7 +156,7 @@ impl Oracle {
                 .subscriptions
                 .iter()
                 .filter(|(name, _)| !name.starts_with("$share/"))
-                .filter(|(name, _)| filter::matches(name, &message.topic))
+                .filter(|(name, _)| filter::matches_selectors(name, &message.topic))
                 .map(|(_, subscription)| subscription)
                 // [MQTT-3.8.3-3].
                 .filter(|subscription| !(is_own && subscription.options.no_local))
@@ -200,7 +200,8 @@ impl Oracle {
     fn route_to_groups(&mut self, message: &Rc<Message>) -> usize {
         let mut reached = 0;
         for (name, group) in &mut self.groups {
-            if group.members.is_empty() || !filter::matches(&group.filter, &message.topic) {
+            if group.members.is_empty() || !filter::matches_selectors(&group.filter, &message.topic)
+            {
                 continue;
             }
             reached += 1;

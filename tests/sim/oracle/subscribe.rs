@@ -102,7 +102,9 @@ impl Oracle {
         let found: Vec<_> = self
             .retained
             .values()
-            .filter(|message| filter::matches(name, &message.topic) && !message.is_expired(now))
+            .filter(|message| {
+                filter::matches_selectors(name, &message.topic) && !message.is_expired(now)
+            })
             .map(Rc::clone)
             .collect();
         let session = self.session(number);
