@@ -127,7 +127,8 @@ fn line(token: &Value) -> String {
     let state = if token["enabled"] == true { "on" } else { "off" };
     // What somebody wrote there must not look like another line.
     let info = token["info"].as_str().unwrap_or_default().escape_debug();
-    format!("{:>8} {:>8} {kind:<8} {state:<3} {info}\n", token["id"], token["cid"])
+    let number = |name: &str| token[name].as_u64().unwrap_or_default();
+    format!("{:>8} {:>8} {kind:<8} {state:<3} {info}\n", number("id"), number("cid"))
 }
 
 fn revoke(ids: &[u64], at: &TokenOptions) -> Outcome {

@@ -449,8 +449,7 @@ fn tokens_are_made_listed_and_revoked_while_the_broker_runs_and_while_it_is_stop
     };
     let key = printed(&mut token(&["create", "--info", "made first"]));
     assert_eq!(key.len(), 64);
-    let serve =
-        Serve::start(longshore(&folder).args(["serve", "--listen", "http://127.0.0.1:0"]));
+    let serve = Serve::start(longshore(&folder).args(["serve", "--listen", "http://127.0.0.1:0"]));
     let log = serve.until("ready");
     let port = port(log.iter().find(|line| line.contains("listening")).unwrap());
     let url = format!("http://127.0.0.1:{port}");

@@ -1,5 +1,5 @@
-//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and in
-//! force for whoever is connected as soon as they change.
+//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and
+//! in force for whoever is connected as soon as they change.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -215,6 +215,8 @@ impl Builder {
         };
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
+        let (first, mailboxes) = (&configs[0], &around.mailboxes);
+        let api = accounts.as_ref().map(|it| Api::new(it, first, mailboxes, &broker.addresses));
         let entrance = Entrance {
             limits: Arc::clone(&configs[0].limits),
             authenticate: Arc::clone(&configs[0].authenticate),
@@ -224,7 +226,7 @@ impl Builder {
             tls: Arc::clone(&broker.tls),
             clock: around.clock,
             arrivals: arrivals.into(),
-            api: accounts.as_ref().map(|it| Api::new(it, &configs[0].limits, &broker.addresses)),
+            api,
         };
         let ways = arriving.into_iter().zip(pipes).map(|(arriving, pipes)| Ways {
             opened: opened.clone(),

@@ -109,8 +109,8 @@ pub struct Limits {
     pub route_cache_bytes: usize,
     /// Bytes of the body of a REST request; 413. Default 1 MiB.
     pub request_bytes: usize,
-    /// Bytes of the bodies of all REST requests that are not answered yet; 503 to the one that would
-    /// exceed it. Default 64 MiB.
+    /// Bytes of the bodies of all REST requests that are not answered yet; 503 to the one that
+    /// would exceed it. Default 64 MiB.
     pub request_bytes_total: usize,
     /// Seconds that the body of a REST request may take; 408. Default 60.
     pub request_secs: u64,

@@ -37,9 +37,11 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
 use crate::accounts::Accounts;
+use crate::commons::Commons;
 use crate::connection::Peer;
-use crate::limits::Limits;
 use crate::net::listen::Listen;
+use crate::net::mailbox::Mailboxes;
+use crate::shard::Config;
 
 pub(crate) mod answer;
 mod auth;
@@ -74,6 +76,12 @@ const LOGGED_PATH_BYTES: usize = 200;
 /// The API of one broker.
 pub(crate) struct Api {
     pub(crate) accounts: Arc<Accounts>,
+    /// What shards have in common.
+    #[expect(dead_code, reason = "the routes of the module mqtt are to ask it")]
+    pub(crate) commons: Arc<Commons>,
+    /// To each shard.
+    #[expect(dead_code, reason = "the routes of the module mqtt are to ask shards")]
+    pub(crate) mailboxes: Mailboxes,
     /// Where the broker listens.
     pub(crate) addresses: Vec<(Listen, SocketAddr)>,
     router: Router,
@@ -90,14 +98,17 @@ pub(crate) struct Answered {
 impl Api {
     pub(crate) fn new(
         accounts: &Arc<Accounts>,
-        limits: &Arc<Limits>,
+        config: &Config,
+        mailboxes: &Mailboxes,
         addresses: &[(Listen, SocketAddr)],
     ) -> Arc<Self> {
         Arc::new(Self {
             accounts: Arc::clone(accounts),
+            commons: Arc::clone(&config.commons),
+            mailboxes: Arc::clone(mailboxes),
             addresses: addresses.to_vec(),
             router: Router::new(),
-            intake: Intake::new(Arc::clone(limits)),
+            intake: Intake::new(Arc::clone(&config.limits)),
         })
     }
 
