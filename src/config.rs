@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) tls: TlsFiles,
     /// Whether clients without valid credentials act as the root account.
     pub(crate) anonymous: bool,
+    /// Whether REST shows the keys of tokens again.
+    pub(crate) show_keys: bool,
     /// The bounds of the broker.
     pub(crate) limits: Limits,
     /// Where it does more than the standard asks for.
@@ -128,6 +130,7 @@ impl Default for Config {
             listen: vec![open("mqtt://0.0.0.0:1883"), open("http://0.0.0.0:8080")],
             tls: TlsFiles::default(),
             anonymous: false,
+            show_keys: true,
             limits: Limits::default(),
             dialect: Dialect::default(),
             shards: 0,

@@ -57,6 +57,7 @@ pub(crate) fn start(
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
     let mut options = Options::default();
     options.anonymous = config.anonymous;
+    options.show_keys = config.show_keys;
     let builder = builder.dialect(config.dialect).storage(storage);
     let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), options);
     for listener in &config.listen {

@@ -95,6 +95,15 @@ static KEYS: &[Key] = &[
         },
         show: |config| config.anonymous.to_string(),
     },
+    Key {
+        section: "auth",
+        name: "show_keys",
+        set: |config, value, _| {
+            config.show_keys = value.boolean()?;
+            Ok(())
+        },
+        show: |config| config.show_keys.to_string(),
+    },
     limit!(connections: SOME),
     limit!(connections_per_address: SOME),
     limit!(handshakes: SOME),
@@ -146,6 +155,9 @@ static KEYS: &[Key] = &[
     limit!(retained_messages: ANY),
     limit!(retained_bytes: ANY),
     limit!(route_cache_bytes: SOME),
+    limit!(request_bytes: SOME),
+    limit!(request_bytes_total: SOME),
+    limit!(request_secs: SECONDS),
     Key {
         section: "dialect",
         name: "wildcard_delete",
