@@ -21,7 +21,7 @@ use crate::accounts::{Accounts, Options};
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::limits::Limits;
-use crate::link::Link;
+use crate::link::{Link, Opener};
 use crate::net::acceptor::{self, Entrance};
 use crate::net::driver::Around;
 use crate::net::listen::{InvalidListen, Listen};
@@ -216,7 +216,9 @@ impl Builder {
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
         let (first, mailboxes) = (&configs[0], &around.mailboxes);
-        let api = accounts.as_ref().map(|it| Api::new(it, first, mailboxes, &broker.addresses));
+        let api = accounts
+            .as_ref()
+            .map(|it| Api::new(it, first, mailboxes, broker.opener(), &broker.addresses));
         let entrance = Entrance {
             limits: Arc::clone(&configs[0].limits),
             authenticate: Arc::clone(&configs[0].authenticate),
@@ -419,6 +421,11 @@ impl Broker {
     /// `client_id` names it in logs, and takes over an earlier client of that name.
     #[must_use]
     pub fn link(&self, client_id: &str) -> Link {
+        Link::open(self.opener(), client_id)
+    }
+
+    /// Hands clients of this process to shards.
+    fn opener(&self) -> Opener {
         let (links, next) = (Arc::clone(&self.links), Arc::clone(&self.next_link));
         let open = move |pipe| {
             // Each shard takes one in turn.
@@ -426,7 +433,7 @@ impl Broker {
             // A broker that has stopped drops the pipe, which closes it.
             drop(links[shard].send(pipe));
         };
-        Link::open(Arc::new(open), client_id)
+        Arc::new(open)
     }
 
     /// Begins to stop: no more connections, MQTT 5 clients are told, no wills are sent. Returns at

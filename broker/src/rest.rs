@@ -21,6 +21,7 @@
 //! | `selector`, `query` | which objects; parameters and `data` |
 //! | `intake` | bodies of requests, and the room for them |
 //! | `openapi` | the documents, made of the table |
+//! | `mqtt` | sessions, subscriptions, messages |
 //! | `platform` | tokens, accounts and limits |
 //! | `auth`, `constants`, `expressions` | what tools ask for |
 //!
@@ -39,6 +40,9 @@ use tracing::{debug, info};
 use crate::accounts::Accounts;
 use crate::commons::Commons;
 use crate::connection::Peer;
+use crate::dialect::Dialect;
+use crate::journal::ReadRecords;
+use crate::link::Opener;
 use crate::net::listen::Listen;
 use crate::net::mailbox::Mailboxes;
 use crate::shard::Config;
@@ -50,6 +54,7 @@ mod constants;
 mod expressions;
 pub(crate) mod fault;
 mod intake;
+mod mqtt;
 mod openapi;
 mod platform;
 mod query;
@@ -77,11 +82,14 @@ const LOGGED_PATH_BYTES: usize = 200;
 pub(crate) struct Api {
     pub(crate) accounts: Arc<Accounts>,
     /// What shards have in common.
-    #[expect(dead_code, reason = "the routes of the module mqtt are to ask it")]
     pub(crate) commons: Arc<Commons>,
     /// To each shard.
-    #[expect(dead_code, reason = "the routes of the module mqtt are to ask shards")]
     pub(crate) mailboxes: Mailboxes,
+    /// Lets clients of this process in.
+    pub(crate) opener: Opener,
+    /// What retained messages are read from that memory does not have.
+    pub(crate) reader: Option<Arc<dyn ReadRecords>>,
+    pub(crate) dialect: Dialect,
     /// Where the broker listens.
     pub(crate) addresses: Vec<(Listen, SocketAddr)>,
     router: Router,
@@ -100,12 +108,16 @@ impl Api {
         accounts: &Arc<Accounts>,
         config: &Config,
         mailboxes: &Mailboxes,
+        opener: Opener,
         addresses: &[(Listen, SocketAddr)],
     ) -> Arc<Self> {
         Arc::new(Self {
             accounts: Arc::clone(accounts),
             commons: Arc::clone(&config.commons),
             mailboxes: Arc::clone(mailboxes),
+            opener,
+            reader: config.storage.as_ref().map(|storage| Arc::clone(&storage.reader)),
+            dialect: config.dialect,
             addresses: addresses.to_vec(),
             router: Router::new(),
             intake: Intake::new(Arc::clone(&config.limits)),

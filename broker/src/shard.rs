@@ -64,9 +64,7 @@ mod time;
 use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
-pub(crate) use self::outside::{
-    Denied, Slice as ShownSlice, asked_of, session_number, subscription_number,
-};
+pub(crate) use self::outside::{Denied, Shown, asked_of, session_number};
 use self::tasks::Tasks;
 pub(crate) use self::tasks::{Step, Task};
 

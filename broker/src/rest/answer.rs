@@ -26,7 +26,6 @@ pub(crate) enum Items {
     Made(Box<dyn Iterator<Item = Value> + Send>),
     /// From elsewhere. Whoever sends them waits when the client does not read; a fault goes into
     /// `errors` and does not end the answer. Room for a few is enough.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the routes of the module mqtt are to send"))]
     Sent(mpsc::Receiver<Result<Value, Fault>>),
 }
 

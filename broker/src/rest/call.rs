@@ -54,10 +54,8 @@ pub(crate) struct Call {
 pub(crate) struct Caller {
     pub(crate) token: Arc<Token>,
     /// As whom it asks shards.
-    #[expect(dead_code, reason = "the routes of the module mqtt are to ask by it")]
     pub(crate) principal: Principal,
     /// What it may do with topics, and with which objects.
-    #[expect(dead_code, reason = "the routes of the module mqtt are to ask by it")]
     pub(crate) rights: Arc<Rights>,
 }
 
@@ -164,7 +162,6 @@ impl Call {
     }
 
     /// The JSON object of `data`.
-    #[expect(dead_code, reason = "the routes of the module mqtt are to take it")]
     pub(crate) fn data(&self) -> Result<Map<String, Value>, Fault> {
         self.query.data(&self.body.bytes)
     }

@@ -122,6 +122,12 @@ impl Fault {
         Self { index: Some(index), ..self }
     }
 
+    /// It is about this field.
+    #[must_use]
+    pub(crate) fn field(self, name: &str) -> Self {
+        Self { field: Some(name.into()), ..self }
+    }
+
     pub(crate) fn header(&self) -> Option<&(HeaderName, String)> {
         self.header.as_deref()
     }

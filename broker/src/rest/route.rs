@@ -9,7 +9,7 @@ use super::answer::Outcome;
 use super::call::Call;
 use super::fault::{Code, Fault};
 use super::schema::Object;
-use super::{auth, constants, expressions, openapi, platform};
+use super::{auth, constants, expressions, mqtt, openapi, platform};
 
 /// One method of one path.
 #[derive(Debug)]
@@ -47,7 +47,6 @@ pub(crate) enum Takes {
     /// An array of objects in the body, or one.
     Many(&'static Object),
     /// `data` with these keys, in the query or in the body.
-    #[expect(dead_code, reason = "the routes of the module mqtt are to take it")]
     Data(&'static Object),
 }
 
@@ -83,11 +82,8 @@ impl Route {
 
 /// All routes there are.
 pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
-    [platform::ROUTES, auth::ROUTES, constants::ROUTES, expressions::ROUTES, openapi::ROUTES]
-        .into_iter()
-        .flatten()
-        .copied()
-        .flatten()
+    let others = [auth::ROUTES, constants::ROUTES, expressions::ROUTES, openapi::ROUTES];
+    [mqtt::ROUTES, platform::ROUTES].into_iter().chain(others).flatten().copied().flatten()
 }
 
 /// Finds the route of a request.
