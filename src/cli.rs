@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Arguments;
 
@@ -25,6 +25,72 @@ pub(crate) enum Command {
     /// Look after what a broker keeps
     #[command(subcommand)]
     Data(DataCommand),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token, and print its key
+    Create {
+        /// What it opens
+        #[arg(long = "type", value_enum, default_value_t = TokenType::Standard)]
+        kind: TokenType,
+        /// What an acl token opens: a JSON array of entries
+        #[arg(long, value_name = "JSON", required_if_eq("kind", "acl"))]
+        acl: Option<String>,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        info: String,
+        /// Seconds that it is valid for after it was last used
+        #[arg(long, value_name = "SECONDS", default_value_t = 31_536_000)]
+        ttl: u64,
+        /// The account it is for, instead of that of --token
+        #[arg(long, value_name = "ACCOUNT")]
+        cid: Option<u64>,
+        #[command(flatten)]
+        at: TokenOptions,
+    },
+    /// Print number, account, type, state and purpose of all tokens
+    List {
+        #[command(flatten)]
+        at: TokenOptions,
+    },
+    /// Remove tokens: their clients are gone
+    Revoke {
+        /// Their numbers
+        #[arg(required = true)]
+        ids: Vec<u64>,
+        #[command(flatten)]
+        at: TokenOptions,
+    },
+}
+
+/// What a token opens.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum TokenType {
+    /// All topics of its account
+    Standard,
+    /// Everything, other tokens and accounts included
+    Master,
+    /// What --acl lists
+    Acl,
+}
+
+/// Where tokens are.
+#[derive(Debug, Args)]
+pub(crate) struct TokenOptions {
+    /// A running broker's http listener, such as http://127.0.0.1:8080; without it the broker that
+    /// uses the data directory must be stopped
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Key of a master token; without it the one of the data directory is taken
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
 }
 
 /// What to do with a data directory.

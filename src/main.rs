@@ -10,6 +10,7 @@ mod log;
 mod reload;
 mod serve;
 mod start;
+mod token;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::serve(&options),
         Command::Check(options) => check::check(&options),
         Command::Data(command) => data::data(&command),
+        Command::Token(command) => token::token(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -432,6 +432,43 @@ fn a_log_in_json_is_json_to_the_end() {
     assert!(last.starts_with("{\"time\":\"") && last.contains("cannot be listened on"), "{errors}");
 }
 
+/// What a command prints, without its last newline.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked_while_the_broker_runs_and_while_it_is_stopped() {
+    let folder = folder();
+    let token = |arguments: &[&str]| {
+        let mut command = longshore(&folder);
+        command.arg("token").args(arguments);
+        command
+    };
+    let key = printed(&mut token(&["create", "--info", "made first"]));
+    assert_eq!(key.len(), 64);
+    let serve = Serve::start(longshore(&folder).args(["serve", "--listen", "http://127.0.0.1:0"]));
+    let log = serve.until("ready");
+    let port = port(log.iter().find(|line| line.contains("listening")).unwrap());
+    let url = format!("http://127.0.0.1:{port}");
+    let held = errors(&token(&["list"]).output().unwrap());
+    assert!(held.contains("a broker runs; name its http listener with --url"), "{held}");
+    printed(&mut token(&["create", "--type", "acl", "--acl", "[]", "--url", &url]));
+    let want = "       1        1 master   on  master\n       2        1 standard on  made first\n\
+                \x20      3        1 acl      on";
+    assert_eq!(printed(&mut token(&["list", "--url", &url])).trim_start(), want.trim_start());
+    let refused = errors(&token(&["list", "--url", &url, "--token", &key]).output().unwrap());
+    assert!(refused.contains("the token does not open GET platform"), "{refused}");
+    printed(&mut token(&["revoke", "2", "--url", &url]));
+    serve.stop(Signal::TERM);
+    printed(&mut token(&["revoke", "3"]));
+    assert_eq!(printed(&mut token(&["list"])).trim_start(), "1        1 master   on  master");
+    let gone = errors(&token(&["revoke", "3", "1"]).output().unwrap());
+    assert!(gone.contains("token 3: not found") && gone.contains("token 1: it is"), "{gone}");
+}
+
 #[test]
 fn systemd_is_told_of_readiness_and_stop() {
     let folder = folder();

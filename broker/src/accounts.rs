@@ -1,5 +1,5 @@
-//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and in
-//! force for whoever is connected as soon as they change.
+//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and
+//! in force for whoever is connected as soon as they change.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -71,11 +71,19 @@ pub struct Options {
     /// Failed attempts of one address within a minute, after which it is refused unheard for one.
     /// Default 100.
     pub failures_per_minute: u32,
+    /// Whether REST shows the keys of tokens to master tokens that ask for them, and not only when
+    /// they are made. Default true.
+    pub show_keys: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { anonymous: false, special: true, failures_per_minute: FAILURES_PER_MINUTE }
+        Self {
+            anonymous: false,
+            special: true,
+            failures_per_minute: FAILURES_PER_MINUTE,
+            show_keys: true,
+        }
     }
 }
 
@@ -251,6 +259,17 @@ impl Accounts {
             }
             class
         })
+    }
+
+    /// What a token opens, as its clients have it already.
+    pub(crate) fn rights_of(&self, token: &Token, principal: &Principal) -> Arc<Rights> {
+        let known = |broker: &Attached| broker.commons.classes.of(principal.class);
+        self.broker.get().and_then(known).unwrap_or_else(|| Arc::new(self.rights(token)))
+    }
+
+    /// Whether keys are shown after they were made.
+    pub(crate) fn shows_keys(&self) -> bool {
+        self.options.show_keys
     }
 
     /// What a token opens.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,27 +15,32 @@ use longshore_acl::{Authenticate, MasterOnly, MasterToken, TokenKey};
 use longshore_storage::Disk;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tracing::{error, info};
 
-use self::keeping::{AccountsAt, Keeping, keep_accounts};
-use crate::accounts::{Accounts, OpenError, Options};
+use crate::accounts::{Accounts, Options};
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::limits::Limits;
-use crate::link::Link;
-use crate::net::acceptor::{self, Arrival, Entrance};
-use crate::net::driver::{Around, Driver, Writer};
+use crate::link::{Link, Opener};
+use crate::net::acceptor::{self, Entrance};
+use crate::net::driver::Around;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
 use crate::net::tls::Tls;
+use crate::rest::Api;
 use crate::shard::Config;
 use crate::stats::Stats;
-use crate::store::{Figures, Storage, Store, StoreError};
+use crate::store::{Figures, Storage, Store};
 use crate::totals::Totals;
 
+mod error;
+mod inside;
 mod keeping;
+
+pub use self::error::{Failed, StartError};
+use self::inside::{Inside, Ways};
+use self::keeping::{AccountsAt, Keeping, Kept, keep_accounts};
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -47,6 +51,9 @@ const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 /// How long they wait for that: less than wills do after a start. What is left then goes on beside
 /// them.
 const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
+/// Threads of a thread's runtime that may wait for the disk, for REST. What they do to accounts is
+/// done one after another anyway; a few more read meanwhile.
+const BLOCKING_THREADS: usize = 8;
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
 
@@ -77,56 +84,6 @@ pub struct Broker {
     store: Option<Arc<Store>>,
     accounts: Option<Arc<Accounts>>,
 }
-
-/// Why a broker did not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A listener's URL was not understood.
-    Listen(InvalidListen),
-    /// A listener could not be opened.
-    Bind {
-        /// Which.
-        listen: Listen,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A listener speaks TLS, and there are no certificates.
-    NoTls(Listen),
-    /// The storage cannot be opened.
-    Storage(StoreError),
-    /// The accounts cannot be opened.
-    Accounts(OpenError),
-    /// The system gave no thread, no event queue or no randomness.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(error) => error.fmt(f),
-            Self::Bind { listen, error } => write!(f, "{listen} cannot be listened on: {error}"),
-            Self::NoTls(listen) => write!(f, "{listen} needs certificate and key"),
-            Self::Storage(error) => error.fmt(f),
-            Self::Accounts(error) => write!(f, "the accounts cannot be opened: {error}"),
-            Self::System(error) => write!(f, "the system gave too little to start: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// The broker stopped because it found its own state wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed;
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the broker failed; the panic before this line says where")
-    }
-}
-
-impl std::error::Error for Failed {}
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,7 +190,7 @@ impl Builder {
             clock: Clock::start(),
         };
         let keeping = Keeping { storage: self.storage, disk: self.disk, accounts: self.accounts };
-        let (store, accounts) = keeping.open(&mut configs, &around)?;
+        let Kept { store, accounts } = keeping.open(&mut configs, &around)?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -253,6 +210,10 @@ impl Builder {
         };
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
+        let (first, mailboxes) = (&configs[0], &around.mailboxes);
+        let api = accounts
+            .as_ref()
+            .map(|it| Api::new(it, first, mailboxes, broker.opener(), &broker.addresses));
         let entrance = Entrance {
             limits: Arc::clone(&configs[0].limits),
             authenticate: Arc::clone(&configs[0].authenticate),
@@ -262,6 +223,7 @@ impl Builder {
             tls: Arc::clone(&broker.tls),
             clock: around.clock,
             arrivals: arrivals.into(),
+            api,
         };
         let ways = arriving.into_iter().zip(pipes).map(|(arriving, pipes)| Ways {
             opened: opened.clone(),
@@ -278,17 +240,7 @@ impl Builder {
             await_compaction(store, &around, || open.is_closed())?;
         }
         let _ = open.send(true);
-        if let Some(accounts) = accounts {
-            broker.spawn("longshore-accounts", {
-                let stopped = stopped.clone();
-                move |runtime| keep_accounts(runtime, &accounts, stopped)
-            })?;
-        }
-        if !others.is_empty() {
-            broker.spawn("longshore-net", move |runtime| {
-                acceptor::run(runtime, entrance, others, stopped);
-            })?;
-        }
+        broker.start_others(accounts, entrance, others, stopped)?;
         Ok(broker)
     }
 }
@@ -405,6 +357,11 @@ impl Broker {
     /// `client_id` names it in logs, and takes over an earlier client of that name.
     #[must_use]
     pub fn link(&self, client_id: &str) -> Link {
+        Link::open(self.opener(), client_id)
+    }
+
+    /// Hands clients of this process to shards.
+    fn opener(&self) -> Opener {
         let (links, next) = (Arc::clone(&self.links), Arc::clone(&self.next_link));
         let open = move |pipe| {
             // Each shard takes one in turn.
@@ -412,7 +369,7 @@ impl Broker {
             // A broker that has stopped drops the pipe, which closes it.
             drop(links[shard].send(pipe));
         };
-        Link::open(Arc::new(open), client_id)
+        Arc::new(open)
     }
 
     /// Begins to stop: no more connections, MQTT 5 clients are told, no wills are sent. Returns at
@@ -463,6 +420,28 @@ impl Broker {
         begin_together(&all_restored, restored, begin)
     }
 
+    /// Starts what runs beside the shards: the time of accounts, and the entrance.
+    fn start_others(
+        &self,
+        accounts: Option<Arc<Accounts>>,
+        entrance: Entrance,
+        doors: Vec<Door>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        if let Some(accounts) = accounts {
+            let stopped = stopped.clone();
+            self.spawn("longshore-accounts", move |runtime| {
+                keep_accounts(runtime, &accounts, stopped);
+            })?;
+        }
+        if !doors.is_empty() {
+            self.spawn("longshore-net", move |runtime| {
+                acceptor::run(runtime, entrance, doors, stopped);
+            })?;
+        }
+        Ok(())
+    }
+
     /// Starts a thread with a runtime of its own. When it ends, for whatever reason, all stop.
     fn spawn(
         &self,
@@ -471,6 +450,7 @@ impl Broker {
     ) -> Result<(), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(StartError::System)?;
         let all = StopAll(self.stop.clone());
@@ -497,76 +477,6 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.shutdown();
         let _ = self.wait();
-    }
-}
-
-/// How clients come to a shard.
-struct Ways {
-    /// Whether they may.
-    opened: watch::Receiver<bool>,
-    limits: Arc<Limits>,
-    plain: Vec<Door>,
-    arrivals: Arc<[mpsc::Sender<Arrival>]>,
-    arriving: mpsc::Receiver<Arrival>,
-    pipes: mpsc::UnboundedReceiver<Pipe>,
-}
-
-impl Ways {
-    /// Lets clients in once they may come, for ever.
-    async fn open(mut self, driver: Rc<Driver>) {
-        if self.opened.wait_for(|opened| *opened).await.is_err() {
-            return;
-        }
-        let mut open = JoinSet::new();
-        open.spawn_local(Rc::clone(&driver).welcome(self.arriving));
-        open.spawn_local(Rc::clone(&driver).take_links(self.pipes));
-        for (_, listener) in self.plain {
-            let listener = tokio::net::TcpListener::from_std(listener)
-                .expect("the event queue takes a listener");
-            let (limits, arrivals) = (Arc::clone(&self.limits), Arc::clone(&self.arrivals));
-            open.spawn_local(Rc::clone(&driver).accept(listener, limits, arrivals));
-        }
-        open.join_all().await;
-    }
-}
-
-/// What a shard's thread is made with.
-struct Inside {
-    store: Option<Arc<Store>>,
-    /// Where to say that everything is restored, and where to hear that it is everywhere.
-    begin: (Sender<()>, Receiver<()>),
-    ways: Ways,
-    config: Config,
-    number: usize,
-    around: Around,
-}
-
-impl Inside {
-    fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) {
-        let driver = Driver::new(self.config, self.number, self.store, &self.around);
-        driver.restore();
-        let (restored, begin) = self.begin;
-        // Whoever starts the broker may have given up.
-        if restored.send(()).is_err() || begin.recv().is_err() {
-            return;
-        }
-        LocalSet::new().block_on(runtime, async {
-            let mut ways = spawn_local(self.ways.open(Rc::clone(&driver)));
-            let mail = spawn_local(Rc::clone(&driver).take_mail());
-            let mut writer = spawn_local(Writer::new(Rc::clone(&driver)));
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => {}
-                ended = &mut writer => return ended.expect("the shard failed"),
-                ended = mail => return ended.expect("the shard failed"),
-                ended = &mut ways => ended.expect("the shard failed"),
-            }
-            ways.abort();
-            driver.shut_down();
-            let patience = Duration::from_secs(STOP_SECS);
-            if let Ok(ended) = tokio::time::timeout(patience, writer).await {
-                ended.expect("the shard failed");
-            }
-        });
     }
 }
 

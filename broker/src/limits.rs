@@ -107,6 +107,13 @@ pub struct Limits {
     /// Bytes of the cache from topic names to subscribers of one shard; it is emptied when full.
     /// Default 64 MiB.
     pub route_cache_bytes: usize,
+    /// Bytes of the body of a REST request; 413. Default 1 MiB.
+    pub request_bytes: usize,
+    /// Bytes of the bodies of all REST requests that are not answered yet; 503 to the one that
+    /// would exceed it. Default 64 MiB.
+    pub request_bytes_total: usize,
+    /// Seconds that the body of a REST request may take; 408. Default 60.
+    pub request_secs: u64,
 }
 
 impl Default for Limits {
@@ -148,6 +155,9 @@ impl Default for Limits {
             retained_messages: 1_000_000,
             retained_bytes: 1 << 30,
             route_cache_bytes: 64 << 20,
+            request_bytes: 1 << 20,
+            request_bytes_total: 64 << 20,
+            request_secs: 60,
         }
     }
 }

@@ -85,6 +85,13 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
+    /// One that no other of the same name takes over.
+    pub(crate) fn open_once(opener: Opener, client_id: &str) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self::open(opener, &format!("{client_id}-{number}"))
+    }
+
     pub(crate) fn open(opener: Opener, client_id: &str) -> Self {
         let client = Arc::new(Owned(Client::open(&opener, client_id)));
         Self { client, opener, client_id: client_id.into(), subscriptions: Arc::default() }
@@ -100,6 +107,14 @@ impl Link {
     /// has closed the link; a refused message is an [`Outcome`], not an error.
     pub async fn publish(&self, message: Message) -> Result<Outcome, LinkError> {
         message.check()?;
+        match self.client.0.send(&message).await? {
+            None => Ok(Outcome { reason: ReasonCode::Success }),
+            Some(answer) => answer.outcome().await,
+        }
+    }
+
+    /// Publishes a message, whose topic may have wildcards: one that removes what is retained.
+    pub(crate) async fn clear(&self, message: Message) -> Result<Outcome, LinkError> {
         match self.client.0.send(&message).await? {
             None => Ok(Outcome { reason: ReasonCode::Success }),
             Some(answer) => answer.outcome().await,

@@ -14,7 +14,7 @@
 //! | `acceptor` | handshakes: how many, how long, and the way to the shard |
 //! | `counts` | what is counted before the shard counts |
 //! | `driver` | one thread, one shard, a task for each connection |
-//! | `http`, `metrics` | the upgrade to WebSocket, `/health` and `/metrics` |
+//! | `http`, `metrics` | the upgrade to WebSocket, `/health` and `/metrics`, the way to REST |
 //! | `layered`, `websocket` | bytes through TLS and WebSocket, without waiting |
 //! | `listen` | URLs of listeners |
 //! | `mailbox` | what comes to a shard from the others |

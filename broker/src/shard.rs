@@ -52,6 +52,7 @@ mod durable;
 mod end;
 mod group;
 mod mail;
+mod outside;
 mod overflow;
 mod publish;
 mod receive;
@@ -63,6 +64,7 @@ mod time;
 use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
+pub(crate) use self::outside::{Denied, Shown, asked_of, session_number};
 use self::tasks::Tasks;
 pub(crate) use self::tasks::{Step, Task};
 

@@ -89,6 +89,7 @@ static KEYS: &[Key] = &[
     path!(client_ca),
     switch!(auth.anonymous),
     switch!(auth.special),
+    switch!(auth.show_keys),
     Key {
         section: "auth",
         name: "failures_per_minute",
@@ -97,6 +98,8 @@ static KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| config.auth.failures_per_minute.to_string(),
+    },
+        show: |config| config.show_keys.to_string(),
     },
     limit!(connections: SOME),
     limit!(connections_per_address: SOME),
@@ -149,6 +152,9 @@ static KEYS: &[Key] = &[
     limit!(retained_messages: ANY),
     limit!(retained_bytes: ANY),
     limit!(route_cache_bytes: SOME),
+    limit!(request_bytes: SOME),
+    limit!(request_bytes_total: SOME),
+    limit!(request_secs: SECONDS),
     Key {
         section: "dialect",
         name: "wildcard_delete",

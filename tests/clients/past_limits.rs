@@ -20,6 +20,9 @@ pub(crate) const NO_ROW: &[(&str, &str)] = &[
     ("session_expiry_secs", "What is longer is lowered and told: tests/protocol/limits.rs."),
     ("keep_alive_secs", "It is imposed and told: tests/protocol/keep_alive.rs has that."),
     ("route_cache_bytes", "It is emptied when it is full; only its broker notices."),
+    ("request_bytes", "It bounds REST: broker/tests/rest/hostile.rs has that."),
+    ("request_bytes_total", "As request_bytes; broker/tests/rest/hostile.rs has that, too."),
+    ("request_secs", "It bounds REST: broker/tests/rest/hostile.rs has that."),
 ];
 
 /// Whom the line of the log names.

@@ -33,9 +33,9 @@ fn heard(members: &[Client]) -> BTreeMap<String, (usize, Vec<String>)> {
 #[test]
 fn messages_with_the_same_fingerprint_go_to_the_same_member() {
     let rows = [
-        ("$share/by_ident:6/flespi/message/gw/channels/+/+", "flespi/message/gw/channels/7/", ""),
-        ("$share/by_device:4:1/flespi/+/gw/devices/+/#", "flespi/state/gw/devices/", "/telemetry"),
-        ("$share/by_device:4:1/flespi/+/gw/devices/+/#", "flespi/log/gw/devices/", ""),
+        ("$share/by_ident:6/fleet/message/gw/channels/+/+", "fleet/message/gw/channels/7/", ""),
+        ("$share/by_device:4:1/fleet/+/gw/devices/+/#", "fleet/state/gw/devices/", "/telemetry"),
+        ("$share/by_device:4:1/fleet/+/gw/devices/+/#", "fleet/log/gw/devices/", ""),
     ];
     for (filter, before, after) in rows {
         for qos in 0..2 {
@@ -61,11 +61,11 @@ fn messages_with_the_same_fingerprint_go_to_the_same_member() {
 #[test]
 fn levels_that_do_not_count_change_nothing() {
     let rig = Rig::new();
-    let members = members(&rig, 4, "$share/by_device:4:1/flespi/+/gw/devices/+/#", 1);
+    let members = members(&rig, 4, "$share/by_device:4:1/fleet/+/gw/devices/+/#", 1);
     let publisher = rig.client("p");
     for number in 0..20 {
         for (kind, what) in [("state", "/telemetry/speed"), ("log", "/created"), ("message", "")] {
-            let topic = format!("flespi/{kind}/gw/devices/{number}{what}");
+            let topic = format!("fleet/{kind}/gw/devices/{number}{what}");
             publisher.send(&publish(&topic, &number.to_string()).qos1(1));
         }
     }

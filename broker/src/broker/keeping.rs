@@ -27,15 +27,17 @@ pub(super) struct Keeping {
     pub(super) accounts: Option<AccountsAt>,
 }
 
+/// What a broker found there.
+pub(super) struct Kept {
+    pub(super) store: Option<Arc<Store>>,
+    pub(super) accounts: Option<Arc<Accounts>>,
+}
+
 impl Keeping {
     /// Opens it, and gives it to the shards that are to be made with `configs`. The journal comes
     /// first, for its lock says which process uses the directory; what it holds is given away last,
     /// for the accounts say whose is still wanted.
-    pub(super) fn open(
-        self,
-        configs: &mut [Config],
-        around: &Around,
-    ) -> Result<(Option<Arc<Store>>, Option<Arc<Accounts>>), StartError> {
+    pub(super) fn open(self, configs: &mut [Config], around: &Around) -> Result<Kept, StartError> {
         let disk = self.disk;
         let open = |storage| match disk {
             Some(disk) => Store::open_on(disk, storage),
@@ -56,7 +58,7 @@ impl Keeping {
             let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
             configs.iter_mut().for_each(|config| config.authenticate = gate());
         }
-        Ok((store, accounts))
+        Ok(Kept { store, accounts })
     }
 }
 

@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 
 use super::accept::accept;
 use super::counts::{Counts, Handshake};
-use super::http::Http;
+use super::http::{Http, Patience};
 use super::listen::{Listen, Scheme};
 use super::proxy;
 use super::tls::Tls;
@@ -40,6 +40,7 @@ use crate::clock::{Clock, Mono};
 use crate::commons::network;
 use crate::connection::Peer;
 use crate::limits::Limits;
+use crate::rest::Api;
 use crate::shard::Refused;
 use crate::store::Store;
 use crate::totals::Totals;
@@ -57,6 +58,8 @@ pub(crate) struct Entrance {
     pub(crate) clock: Clock,
     /// To each shard.
     pub(crate) arrivals: Arc<[mpsc::Sender<Arrival>]>,
+    /// REST, of a broker that has accounts.
+    pub(crate) api: Option<Arc<Api>>,
 }
 
 /// A client on its way to a shard, its handshakes done.
@@ -293,15 +296,18 @@ impl Acceptor {
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let entrance = &self.entrance;
+        let has_pages = matches!(scheme, Scheme::Http | Scheme::Https);
         let http = Http {
             peer,
-            has_pages: matches!(scheme, Scheme::Http | Scheme::Https),
+            has_pages,
             authenticate: Arc::clone(&entrance.authenticate),
             totals: entrance.totals.clone(),
             counts: Arc::clone(&entrance.counts),
             store: entrance.store.clone(),
             turn: Cell::new(Some(turn)),
             is_upgraded: Cell::new(false),
+            api: entrance.api.clone().filter(|_| has_pages),
+            patience: Patience::new(entrance.clock),
         };
         let spent = entrance.clock.mono().since(since);
         let time = Duration::from_secs(entrance.limits.connect_timeout_secs);

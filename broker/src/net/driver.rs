@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use longshore_acl::Principal;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{spawn_local, yield_now};
@@ -202,7 +201,7 @@ impl Driver {
         while let Some(pipe) = pipes.recv().await
             && !self.stopping.get()
         {
-            let principal = Principal::master();
+            let principal = pipe.principal();
             let accepted = self.shard.borrow_mut().accept_known(peer, principal, self.now());
             if let Ok(id) = accepted {
                 self.drive(id, Transport::Link(pipe));

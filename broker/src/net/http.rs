@@ -1,42 +1,58 @@
-//! HTTP: the way up to WebSocket on every path, and two pages beside it.
+//! HTTP: the way up to WebSocket on every path, two pages and REST beside it.
 
 use std::cell::Cell;
-use std::future::{Ready, poll_fn, ready};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use longshore_acl::{Authenticate, Credentials};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::warn;
 
 use super::counts::Counts;
 use super::metrics;
+use crate::clock::{Clock, Mono};
 use crate::connection::Peer;
 use crate::journal::Taking;
+use crate::rest::Api;
+use crate::rest::answer::Body;
 use crate::store::Store;
 use crate::totals::Totals;
 
-/// How long the answer to a request may take to be read, so that no connection is held for ever.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Seconds that an answer, or the next piece of one, may take to be read, so that no connection is
+/// held for ever.
+const ANSWER_SECS: u64 = 60;
+/// Seconds between two looks at that.
+const PATIENCE_SECS: u64 = 5;
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 16 << 10;
+/// The same where there is REST: a selector may list 10,000 numbers.
+const REST_HEAD_MAX: usize = 96 << 10;
 /// Header fields of a request.
 const FIELDS_MAX: usize = 64;
 
 /// What the WebSocket is agreed to carry; the names of all versions, newest first.
 const SUB_PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
-type Page = Response<Full<Bytes>>;
+/// Bytes that are still taken from a client which sends on although it has its answer: closed at
+/// once, the system would tell it that the connection broke, and the answer be lost.
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+type Page = Response<Body>;
 
 /// One connection's HTTP.
 pub(super) struct Http<T> {
@@ -51,6 +67,72 @@ pub(super) struct Http<T> {
     /// Given back as soon as this turns out to be no handshake.
     pub(super) turn: Cell<Option<T>>,
     pub(super) is_upgraded: Cell<bool>,
+    /// REST, of a broker that has accounts.
+    pub(super) api: Option<Arc<Api>>,
+    pub(super) patience: Rc<Patience>,
+}
+
+/// Until when a client is waited for.
+pub(super) struct Patience {
+    clock: Clock,
+    until: Cell<Mono>,
+    /// Whether a request was answered: what the client then fails to send was no handshake.
+    has_answered: Cell<bool>,
+}
+
+impl Patience {
+    pub(super) fn new(clock: Clock) -> Rc<Self> {
+        Rc::new(Self { clock, until: Cell::default(), has_answered: Cell::default() })
+    }
+
+    fn wait(&self, secs: u64) {
+        self.until.set(self.clock.mono().plus_secs(secs));
+    }
+
+    /// It is not the client that is waited for.
+    fn suspend(&self) {
+        self.until.set(self.clock.mono().plus_secs(u64::from(u32::MAX)));
+    }
+
+    /// Ends when the client was waited for too long.
+    async fn end(&self) {
+        while self.clock.mono() < self.until.get() {
+            // It may be moved either way meanwhile.
+            let look = self.clock.mono().plus_secs(PATIENCE_SECS).min(self.until.get());
+            tokio::time::sleep_until(self.clock.instant(look).into()).await;
+        }
+    }
+}
+
+/// A body whose reader is waited for from piece to piece.
+struct Watched {
+    body: Body,
+    patience: Rc<Patience>,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(_) => self.patience.wait(ANSWER_SECS),
+            Poll::Pending => self.patience.suspend(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl<T> Http<T> {
@@ -60,17 +142,26 @@ impl<T> Http<T> {
     where
         I: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let service = service_fn(|request: Request<Incoming>| self.answer(request));
+        let service = service_fn(|request: Request<Incoming>| {
+            Box::pin(async { Ok::<_, Infallible>(self.answer(request).await) })
+        });
+        let head = if self.api.is_some() { REST_HEAD_MAX } else { HEAD_MAX };
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(time)
             .half_close(true)
-            .max_buf_size(HEAD_MAX)
+            .max_buf_size(head)
             .max_headers(FIELDS_MAX)
             .serve_connection(TokioIo::new(io), service);
+        self.patience.wait(time.as_secs().saturating_add(ANSWER_SECS));
         tokio::select! {
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended?,
-            () = tokio::time::sleep(time.saturating_add(ANSWER_TIME)) => return Ok(None),
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => match ended {
+                Err(error) if error.is_timeout() && self.patience.has_answered.get() => {
+                    return Ok(None);
+                }
+                ended => ended?,
+            },
+            () = self.patience.end() => return Ok(None),
         }
         let parts = connection.into_parts();
         let mut io = parts.io.into_inner();
@@ -79,13 +170,12 @@ impl<T> Http<T> {
         }
         // Whether the client hears it is its own affair.
         let _ = tokio::time::timeout(time, io.shutdown()).await;
+        let _ = tokio::time::timeout(LINGER_TIME, linger(&mut io)).await;
         Ok(None)
     }
 
-    fn answer(
-        &self,
-        mut request: Request<Incoming>,
-    ) -> Ready<Result<Page, std::convert::Infallible>> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Watched> {
+        let mut may_ask_again = false;
         let page = if lists(request.headers(), &header::UPGRADE, "websocket") {
             for (name, value) in [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")] {
                 // The handshake looks for its word where it stands alone.
@@ -97,18 +187,33 @@ impl<T> Http<T> {
         } else {
             // Pages may take their time.
             self.turn.take();
-            self.page(&request)
+            match (&self.api, self.page(&request)) {
+                (Some(api), None) => {
+                    // Its body has a time of its own, and what is done for it is not the client's.
+                    self.patience.suspend();
+                    let answered = Box::pin(api.answer(request, self.peer)).await;
+                    may_ask_again = answered.is_known;
+                    answered.response
+                }
+                (_, page) => page.unwrap_or_else(|| {
+                    error(StatusCode::NOT_FOUND, "there is nothing at this path")
+                }),
+            }
         };
+        self.patience.wait(ANSWER_SECS);
+        self.patience.has_answered.set(true);
         let page = match page.status() {
             StatusCode::SWITCHING_PROTOCOLS => page,
-            // What would be read of a next request has no turn, and so no bound.
+            // What would be read of a next request has no turn, and so no bound, but that of those
+            // who have shown a token.
+            _ if may_ask_again => page,
             _ => with(page, header::CONNECTION, "close"),
         };
-        ready(Ok(page))
+        page.map(|body| Watched { body, patience: Rc::clone(&self.patience) })
     }
 
     fn upgrade(&self, request: &Request<Incoming>) -> Page {
-        let mut page = match create_response_with_body(request, Full::default) {
+        let mut page = match create_response_with_body(request, Body::default) {
             Ok(page) => page,
             Err(error) => {
                 self.refuse(&error);
@@ -123,21 +228,25 @@ impl<T> Http<T> {
         page
     }
 
-    fn page(&self, request: &Request<Incoming>) -> Page {
+    /// The page, if there is one.
+    fn page(&self, request: &Request<Incoming>) -> Option<Page> {
         if !self.has_pages {
             self.refuse(&"a request for no WebSocket");
-            return upgrade_required();
+            return Some(upgrade_required());
+        }
+        if *request.method() == Method::OPTIONS && self.api.is_some() {
+            return None;
         }
         let page = match request.uri().path() {
             "/health" => |http: &Self, _: &HeaderMap| http.health(),
             "/metrics" => Self::metrics,
-            _ => return error(StatusCode::NOT_FOUND, "there is nothing at this path"),
+            _ => return None,
         };
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             let page = error(StatusCode::METHOD_NOT_ALLOWED, "this path is only read");
-            return with(page, header::ALLOW, "GET, HEAD");
+            return Some(with(page, header::ALLOW, "GET, HEAD"));
         }
-        page(self, request.headers())
+        Some(page(self, request.headers()))
     }
 
     /// Whether this process serves as it should, for those that would start another instead.
@@ -203,6 +312,18 @@ fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &
     fields.flat_map(|value| value.split(',')).map(str::trim)
 }
 
+/// Takes what is still sent, and lets it go.
+async fn linger(io: &mut (impl AsyncRead + Unpin)) {
+    let mut scratch = [0; 4 << 10];
+    let mut taken = 0;
+    while taken < LINGER_BYTES {
+        match io.read(&mut scratch).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => taken += count,
+        }
+    }
+}
+
 fn not_upgraded(error: &Error) -> Page {
     if let Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) = error {
         return with(upgrade_required(), header::SEC_WEBSOCKET_VERSION, "13");
@@ -222,7 +343,7 @@ fn error(status: StatusCode, what: &'static str) -> Page {
 }
 
 fn text(content_type: &'static str, status: StatusCode, body: impl Into<Bytes>) -> Page {
-    let mut page = Response::new(Full::new(body.into()));
+    let mut page = Response::new(Body::from(body));
     *page.status_mut() = status;
     with(page, header::CONTENT_TYPE, content_type)
 }

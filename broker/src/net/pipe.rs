@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use longshore_acl::Principal;
+
 /// Bytes of packets that wait for the shard before their sender has to.
 const TO_SHARD_BYTES: usize = 256 << 10;
 
@@ -103,6 +105,8 @@ impl ToShard {
 pub(crate) struct Pipe {
     from: Arc<ToShard>,
     to: Arc<dyn Receiver>,
+    /// As whom the client acts.
+    principal: Principal,
 }
 
 impl std::fmt::Debug for Pipe {
@@ -113,7 +117,17 @@ impl std::fmt::Debug for Pipe {
 
 impl Pipe {
     pub(crate) fn new(from: Arc<ToShard>, to: Arc<dyn Receiver>) -> Self {
-        Self { from, to }
+        Self { from, to, principal: Principal::master() }
+    }
+
+    /// The same, of a client that acts as this principal.
+    pub(crate) fn acting_as(mut self, principal: Principal) -> Self {
+        self.principal = principal;
+        self
+    }
+
+    pub(crate) fn principal(&self) -> Principal {
+        self.principal
     }
 
     /// Reads all that waits into `buffer`, which is empty; false at the end.

@@ -162,7 +162,7 @@ impl Shard {
         Err((ReasonCode::QuotaExceeded, cause))
     }
 
-    fn check_filter<'a>(&self, name: &'a str) -> Result<Asked<'a>, Refusal> {
+    pub(super) fn check_filter<'a>(&self, name: &'a str) -> Result<Asked<'a>, Refusal> {
         let invalid = |cause| (ReasonCode::TopicFilterInvalid, cause);
         let parsed = self.commons.take_apart(name).map_err(invalid)?;
         if name.len() > self.limits.topic_bytes {
@@ -175,7 +175,7 @@ impl Shard {
     }
 
     /// Makes or replaces a subscription; the QoS granted.
-    fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         session_id: SessionId,
         name: &str,
@@ -252,7 +252,7 @@ impl Shard {
     }
 
     /// Notes what the session asks of a topic filter.
-    fn note_subscription(&mut self, session_id: SessionId, name: &str) {
+    pub(super) fn note_subscription(&mut self, session_id: SessionId, name: &str) {
         let Some(session) = self.sessions.get(session_id) else { return };
         if let (1.., Some(subscription)) = (session.holder, session.subscription(name))
             && let Some(journal) = self.journal.as_deref_mut()

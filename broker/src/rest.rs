@@ -1,0 +1,257 @@
+//! The REST API on the listeners `http` and `https`: tokens, accounts and limits, and what tools
+//! ask for (broker specification, 15).
+//!
+//! ```text
+//! request --> route --> caller --> account --> body --> handler --> answer, in pieces
+//!             404 405   401 403    403         413 408
+//!                       429
+//! ```
+//!
+//! Nothing of a body is read before it is known who sends it. A handler that changes something, or
+//! looks at all there is, runs on a thread that may wait; one that asks shards waits on the thread
+//! of sockets. Lists are written as the client takes them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `route` | the table of routes, and the router made of it |
+//! | `call` | one request: who calls, for which account, what came along |
+//! | `answer` | `result` and `errors`, whole or as they come |
+//! | `fault` | the codes of errors |
+//! | `schema` | the fields of objects |
+//! | `selector`, `query` | which objects; parameters and `data` |
+//! | `intake` | bodies of requests, and the room for them |
+//! | `openapi` | the documents, made of the table |
+//! | `mqtt` | sessions, subscriptions, messages |
+//! | `platform` | tokens, accounts and limits |
+//! | `auth`, `constants`, `expressions` | what tools ask for |
+//!
+//! A new route is a row in the `ROUTES` of its module; a new module is a name in
+//! `route::routes` and in `openapi::MODULES`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::task::spawn_blocking;
+use tracing::{debug, info};
+
+use crate::accounts::Accounts;
+use crate::commons::Commons;
+use crate::connection::Peer;
+use crate::dialect::Dialect;
+use crate::journal::ReadRecords;
+use crate::link::Opener;
+use crate::net::listen::Listen;
+use crate::net::mailbox::Mailboxes;
+use crate::shard::Config;
+
+pub(crate) mod answer;
+mod auth;
+pub(crate) mod call;
+mod constants;
+mod expressions;
+pub(crate) mod fault;
+mod intake;
+mod mqtt;
+mod openapi;
+mod platform;
+mod query;
+pub(crate) mod route;
+pub(crate) mod schema;
+pub(crate) mod selector;
+
+use self::answer::{Body, Outcome};
+use self::call::{Call, Caller, Origin};
+use self::fault::{Code, Fault};
+use self::intake::Intake;
+use self::query::{Query, decode};
+use self::route::{Gate, Handler, Route, Router};
+
+/// Fields of a request that a page of another origin may send (1.6).
+const CORS_HEADERS: &str =
+    "authorization, content-type, x-flespi-cid, x-flespi-app, x-flespi-trace";
+const CORS_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// Seconds that a browser may remember what it was allowed.
+const CORS_SECS: &str = "86400";
+/// Bytes of a path that a line of the log holds.
+const LOGGED_PATH_BYTES: usize = 200;
+
+/// The API of one broker.
+pub(crate) struct Api {
+    pub(crate) accounts: Arc<Accounts>,
+    /// What shards have in common.
+    pub(crate) commons: Arc<Commons>,
+    /// To each shard.
+    pub(crate) mailboxes: Mailboxes,
+    /// Lets clients of this process in.
+    pub(crate) opener: Opener,
+    /// What retained messages are read from that memory does not have.
+    pub(crate) reader: Option<Arc<dyn ReadRecords>>,
+    pub(crate) dialect: Dialect,
+    /// Where the broker listens.
+    pub(crate) addresses: Vec<(Listen, SocketAddr)>,
+    router: Router,
+    intake: Intake,
+}
+
+/// An answer on its way.
+pub(crate) struct Answered {
+    pub(crate) response: Response<Body>,
+    /// Whether the client is known: it may ask again on its connection.
+    pub(crate) is_known: bool,
+}
+
+impl Api {
+    pub(crate) fn new(
+        accounts: &Arc<Accounts>,
+        config: &Config,
+        mailboxes: &Mailboxes,
+        opener: Opener,
+        addresses: &[(Listen, SocketAddr)],
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            accounts: Arc::clone(accounts),
+            commons: Arc::clone(&config.commons),
+            mailboxes: Arc::clone(mailboxes),
+            opener,
+            reader: config.storage.as_ref().map(|storage| Arc::clone(&storage.reader)),
+            dialect: config.dialect,
+            addresses: addresses.to_vec(),
+            router: Router::new(),
+            intake: Intake::new(Arc::clone(&config.limits)),
+        })
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Answered {
+        if *request.method() == Method::OPTIONS {
+            return Answered { response: preflight(), is_known: false };
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let mut trace = Trace::default();
+        let outcome = self.serve(request, peer, &mut trace).await;
+        let response = match outcome {
+            Ok(answer) => {
+                let status = answer.status();
+                respond(status, answer.into_body())
+            }
+            Err(fault) => refuse(&fault),
+        };
+        trace.log(&method, uri.path(), peer, response.status());
+        Answered { response, is_known: trace.token.is_some() }
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        trace: &mut Trace,
+    ) -> Outcome {
+        let (head, body) = request.into_parts();
+        let (route, parameters) = self.router.find(&head.method, head.uri.path())?;
+        let caller = match route.gate {
+            Gate::Open => None,
+            _ => Some(Caller::of(self, route, &head.headers, peer.address.ip())?),
+        };
+        trace.token = caller.as_ref().map(|caller| caller.token.id);
+        let account = match &caller {
+            Some(caller) => caller.account(self, &head.headers)?,
+            None => 0,
+        };
+        trace.account = account;
+        trace.origin = Origin::of(&head.headers)?;
+        let parameters = parameters.iter().map(|text| decode(text)).collect::<Result<_, _>>()?;
+        let query = Query::parse(head.uri.query().unwrap_or_default())?;
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.map(str::to_owned);
+        let body = match &caller {
+            Some(_) => self.intake.read(body).await?,
+            None => self.intake.nothing(),
+        };
+        let is_secure = peer.transport == "wss";
+        let api = Arc::clone(self);
+        let call = Call { api, route, caller, account, parameters, query, body, host, is_secure };
+        run(route, call).await
+    }
+}
+
+/// Runs the handler where it may run.
+async fn run(route: &'static Route, call: Call) -> Outcome {
+    match &route.handler {
+        Handler::Waiting(work) => work(call).await,
+        Handler::Blocking(work) => match spawn_blocking(move || work(&call)).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Fault::new(Code::Unavailable, "the broker stops")),
+        },
+    }
+}
+
+/// What a line of the log says of a request.
+#[derive(Debug, Default)]
+struct Trace {
+    token: Option<u64>,
+    account: u64,
+    origin: Origin,
+}
+
+impl Trace {
+    fn log(&self, method: &Method, path: &str, peer: Peer, status: StatusCode) {
+        let Self { token, account, origin } = self;
+        let token = token.unwrap_or_default();
+        let (app, trace) = (origin.app.as_deref(), origin.trace.as_deref());
+        let path = path.get(..LOGGED_PATH_BYTES).unwrap_or(path);
+        let (peer, status) = (peer.address, status.as_u16());
+        if [Method::GET, Method::HEAD].contains(method) || status >= 400 {
+            debug!(%peer, token, account, app, trace, %method, path, status, "REST");
+        } else {
+            info!(%peer, token, account, app, trace, %method, path, status, "REST");
+        }
+    }
+}
+
+fn respond(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    allow_origin(response)
+}
+
+fn refuse(fault: &Fault) -> Response<Body> {
+    let body = serde_json::json!({"errors": [fault.to_json()]});
+    let mut response = respond(fault.code.status(), Body::from(format!("{body}\n")));
+    if let Some((name, value)) = fault.header()
+        && let Ok(value) = HeaderValue::from_str(value)
+    {
+        response.headers_mut().insert(name.clone(), value);
+    }
+    response
+}
+
+fn allow_origin(mut response: Response<Body>) -> Response<Body> {
+    let any = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    response
+}
+
+/// What a browser asks before it lets a page of another origin call (1.6).
+fn preflight() -> Response<Body> {
+    let mut response = allow_origin(Response::new(Body::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let fields: [(HeaderName, &'static str); 3] = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, CORS_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS),
+        (header::ACCESS_CONTROL_MAX_AGE, CORS_SECS),
+    ];
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

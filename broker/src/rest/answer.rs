@@ -1,0 +1,359 @@
+//! The answer to a request: objects, errors beside them, and the way they go out, a piece at a time
+//! as the client takes it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::fault::Fault;
+
+/// Bytes that are written before the client is asked whether it takes more.
+const PIECE_BYTES: usize = 32 << 10;
+/// Entries of `errors` in one answer; further ones are left out.
+const FAULTS_MAX: usize = 10_000;
+
+/// What a handler comes to.
+pub(crate) type Outcome = Result<Answer, Fault>;
+
+/// Objects, as they are at hand or come.
+pub(crate) enum Items {
+    /// Made when their turn comes, which takes no time worth mentioning.
+    Made(Box<dyn Iterator<Item = Value> + Send>),
+    /// From elsewhere. Whoever sends them waits when the client does not read; a fault goes into
+    /// `errors` and does not end the answer. Room for a few is enough.
+    Sent(mpsc::Receiver<Result<Value, Fault>>),
+}
+
+/// An answer that is not an error as a whole.
+pub(crate) struct Answer {
+    body: Content,
+    /// Whether the body is JSON of its own form.
+    status: StatusCode,
+}
+
+enum Content {
+    Objects(Objects),
+    /// JSON that is no list of objects.
+    Document(Bytes),
+}
+
+/// The usual form: `result`, `errors` if there are any, and `pagination`.
+struct Objects {
+    items: Items,
+    faults: Vec<Fault>,
+    pagination: Option<Value>,
+}
+
+/// Which part of a list was asked for, and of how many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) limit: Option<u64>,
+    pub(crate) offset: u64,
+    pub(crate) count: u64,
+}
+
+impl Answer {
+    /// These objects.
+    pub(crate) fn of(values: impl IntoIterator<Item = Value>) -> Self {
+        let values: Vec<_> = values.into_iter().collect();
+        Self::objects(Items::Made(Box::new(values.into_iter())))
+    }
+
+    /// The objects that come from there.
+    pub(crate) fn objects(items: Items) -> Self {
+        let objects = Objects { items, faults: Vec::new(), pagination: None };
+        Self { body: Content::Objects(objects), status: StatusCode::OK }
+    }
+
+    /// What was done, and what was not. An error as a whole if nothing was.
+    pub(crate) fn partly(values: Vec<Value>, faults: Vec<Fault>) -> Self {
+        let status = faults.first().filter(|_| values.is_empty()).map(|fault| fault.code.status());
+        let answer = Self::of(values).with_faults(faults);
+        Self { status: status.unwrap_or(StatusCode::OK), ..answer }
+    }
+
+    /// JSON that is no list of objects.
+    pub(crate) fn document(document: Bytes) -> Self {
+        Self { body: Content::Document(document), status: StatusCode::OK }
+    }
+
+    /// The same with errors beside the objects.
+    #[must_use]
+    pub(crate) fn with_faults(mut self, faults: Vec<Fault>) -> Self {
+        if let Content::Objects(objects) = &mut self.body {
+            objects.faults = faults;
+        }
+        self
+    }
+
+    /// The same, which says what part of a list it is.
+    #[must_use]
+    pub(crate) fn with_part(mut self, part: Part) -> Self {
+        if let Content::Objects(objects) = &mut self.body {
+            let Part { limit, offset, count } = part;
+            objects.pagination = Some(json!({"limit": limit, "offset": offset, "count": count}));
+        }
+        self
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body of the answer. One that fits into a piece is whole at once, and so has a length.
+    pub(crate) fn into_body(self) -> Body {
+        match self.body {
+            Content::Document(document) => Body::from(document),
+            Content::Objects(objects) => {
+                let mut pieces = Pieces::of(objects);
+                // What is at hand waits for nobody.
+                let mut context = Context::from_waker(Waker::noop());
+                if let Items::Made(_) = pieces.objects.items
+                    && let Poll::Ready(Some(first)) = pieces.next(&mut context)
+                {
+                    if pieces.stage == Stage::Over {
+                        return Body::from(first);
+                    }
+                    pieces.first = Some(first);
+                }
+                Body(Form::Pieces(Box::new(pieces)))
+            }
+        }
+    }
+}
+
+/// The body of an answer.
+pub(crate) struct Body(Form);
+
+enum Form {
+    Whole(Bytes),
+    Pieces(Box<Pieces>),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self(Form::Whole(Bytes::new()))
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(whole: T) -> Self {
+        Self(Form::Whole(whole.into()))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = match &mut self.0 {
+            Form::Whole(whole) if whole.is_empty() => None,
+            Form::Whole(whole) => Some(std::mem::take(whole)),
+            Form::Pieces(pieces) => match pieces.next(cx) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Form::Whole(whole) => whole.is_empty(),
+            Form::Pieces(pieces) => pieces.first.is_none() && pieces.stage == Stage::Over,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Form::Whole(whole) => SizeHint::with_exact(whole.len() as u64),
+            Form::Pieces(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is written yet.
+    Fresh,
+    /// The last object was the first.
+    First,
+    More,
+    Over,
+}
+
+/// Writes objects as a client takes them.
+struct Pieces {
+    objects: Objects,
+    stage: Stage,
+    first: Option<Bytes>,
+}
+
+impl Pieces {
+    fn of(objects: Objects) -> Self {
+        Self { objects, stage: Stage::Fresh, first: None }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        if self.stage == Stage::Over {
+            return Poll::Ready(None);
+        }
+        let mut piece = Vec::new();
+        while piece.len() < PIECE_BYTES {
+            match self.objects.items.next(cx) {
+                Poll::Ready(Some(Ok(value))) => self.write(&mut piece, &value),
+                Poll::Ready(Some(Err(fault))) => self.objects.faults.push(fault),
+                Poll::Ready(None) => {
+                    self.end(&mut piece);
+                    break;
+                }
+                Poll::Pending if piece.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+            self.objects.faults.truncate(FAULTS_MAX);
+        }
+        Poll::Ready(Some(piece.into()))
+    }
+
+    fn write(&mut self, piece: &mut Vec<u8>, value: &Value) {
+        let (before, next): (&[u8], _) = match self.stage {
+            Stage::Fresh => (b"{\"result\":[", Stage::First),
+            _ => (b",", Stage::More),
+        };
+        piece.extend_from_slice(before);
+        self.stage = next;
+        put(piece, value);
+    }
+
+    fn end(&mut self, piece: &mut Vec<u8>) {
+        let Objects { faults, pagination, .. } = &self.objects;
+        let is_empty = self.stage == Stage::Fresh;
+        match (is_empty, faults.is_empty()) {
+            (true, true) => piece.extend_from_slice(b"{\"result\":[]"),
+            (true, false) => piece.push(b'{'),
+            (false, _) => piece.push(b']'),
+        }
+        if !faults.is_empty() {
+            let errors: Vec<_> = faults.iter().map(Fault::to_json).collect();
+            piece.extend_from_slice(if is_empty { b"\"errors\":" } else { b",\"errors\":" });
+            put(piece, &errors.into());
+        }
+        if let Some(pagination) = pagination {
+            piece.extend_from_slice(b",\"pagination\":");
+            put(piece, pagination);
+        }
+        piece.extend_from_slice(b"}\n");
+        self.stage = Stage::Over;
+    }
+}
+
+fn put(piece: &mut Vec<u8>, value: &Value) {
+    // Values of JSON have no keys that are no texts, and memory does not refuse to be written to.
+    serde_json::to_writer(piece, value).expect("JSON is written to memory");
+}
+
+impl Items {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Value, Fault>>> {
+        match self {
+            Self::Made(items) => Poll::Ready(items.next().map(Ok)),
+            Self::Sent(items) => items.poll_recv(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::fault::Code;
+
+    /// What can be read at once, and whether that is all.
+    fn read(body: &mut Body) -> (String, bool) {
+        let mut text = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            match Pin::new(&mut *body).poll_frame(&mut context) {
+                Poll::Ready(Some(Ok(frame))) => text.extend(frame.into_data().unwrap()),
+                Poll::Ready(None) => return (String::from_utf8(text).unwrap(), true),
+                Poll::Pending => return (String::from_utf8(text).unwrap(), false),
+            }
+        }
+    }
+
+    /// Broker specification, 15.1.2.
+    #[test]
+    fn an_answer_has_result_errors_and_pagination() {
+        let fault = || vec![Fault::new(Code::Format, "no")];
+        let part = Part { limit: Some(1), offset: 2, count: 3 };
+        let rows = [
+            (Answer::of([]), 200, "{\"result\":[]}\n"),
+            (Answer::of([json!(1), json!({"a": 2})]), 200, "{\"result\":[1,{\"a\":2}]}\n"),
+            (
+                Answer::partly(vec![json!(1)], fault()),
+                200,
+                "{\"result\":[1],\"errors\":[{\"code\":3,\"reason\":\"no\"}]}\n",
+            ),
+            (
+                Answer::partly(Vec::new(), fault()),
+                400,
+                "{\"errors\":[{\"code\":3,\"reason\":\"no\"}]}\n",
+            ),
+            (
+                Answer::of([json!(1)]).with_part(part),
+                200,
+                "{\"result\":[1],\"pagination\":{\"count\":3,\"limit\":1,\"offset\":2}}\n",
+            ),
+        ];
+        for (answer, status, want) in rows {
+            assert_eq!(answer.status().as_u16(), status, "{want}");
+            let mut body = answer.into_body();
+            assert_eq!(body.size_hint().exact(), Some(want.len() as u64));
+            assert_eq!(read(&mut body), (want.to_owned(), true));
+            assert!(body.is_end_stream());
+        }
+    }
+
+    #[test]
+    fn a_long_answer_goes_out_in_pieces() {
+        let count = 100_000;
+        let mut body = Answer::of((0..count).map(Value::from)).into_body();
+        assert_eq!(body.size_hint().exact(), None);
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut body).poll_frame(&mut context) else {
+            panic!("there is a first piece");
+        };
+        let piece = piece.into_data().unwrap();
+        assert!(piece.len() < PIECE_BYTES + 16);
+        let (rest, is_all) = read(&mut body);
+        let whole = String::from_utf8(piece.to_vec()).unwrap() + &rest;
+        let value: Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(value["result"].as_array().unwrap().len(), count);
+        assert!(is_all);
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_passed_on_as_it_comes() {
+        let (send, items) = mpsc::channel(2);
+        let mut body = Answer::objects(Items::Sent(items)).into_body();
+        assert_eq!(read(&mut body), (String::new(), false));
+        send.try_send(Ok(json!(1))).unwrap();
+        send.try_send(Err(Fault::not_found(5))).unwrap();
+        assert!(send.try_send(Ok(json!(2))).is_err(), "whoever sends waits for the reader");
+        assert_eq!(read(&mut body), ("{\"result\":[1".to_owned(), false));
+        send.try_send(Ok(json!(2))).unwrap();
+        drop(send);
+        let want = ",2],\"errors\":[{\"code\":6,\"id\":5,\"reason\":\"no such object\"}]}\n";
+        assert_eq!(read(&mut body), (want.to_owned(), true));
+    }
+}

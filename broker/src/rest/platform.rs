@@ -1,0 +1,91 @@
+//! `/platform`: tokens, accounts and limits, for master tokens (broker specification, 15.3).
+
+use longshore_acl::Method;
+
+use super::route::{Gate, Handler, Route, Takes};
+
+mod collection;
+mod customer;
+mod limits;
+mod subaccounts;
+mod tokens;
+
+const GATE: Gate = Gate::Part("platform");
+
+/// The routes of objects that are made, read, changed and removed.
+macro_rules! routes_of {
+    ($module:ident: $all:literal, $some:literal, $name:literal) => {
+        [
+            Route {
+                method: Method::Post,
+                path: $all,
+                about: concat!("Make ", $name),
+                gate: GATE,
+                takes: Takes::Many(&$module::OBJECT),
+                gives: Some(&$module::OBJECT),
+                handler: Handler::Blocking($module::create),
+            },
+            Route {
+                method: Method::Get,
+                path: $some,
+                about: concat!("Read ", $name),
+                gate: GATE,
+                takes: Takes::Nothing,
+                gives: Some(&$module::OBJECT),
+                handler: Handler::Blocking($module::list),
+            },
+            Route {
+                method: Method::Put,
+                path: $some,
+                about: concat!("Change the given fields of ", $name),
+                gate: GATE,
+                takes: Takes::One(&$module::OBJECT),
+                gives: Some(&$module::OBJECT),
+                handler: Handler::Blocking($module::update),
+            },
+            Route {
+                method: Method::Delete,
+                path: $some,
+                about: concat!("Remove ", $name, " for good"),
+                gate: GATE,
+                takes: Takes::Nothing,
+                gives: Some(&$module::OBJECT),
+                handler: Handler::Blocking($module::remove),
+            },
+        ]
+    };
+}
+
+static TOKENS: [Route; 4] =
+    routes_of!(tokens: "/platform/tokens", "/platform/tokens/{sel}", "tokens");
+/// Where tokens were until 2023.
+static OLD_TOKENS: [Route; 4] =
+    routes_of!(tokens: "/platform/customer/tokens", "/platform/customer/tokens/{sel}", "tokens");
+static SUBACCOUNTS: [Route; 4] = routes_of!(
+    subaccounts: "/platform/subaccounts", "/platform/subaccounts/{sel}", "accounts below"
+);
+static LIMITS: [Route; 4] =
+    routes_of!(limits: "/platform/limits", "/platform/limits/{sel}", "limits of accounts below");
+static CUSTOMER: [Route; 2] = [
+    Route {
+        method: Method::Get,
+        path: "/platform/customer",
+        about: "Read the account itself, what counts against its limits, and the limits",
+        gate: GATE,
+        takes: Takes::Nothing,
+        gives: Some(&customer::OBJECT),
+        handler: Handler::Blocking(customer::read),
+    },
+    Route {
+        method: Method::Put,
+        path: "/platform/customer",
+        about: "Change the given fields of the account itself",
+        gate: GATE,
+        takes: Takes::One(&customer::OBJECT),
+        gives: Some(&customer::OBJECT),
+        handler: Handler::Blocking(customer::update),
+    },
+];
+
+/// The routes of this module.
+pub(super) static ROUTES: &[&[Route]] = &[&TOKENS, &OLD_TOKENS, &SUBACCOUNTS, &LIMITS, &CUSTOMER];

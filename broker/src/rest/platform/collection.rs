@@ -1,0 +1,146 @@
+//! What tokens, accounts and limits have in common: they are chosen, listed, made, changed and
+//! removed alike.
+
+use std::sync::Arc;
+
+use longshore_acl::Directory;
+use serde_json::{Map, Value, json};
+
+use crate::accounts::ChangeError;
+use crate::rest::answer::{Answer, Items, Outcome, Part};
+use crate::rest::call::Call;
+use crate::rest::fault::{Code, Fault};
+use crate::rest::selector::Selector;
+
+/// Objects that one request changes or removes.
+const CHANGES_MAX: usize = 10_000;
+
+/// An object kept in the directory.
+pub(super) trait Kept: Send + Sync + Sized + 'static {
+    /// All that an account may see.
+    fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>>;
+
+    /// The one of this number, if the account may see it.
+    fn one(directory: &Directory, account: u64, id: u64) -> Option<Arc<Self>>;
+
+    fn id(&self) -> u64;
+
+    /// The fields that are always shown.
+    fn fields(&self) -> Map<String, Value>;
+}
+
+/// The objects that the selector means, by number or in its order, and the numbers that are not
+/// there.
+fn choose<T: Kept>(call: &Call) -> Result<(Vec<Arc<T>>, Vec<Fault>), Fault> {
+    let (account, selector) = (call.account, call.selector(0)?);
+    let all = || {
+        // Nothing but references is taken as long as others wait for the lock.
+        let mut all = T::all(&call.api.accounts.read(), account);
+        all.sort_unstable_by_key(|it| it.id());
+        all
+    };
+    match selector {
+        Selector::All => Ok((all(), Vec::new())),
+        Selector::Ids(ids) => {
+            let directory = call.api.accounts.read();
+            let (mut found, mut faults) = (Vec::new(), Vec::new());
+            for id in ids {
+                match T::one(&directory, account, id) {
+                    Some(object) => found.push(object),
+                    None => faults.push(Fault::not_found(id)),
+                }
+            }
+            Ok((found, faults))
+        }
+        Selector::Where(mut sieve) => {
+            let mut found = Vec::new();
+            for object in all() {
+                if sieve.takes(&Value::Object(object.fields()))? {
+                    found.push(object);
+                }
+            }
+            Ok((found, Vec::new()))
+        }
+    }
+}
+
+/// Answers with the objects that the selector means; `show` adds what is asked for.
+pub(super) fn list<T: Kept>(
+    call: &Call,
+    show: impl Fn(&T, Map<String, Value>) -> Map<String, Value> + Send + 'static,
+) -> Outcome {
+    let fields = call.fields()?;
+    let (limit, offset) = (call.query.number("limit")?, call.query.number("offset")?);
+    let (mut found, faults) = choose::<T>(call)?;
+    if found.is_empty() && !faults.is_empty() {
+        return Ok(Answer::partly(Vec::new(), faults));
+    }
+    let part = Part { limit, offset: offset.unwrap_or(0), count: found.len() as u64 };
+    if limit.is_some() || offset.is_some() {
+        let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        found.drain(..size(part.offset).min(found.len()));
+        found.truncate(size(limit.unwrap_or(u64::MAX)));
+    }
+    let shown = found.into_iter().map(move |it| fields.of(show(&it, it.fields())));
+    let answer = Answer::objects(Items::Made(Box::new(shown))).with_faults(faults);
+    Ok(if limit.is_some() || offset.is_some() { answer.with_part(part) } else { answer })
+}
+
+/// Does something with each object that the selector means, and answers with what comes of it.
+pub(super) fn change<T: Kept>(
+    call: &Call,
+    change: impl Fn(&T) -> Result<Map<String, Value>, Fault>,
+) -> Outcome {
+    let fields = call.fields()?;
+    let (found, mut faults) = choose::<T>(call)?;
+    if found.len() > CHANGES_MAX {
+        let reason = format!("the selector means more than {CHANGES_MAX} objects");
+        return Err(Fault::new(Code::TooLarge, reason));
+    }
+    let mut done = Vec::new();
+    for object in found {
+        match change(&object) {
+            Ok(object) => done.push(fields.of(object)),
+            Err(fault) => faults.push(fault.about(object.id())),
+        }
+    }
+    Ok(Answer::partly(done, faults))
+}
+
+/// Removes each object that the selector means, and answers with their numbers.
+pub(super) fn remove<T: Kept>(
+    call: &Call,
+    remove: impl Fn(u64) -> Result<(), ChangeError>,
+) -> Outcome {
+    change::<T>(call, |object| {
+        remove(object.id())?;
+        Ok(Map::from_iter([("id".to_owned(), object.id().into())]))
+    })
+}
+
+/// Makes an object of each that was sent, and answers with what was made.
+pub(super) fn create(
+    call: &Call,
+    create: impl Fn(&Value) -> Result<Map<String, Value>, Fault>,
+) -> Outcome {
+    let fields = call.fields()?;
+    let objects = call.objects()?;
+    if objects.is_empty() {
+        return Err(Fault::bad_request("there is no object in the array"));
+    }
+    let (mut made, mut faults) = (Vec::new(), Vec::new());
+    for (at, object) in objects.iter().enumerate() {
+        match create(object) {
+            Ok(object) => made.push(fields.of(object)),
+            Err(fault) => faults.push(fault.at(at)),
+        }
+    }
+    Ok(Answer::partly(made, faults))
+}
+
+/// The field that names an object that is a part of an answer.
+pub(super) fn numbered<const N: usize>(fields: [(&str, u64); N]) -> Value {
+    let mut object = json!({});
+    fields.into_iter().for_each(|(name, count)| object[name] = count.into());
+    object
+}

@@ -1,0 +1,64 @@
+//! The account itself (broker specification, 15.3).
+
+use longshore_acl::{Account, Directory};
+use serde_json::{Map, Value, json};
+
+use super::collection::numbered;
+use crate::rest::answer::{Answer, Outcome};
+use crate::rest::call::Call;
+use crate::rest::fault::{Code, Fault};
+use crate::rest::schema::{Field, Kind, Object};
+
+pub(super) static OBJECT: Object = Object {
+    name: "Customer",
+    fields: &[
+        Field::new("id", Kind::Whole, "Its number, cid of all it owns"),
+        Field::new("cid", Kind::Whole, "The account above it; 0 for the root"),
+        Field::new("owner_id", Kind::Whole, "The same"),
+        Field::new("name", Kind::Text, "What its owner calls it").set(),
+        Field::new("limit_id", Kind::Whole, "The limit set for it; 0 for none"),
+        Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
+        Field::new("created", Kind::Whole, "When it was made, in unix seconds"),
+        Field::new("blocked", Kind::Whole, "Refused until then, in unix seconds; 0: it is not"),
+        Field::new("counters", Kind::Object, "What counts against its limits, and how much"),
+        Field::new("limits", Kind::Object, "The limit set for it; empty for none"),
+    ],
+    is_open: false,
+};
+
+/// Fields that the account above sets.
+const FOREIGN: [&str; 2] = ["cid", "limit_id"];
+
+pub(super) fn read(call: &Call) -> Outcome {
+    let fields = call.fields()?;
+    let directory = call.api.accounts.read();
+    let account = directory.account(call.account).ok_or_else(|| Fault::not_found(call.account))?;
+    let shown = shown(&directory, account);
+    drop(directory);
+    Ok(Answer::of([fields.of(shown)]))
+}
+
+pub(super) fn update(call: &Call) -> Outcome {
+    let (fields, body) = (call.fields()?, call.object()?);
+    if let Some(field) = FOREIGN.into_iter().find(|field| body.contains_key(*field)) {
+        let reason = format!("{field}: set by the account above, in /platform/subaccounts");
+        return Err(Fault::new(Code::Format, reason));
+    }
+    let accounts = &call.api.accounts;
+    let account = accounts.update_account(call.account, None, &Value::Object(body))?;
+    let shown = shown(&accounts.read(), &account);
+    Ok(Answer::of([fields.of(shown)]))
+}
+
+fn shown(directory: &Directory, account: &Account) -> Map<String, Value> {
+    let mut shown = account.to_json();
+    let counters = numbered([
+        ("tokens_count", directory.tokens_of(account.id).count() as u64),
+        ("subaccounts_count", directory.children(account.id).count() as u64),
+        ("limits_count", directory.limits_of(account.id).count() as u64),
+    ]);
+    shown.insert("counters".to_owned(), counters);
+    let limits = directory.limit_for(account.id).map(|limit| limit.to_json().into());
+    shown.insert("limits".to_owned(), limits.unwrap_or_else(|| json!({})));
+    shown
+}

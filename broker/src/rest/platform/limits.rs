@@ -1,0 +1,75 @@
+//! Limits that an account makes for those below it (broker specification, 17.3).
+
+use std::sync::Arc;
+
+use longshore_acl::{Directory, Limit};
+use serde_json::{Map, Value};
+
+use super::collection::{self, Kept};
+use crate::rest::answer::Outcome;
+use crate::rest::call::Call;
+use crate::rest::schema::{Field, Kind, Object};
+
+/// There may be bounds of modules that this broker does not have.
+pub(super) static OBJECT: Object = Object {
+    name: "Limit",
+    fields: &[
+        Field::new("id", Kind::Whole, "Its number"),
+        Field::new("cid", Kind::Whole, "The account that made it"),
+        Field::new("name", Kind::Text, "What its owner calls it").set(),
+        Field::new("description", Kind::Text, "What its owner says of it").set(),
+        Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
+        Field::new("mqtt_sessions", Kind::Whole, "Sessions at a time; 0: no bound").set(),
+        Field::new("mqtt_messages", Kind::Whole, "Messages a minute").set(),
+        Field::new("mqtt_session_storage", Kind::Whole, "Bytes stored for sessions").set(),
+        Field::new("mqtt_retained_storage", Kind::Whole, "Bytes of retained messages").set(),
+        Field::new("mqtt_subscriptions", Kind::Whole, "Subscriptions at a time").set(),
+        Field::new("tokens_count", Kind::Whole, "Tokens").set(),
+        Field::new("subaccounts_count", Kind::Whole, "Accounts below").set(),
+        Field::new("api_calls", Kind::Whole, "REST calls a minute").set(),
+        Field::new("api_traffic", Kind::Whole, "Bytes of REST a minute").set(),
+        Field::new("blocking_duration", Kind::Whole, "Seconds it stays blocked past one").set(),
+    ],
+    is_open: true,
+};
+
+impl Kept for Limit {
+    fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
+        let branch = directory.branch(account);
+        branch.iter().flat_map(|account| directory.limits_of(*account)).cloned().collect()
+    }
+
+    fn one(directory: &Directory, account: u64, id: u64) -> Option<Arc<Self>> {
+        let limit = directory.limit(id)?;
+        directory.is_in_branch(account, limit.account).then(|| Arc::clone(limit))
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        self.to_json()
+    }
+}
+
+pub(super) fn create(call: &Call) -> Outcome {
+    collection::create(call, |body| {
+        Ok(call.api.accounts.create_limit(call.account, body)?.to_json())
+    })
+}
+
+pub(super) fn list(call: &Call) -> Outcome {
+    collection::list::<Limit>(call, |_, fields| fields)
+}
+
+pub(super) fn update(call: &Call) -> Outcome {
+    let body = Value::Object(call.object()?);
+    collection::change::<Limit>(call, |limit| {
+        Ok(call.api.accounts.update_limit(limit.id, &body)?.to_json())
+    })
+}
+
+pub(super) fn remove(call: &Call) -> Outcome {
+    collection::remove::<Limit>(call, |id| call.api.accounts.remove_limit(id).map(drop))
+}

@@ -1,0 +1,81 @@
+//! Accounts below the caller's (broker specification, 6.2 and 15.3).
+
+use std::sync::Arc;
+
+use longshore_acl::{Account, Directory};
+use serde_json::{Map, Value};
+
+use super::collection::{self, Kept};
+use crate::rest::answer::Outcome;
+use crate::rest::call::Call;
+use crate::rest::fault::{Code, Fault};
+use crate::rest::schema::{Field, Kind, Object};
+
+pub(super) static OBJECT: Object = Object {
+    name: "Subaccount",
+    fields: &[
+        Field::new("id", Kind::Whole, "Its number, cid of all it owns"),
+        Field::new("cid", Kind::Whole, "The account above it; sent in PUT, it moves").set(),
+        Field::new("owner_id", Kind::Whole, "The same"),
+        Field::new("name", Kind::Text, "What its owner calls it").set(),
+        Field::new("limit_id", Kind::Whole, "The limit set for it; 0 for none").set(),
+        Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
+        Field::new("created", Kind::Whole, "When it was made, in unix seconds"),
+        Field::new("blocked", Kind::Whole, "Refused until then, in unix seconds; 0: it is not"),
+    ],
+    is_open: false,
+};
+
+impl Kept for Account {
+    fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
+        let below = directory.branch(account).into_iter().skip(1);
+        below.filter_map(|id| directory.account(id)).cloned().collect()
+    }
+
+    fn one(directory: &Directory, account: u64, id: u64) -> Option<Arc<Self>> {
+        let is_below = id != account && directory.is_in_branch(account, id);
+        directory.account(id).filter(|_| is_below).cloned()
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        self.to_json()
+    }
+}
+
+pub(super) fn create(call: &Call) -> Outcome {
+    collection::create(call, |body| {
+        Ok(call.api.accounts.create_account(call.account, body)?.to_json())
+    })
+}
+
+pub(super) fn list(call: &Call) -> Outcome {
+    collection::list::<Account>(call, |_, fields| fields)
+}
+
+pub(super) fn update(call: &Call) -> Outcome {
+    let mut body = call.object()?;
+    // Where it goes is asked for by itself.
+    let parent = body.remove("cid").map(|cid| {
+        let fault = || Fault::new(Code::Format, "cid: not a whole number from 0 on");
+        cid.as_u64().ok_or_else(fault)
+    });
+    let parent = parent.transpose()?;
+    let body = Value::Object(body);
+    collection::change::<Account>(call, |account| {
+        let accounts = &call.api.accounts;
+        if let Some(parent) = parent
+            && !accounts.read().is_in_branch(call.account, parent)
+        {
+            return Err(Fault::new(Code::Forbidden, "cid: no account of this branch"));
+        }
+        Ok(accounts.update_account(account.id, parent, &body)?.to_json())
+    })
+}
+
+pub(super) fn remove(call: &Call) -> Outcome {
+    collection::remove::<Account>(call, |id| call.api.accounts.remove_account(id).map(drop))
+}

@@ -1,0 +1,107 @@
+//! Tokens of an account and of all below it (broker specification, 4 and 15.3).
+
+use std::sync::Arc;
+
+use longshore_acl::{Directory, Token};
+use serde_json::{Map, Value, json};
+
+use super::collection::{self, Kept};
+use crate::rest::answer::Outcome;
+use crate::rest::call::Call;
+use crate::rest::fault::{Code, Fault};
+use crate::rest::schema::{Field, Kind, Object};
+
+pub(super) static OBJECT: Object = Object {
+    name: "Token",
+    fields: &[
+        Field::new("id", Kind::Whole, "Its number"),
+        Field::new("key", Kind::Text, "What opens: shown when it is made, and when asked for")
+            .asked(),
+        Field::new("info", Kind::Text, "What its owner says of it").set(),
+        Field::new("enabled", Kind::Flag, "Switched off, it opens nothing").set(),
+        Field::new("expire", Kind::Whole, "Valid until then, in unix seconds; 0: unused").set(),
+        Field::new("ttl", Kind::Whole, "Valid for so many seconds after it was used; 0: unused")
+            .set(),
+        Field::new("created", Kind::Whole, "When it was made, in unix seconds"),
+        Field::new("accessed", Kind::Whole, "When it was last used, in unix seconds"),
+        Field::new("cid", Kind::Whole, "The account it opens"),
+        Field::new("ips", Kind::Text, "Masks of addresses it may be shown from, with * and ?")
+            .set(),
+        Field::new("access", Kind::Object, "type 0 standard, 1 master, 2 as acl lists").set(),
+        Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
+        Field::new("origins", Kind::Any, "Where it came from").set(),
+        Field::new("flags", Kind::Whole, "access.type, in the form of 2018").set().asked(),
+        Field::new("acl", Kind::List, "access.acl, in the form of 2018").set().asked(),
+    ],
+    is_open: false,
+};
+
+impl Kept for Token {
+    fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
+        let branch = directory.branch(account);
+        branch.iter().flat_map(|account| directory.tokens_of(*account)).cloned().collect()
+    }
+
+    fn one(directory: &Directory, account: u64, id: u64) -> Option<Arc<Self>> {
+        let token = directory.token(id)?;
+        directory.is_in_branch(account, token.account).then(|| Arc::clone(token))
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn fields(&self) -> Map<String, Value> {
+        self.to_json(None)
+    }
+}
+
+/// What adds fields to those that are always shown.
+type Show = dyn Fn(&Token, Map<String, Value>) -> Map<String, Value> + Send;
+
+/// A function that adds what is shown only when it is asked for.
+fn shown(call: &Call) -> Result<Box<Show>, Fault> {
+    let fields = call.fields()?;
+    let accounts = &call.api.accounts;
+    let secret = fields.name("key").then(|| accounts.read().secret().clone());
+    if secret.is_some() && !accounts.shows_keys() {
+        let reason = "keys are shown when they are made and never again (auth.show_keys)";
+        return Err(Fault::new(Code::Forbidden, reason));
+    }
+    let is_old = fields.name("flags") || fields.name("acl");
+    Ok(Box::new(move |token: &Token, mut object: Map<String, Value>| {
+        if let Some(key) = secret.as_ref().and_then(|secret| token.key.open(secret)) {
+            object.insert("key".to_owned(), key.expose().into());
+        }
+        if is_old {
+            let access = token.access.to_json();
+            object.insert("flags".to_owned(), access["type"].clone());
+            let acl = access.get("acl").cloned().unwrap_or_else(|| json!([]));
+            object.insert("acl".to_owned(), acl);
+        }
+        object
+    }))
+}
+
+pub(super) fn create(call: &Call) -> Outcome {
+    collection::create(call, |body| {
+        let (token, key) = call.api.accounts.create_token(call.account, body)?;
+        Ok(token.to_json(Some(key.expose())))
+    })
+}
+
+pub(super) fn list(call: &Call) -> Outcome {
+    collection::list(call, shown(call)?)
+}
+
+pub(super) fn update(call: &Call) -> Outcome {
+    let (body, show) = (Value::Object(call.object()?), shown(call)?);
+    collection::change::<Token>(call, |token| {
+        let token = call.api.accounts.update_token(token.id, &body)?;
+        Ok(show(&token, token.fields()))
+    })
+}
+
+pub(super) fn remove(call: &Call) -> Outcome {
+    collection::remove::<Token>(call, |id| call.api.accounts.remove_token(id).map(drop))
+}

@@ -1,0 +1,170 @@
+//! The table of routes: what the router is made of, and the documents of the API.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use longshore_acl::Method;
+
+use super::answer::Outcome;
+use super::call::Call;
+use super::fault::{Code, Fault};
+use super::schema::Object;
+use super::{auth, constants, expressions, mqtt, openapi, platform};
+
+/// One method of one path.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    /// With `{name}` for a segment that is a parameter. The first segment is the module.
+    pub(crate) path: &'static str,
+    /// What it does, for the documents.
+    pub(crate) about: &'static str,
+    pub(crate) gate: Gate,
+    pub(crate) takes: Takes,
+    /// The objects of its `result`, which `fields` chooses from; none if it is no list of objects.
+    pub(crate) gives: Option<&'static Object>,
+    pub(crate) handler: Handler,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Everybody, without a token.
+    Open,
+    /// Whoever has a token.
+    Token,
+    /// Whose token opens the method on this part of the API, `mqtt`, `platform`, `gw/devices`. For
+    /// some objects is enough: the handler asks which.
+    Part(&'static str),
+}
+
+/// What is sent along.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Takes {
+    Nothing,
+    /// One object in the body.
+    One(&'static Object),
+    /// An array of objects in the body, or one.
+    Many(&'static Object),
+    /// `data` with these keys, in the query or in the body.
+    Data(&'static Object),
+}
+
+/// What is done.
+pub(crate) enum Handler {
+    /// On a thread that may wait for the disk, and that may compute for a while.
+    Blocking(fn(&Call) -> Outcome),
+    /// On the thread of sockets: it waits for others, and never for long in one go.
+    Waiting(fn(Call) -> Pin<Box<dyn Future<Output = Outcome>>>),
+}
+
+impl std::fmt::Debug for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Blocking(_) => "Blocking",
+            Self::Waiting(_) => "Waiting",
+        })
+    }
+}
+
+impl Route {
+    /// The first segment of its path.
+    pub(crate) fn module(&self) -> &'static str {
+        self.path.split('/').nth(1).unwrap_or_default()
+    }
+
+    /// The names of its parameters in the path, in their order.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = &'static str> {
+        let segments = self.path.split('/');
+        segments.filter_map(|it| it.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+/// All routes there are.
+pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
+    let others = [auth::ROUTES, constants::ROUTES, expressions::ROUTES, openapi::ROUTES];
+    [mqtt::ROUTES, platform::ROUTES].into_iter().chain(others).flatten().copied().flatten()
+}
+
+/// Finds the route of a request.
+pub(crate) struct Router {
+    /// All methods of each path.
+    paths: matchit::Router<Vec<&'static Route>>,
+}
+
+impl Router {
+    pub(crate) fn new() -> Self {
+        let mut paths = matchit::Router::<Vec<&'static Route>>::new();
+        for route in routes() {
+            match paths.at_mut(route.path) {
+                Ok(found) if found.value.first().is_some_and(|it| it.path == route.path) => {
+                    found.value.push(route);
+                }
+                _ => paths.insert(route.path, vec![route]).expect("routes do not collide"),
+            }
+        }
+        Self { paths }
+    }
+
+    /// The route, and the segments of the path that are parameters, encoded as they came.
+    pub(crate) fn find(
+        &self,
+        method: &hyper::Method,
+        path: &str,
+    ) -> Result<(&'static Route, Vec<String>), Fault> {
+        let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
+        let found = self.paths.at(path);
+        let found =
+            found.map_err(|_| Fault::new(Code::NotFound, "there is nothing at this path"))?;
+        let name = if *method == hyper::Method::HEAD { "GET" } else { method.as_str() };
+        let route = found.value.iter().find(|route| route.method.name() == name);
+        let Some(route) = route else {
+            let mut names: Vec<_> = found.value.iter().map(|it| it.method.name()).collect();
+            if names.contains(&"GET") {
+                names.push("HEAD");
+            }
+            names.push("OPTIONS");
+            return Err(Fault::only(&names.join(", ")));
+        };
+        let parameters = found.params.iter().map(|(_, value)| value.to_owned()).collect();
+        Ok((route, parameters))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_found_by_its_own_path() {
+        let router = Router::new();
+        for route in routes() {
+            let method = route.method.name().parse().unwrap();
+            let (found, parameters) = router.find(&method, route.path).unwrap();
+            assert!(std::ptr::eq(found, route), "{} {}", route.method.name(), route.path);
+            assert_eq!(parameters.len(), route.parameters().count(), "{}", route.path);
+            let (again, _) = router.find(&method, &format!("{}/", route.path)).unwrap();
+            assert!(std::ptr::eq(again, route));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_from_what_is_not_done_there() {
+        let router = Router::new();
+        let code = |method: &str, path: &str| {
+            let method = hyper::Method::from_bytes(method.as_bytes()).unwrap();
+            router.find(&method, path).map(|(route, _)| route.path).map_err(|fault| fault.code)
+        };
+        assert_eq!(code("HEAD", "/platform/tokens/all"), Ok("/platform/tokens/{sel}"));
+        for path in
+            ["/", "", "/platform", "/platform/tokens/1/2", "//platform/tokens/1", "/nothing"]
+        {
+            assert_eq!(code("GET", path), Err(Code::NotFound), "{path}");
+        }
+        for method in ["PATCH", "BREW", "TRACE", "get"] {
+            assert_eq!(code(method, "/platform/tokens/all"), Err(Code::Method), "{method}");
+        }
+        let fault = router.find(&hyper::Method::PATCH, "/platform/tokens/all").unwrap_err();
+        assert_eq!(fault.header().unwrap().1, "GET, PUT, DELETE, HEAD, OPTIONS");
+    }
+}

@@ -1,0 +1,150 @@
+//! What objects are made of: the one table that `fields`, selectors and the documents of the API
+//! are checked and made by.
+
+use serde_json::{Map, Value};
+
+use super::fault::{Code, Fault};
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A whole number from 0 on.
+    Whole,
+    Text,
+    Flag,
+    Object,
+    List,
+    Any,
+}
+
+/// One field of an object.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) about: &'static str,
+    /// Whether whoever makes or changes an object may send it.
+    pub(crate) is_set: bool,
+    /// When it is shown.
+    pub(crate) shown: Shown,
+}
+
+/// When a field is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Always,
+    /// When `fields` names it.
+    Asked,
+    Never,
+}
+
+impl Field {
+    /// A field that is shown and that the broker alone sets.
+    pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
+        Self { name, kind, about, is_set: false, shown: Shown::Always }
+    }
+
+    /// The same, for whoever sends an object to set.
+    pub(crate) const fn set(self) -> Self {
+        Self { is_set: true, ..self }
+    }
+
+    /// The same, shown when it is asked for by its name.
+    pub(crate) const fn asked(self) -> Self {
+        Self { shown: Shown::Asked, ..self }
+    }
+
+    /// The same, only sent and never shown.
+    pub(crate) const fn sent(self) -> Self {
+        Self { is_set: true, shown: Shown::Never, ..self }
+    }
+}
+
+/// A kind of object.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// Its name in the documents.
+    pub(crate) name: &'static str,
+    pub(crate) fields: &'static [Field],
+    /// Whether there may be others beside these.
+    pub(crate) is_open: bool,
+}
+
+impl Object {
+    /// The field of this name that is shown.
+    pub(crate) fn shown(&self, name: &str) -> Result<(), Fault> {
+        let mut shown = self.fields.iter().filter(|field| field.shown != Shown::Never);
+        if self.is_open || shown.any(|field| field.name == name) {
+            return Ok(());
+        }
+        Err(Fault::new(Code::Format, format!("no field {name:?}")))
+    }
+}
+
+/// The fields that are wanted of objects (15.1.5).
+#[derive(Debug)]
+pub(crate) struct Fields(Option<Vec<String>>);
+
+impl Fields {
+    /// Those listed in `text`; all that are always shown if it is not there, or empty.
+    pub(crate) fn parse(text: Option<&str>, object: &Object) -> Result<Self, Fault> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
+        let mut names: Vec<String> = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            object.shown(name)?;
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(Self(Some(names)))
+    }
+
+    /// Whether this one was asked for by its name.
+    pub(crate) fn name(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|names| names.iter().any(|known| known == name))
+    }
+
+    /// The object with nothing else.
+    pub(crate) fn of(&self, mut object: Map<String, Value>) -> Value {
+        if let Some(names) = &self.0 {
+            object.retain(|name, _| names.iter().any(|known| known == name));
+        }
+        Value::Object(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    static OBJECT: Object = Object {
+        name: "Thing",
+        fields: &[
+            Field::new("id", Kind::Whole, ""),
+            Field::new("key", Kind::Text, "").asked(),
+            Field::new("flags", Kind::Whole, "").sent(),
+        ],
+        is_open: false,
+    };
+
+    /// Broker specification, 15.1.5.
+    #[test]
+    fn fields_choose_and_unknown_ones_are_an_error() {
+        let object = || json!({"id": 1, "key": "a"}).as_object().unwrap().clone();
+        let rows = [
+            (None, Some(json!({"id": 1, "key": "a"}))),
+            (Some(""), Some(json!({"id": 1, "key": "a"}))),
+            (Some("id"), Some(json!({"id": 1}))),
+            (Some("key, id,id"), Some(json!({"id": 1, "key": "a"}))),
+            (Some("id,"), None),
+            (Some("name"), None),
+            (Some("flags"), None),
+        ];
+        for (text, want) in rows {
+            let got = Fields::parse(text, &OBJECT).map(|fields| fields.of(object()));
+            assert_eq!(got.ok(), want, "{text:?}");
+        }
+    }
+}

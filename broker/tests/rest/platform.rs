@@ -1,0 +1,214 @@
+//! Tokens, accounts and limits (broker specification, 4, 6, 15.3 and 17).
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use super::client::Rig;
+
+/// Broker specification, 4.2 and 15.3.3.
+#[test]
+fn tokens_are_made_read_changed_and_removed() {
+    let rig = Rig::new();
+    let body = json!([{"info": "sensor", "ttl": 60, "access": {"type": 2, "acl": [
+        {"uri": "mqtt", "topic": "plant/7/#", "actions": ["publish"]}]}}, {"expire": 4e9 as u64}]);
+    let made = rig.ask("POST /platform/tokens", body.clone()).result();
+    let (id, key) = (made[0]["id"].as_u64().unwrap(), made[0]["key"].as_str().unwrap());
+    assert_eq!((key.len(), &made[0]["access"]), (64, &body[0]["access"]));
+    assert_eq!((&made[0]["cid"], &made[0]["enabled"]), (&json!(1), &json!(true)));
+    assert_eq!(made[1]["access"], json!({"type": 0}));
+    let read = rig.ask(&format!("GET /platform/tokens/{id}"), "").result();
+    assert_eq!((read.len(), read[0].get("key")), (1, None), "a key is not shown unasked");
+    let path = format!("/platform/tokens/{id}");
+    let changed = rig.ask(&format!("PUT {path}?fields=info,ttl"), json!({"info": "b"})).result();
+    assert_eq!(changed, [json!({"info": "b", "ttl": 60})]);
+    assert_eq!(rig.ask_with(key, "GET /auth/info", "").result()[0]["info"], "b");
+    assert_eq!(rig.ask(&format!("DELETE {path}"), "").result(), [json!({"id": id})]);
+    assert_eq!(rig.ask_with(key, "GET /auth/info", "").refusal(), (401, 4));
+    for bad in [json!([{}]), json!([{"ttl": "x"}]), json!([{"ttl": 1, "cid": 1}]), json!([7])] {
+        assert_eq!(rig.ask("POST /platform/tokens", bad.clone()).refusal(), (400, 3), "{bad}");
+    }
+}
+
+#[test]
+fn keys_are_shown_to_who_asks_unless_that_is_off() {
+    let rig = Rig::new();
+    let (id, key) = rig.token(1, &json!({"type": 0}));
+    let ask = format!("GET /platform/tokens/{id}?fields=key");
+    assert_eq!(rig.ask(&ask, "").result(), [json!({"key": key})]);
+    let rig = Rig::with(|_| {}, |options| options.show_keys = false);
+    let (id, key) = rig.token(1, &json!({"type": 0}));
+    assert_eq!(key.len(), 64);
+    let request = format!("PUT /platform/tokens/{id}?fields=key");
+    assert_eq!(rig.ask(&request, json!({"info": "x"})).refusal(), (403, 5));
+    assert_eq!(rig.ask("GET /platform/tokens/all?fields=id,key", "").refusal(), (403, 5));
+    assert_eq!(rig.ask("GET /platform/tokens/key=*", "").ids(), [0; 0], "nor is it chosen by");
+}
+
+/// The paths of 2018, and the form that tokens had there.
+#[test]
+fn tokens_stand_at_their_old_path_too() {
+    let rig = Rig::new();
+    let acl = json!([{"uri": "mqtt", "topic": "a/#", "actions": ["subscribe"]}]);
+    let body = json!([{"ttl": 60, "flags": 2, "acl": acl}]);
+    let id = rig.ask("POST /platform/customer/tokens?fields=id", body).ids()[0];
+    let ask = format!("GET /platform/customer/tokens/{id}?fields=flags,acl");
+    assert_eq!(rig.ask(&ask, "").result(), [json!({"flags": 2, "acl": acl})]);
+    assert_eq!(rig.ask(&format!("DELETE /platform/customer/tokens/{id}"), "").ids(), [id]);
+}
+
+/// Broker specification, 6.2.
+#[test]
+fn accounts_are_made_moved_and_removed_with_all_below_them() {
+    let rig = Rig::new();
+    let (one, two) = (rig.account(1), rig.account(1));
+    let below = rig.account(one);
+    let key = rig.master(below);
+    let made = rig.ask(&format!("GET /platform/subaccounts/{below}"), "").result();
+    assert_eq!((&made[0]["cid"], &made[0]["owner_id"]), (&json!(one), &json!(one)));
+    let path = format!("/platform/subaccounts/{below}");
+    let moved = rig.ask(&format!("PUT {path}"), json!({"cid": two, "name": "m"})).result();
+    assert_eq!((&moved[0]["cid"], &moved[0]["name"]), (&json!(two), &json!("m")));
+    let rows = [
+        (json!({"cid": below}), (400, 2)),
+        (json!({"cid": 99}), (403, 5)),
+        (json!({"cid": "x"}), (400, 3)),
+        (json!({"cid": null}), (400, 3)),
+        (json!({"blocked": 1}), (400, 3)),
+    ];
+    for (body, want) in rows {
+        assert_eq!(rig.ask(&format!("PUT {path}"), body.clone()).refusal(), want, "{body}");
+    }
+    let deep = rig.account(below);
+    let body = json!([{"name": "fifth"}]);
+    assert_eq!(rig.ask_for(deep, "POST /platform/subaccounts", body).refusal(), (400, 2));
+    assert_eq!(rig.ask_with(&key, "GET /auth/info", "").result()[0]["cid"], below);
+    assert_eq!(rig.ask(&format!("DELETE /platform/subaccounts/{two}"), "").ids(), [two]);
+    assert_eq!(rig.ask_with(&key, "GET /auth/info", "").refusal(), (401, 4));
+    assert_eq!(rig.ask("GET /platform/subaccounts/all", "").ids(), [one]);
+}
+
+/// Broker specification, 17.3.
+#[test]
+fn limits_are_made_set_and_in_force() {
+    let rig = Rig::new();
+    let body = json!([{"name": "small", "tokens_count": 2, "channels_count": 5}]);
+    let limit = rig.ask("POST /platform/limits", body).result();
+    assert_eq!((&limit[0]["tokens_count"], &limit[0]["cid"]), (&json!(2), &json!(1)));
+    let id = limit[0]["id"].as_u64().unwrap();
+    let shown = rig.ask(&format!("GET /platform/limits/{id}?fields=channels_count"), "").result();
+    assert_eq!(shown, [json!({"channels_count": 5})]);
+    let child = rig.account(1);
+    let path = format!("/platform/subaccounts/{child}");
+    rig.ask(&format!("PUT {path}"), json!({"limit_id": id})).result();
+    assert_eq!(rig.ask(&format!("PUT {path}"), json!({"limit_id": 99})).refusal(), (400, 3));
+    let token = json!({"ttl": 60});
+    let answer = rig.ask_for(child, "POST /platform/tokens", json!([token, token, token]));
+    assert_eq!(answer.ids().len(), 2);
+    assert_eq!(answer.json()["errors"][0]["code"], 11);
+    assert_eq!(rig.ask_for(child, "POST /platform/tokens", token.clone()).refusal(), (403, 11));
+    rig.ask(&format!("DELETE /platform/limits/{id}"), "").result();
+    rig.ask_for(child, "POST /platform/tokens", token).result();
+}
+
+/// Broker specification, 15.3.
+#[test]
+fn the_account_itself_is_read_and_named() {
+    let rig = Rig::new();
+    let limit = rig.ask("POST /platform/limits", json!({"tokens_count": 9})).ids()[0];
+    let child = rig.account(1);
+    let body = json!({"limit_id": limit});
+    rig.ask(&format!("PUT /platform/subaccounts/{child}"), body.clone()).result();
+    let key = rig.master(child);
+    let read = rig.ask_with(&key, "GET /platform/customer", "").result();
+    let want = json!({"tokens_count": 1, "subaccounts_count": 0, "limits_count": 0});
+    assert_eq!((&read[0]["id"], &read[0]["counters"]), (&json!(child), &want));
+    assert_eq!(read[0]["limits"]["tokens_count"], 9);
+    let request = "PUT /platform/customer?fields=name";
+    assert_eq!(
+        rig.ask_with(&key, request, json!({"name": "me"})).result(),
+        [json!({"name": "me"})]
+    );
+    for body in [body, json!({"cid": 1}), json!({"blocked": 0}), json!({"counters": {}})] {
+        let answer = rig.ask_with(&key, "PUT /platform/customer", body.clone());
+        assert_eq!(answer.refusal(), (400, 3), "{body}");
+    }
+}
+
+/// A token of an account sees and changes what is in its branch, and nothing else.
+#[test]
+fn nobody_reaches_out_of_its_branch() {
+    let rig = Rig::new();
+    let (one, two) = (rig.account(1), rig.account(1));
+    let below = rig.account(one);
+    let key = rig.master(one);
+    let (foreign, _) = rig.token(two, &json!({"type": 1}));
+    let (own, _) = rig.token(below, &json!({"type": 1}));
+    let limit = rig.ask_for(two, "POST /platform/limits", json!({"name": "l"})).ids()[0];
+    let rows = [
+        format!("GET /platform/tokens/{foreign}"),
+        "GET /platform/tokens/1?fields=key".to_owned(),
+        format!("DELETE /platform/tokens/{foreign}"),
+        format!("GET /platform/subaccounts/{two}"),
+        format!("DELETE /platform/subaccounts/{two}"),
+        format!("DELETE /platform/subaccounts/{one}"),
+        "GET /platform/subaccounts/1".to_owned(),
+        format!("GET /platform/limits/{limit}"),
+        format!("DELETE /platform/limits/{limit}"),
+    ];
+    for request in rows {
+        assert_eq!(rig.ask_with(&key, &request, "").refusal(), (404, 6), "{request}");
+    }
+    for path in ["tokens/1", &format!("subaccounts/{one}"), &format!("limits/{limit}")] {
+        let answer = rig.ask_with(&key, &format!("PUT /platform/{path}"), json!({"name": "x"}));
+        assert_eq!(answer.refusal(), (404, 6), "{path}");
+    }
+    let out = json!({"cid": two});
+    let answer = rig.ask_with(&key, &format!("PUT /platform/subaccounts/{below}"), out);
+    assert_eq!(answer.refusal(), (403, 5), "a child is not given away");
+    let ids = rig.ask_with(&key, "GET /platform/tokens/all", "").ids();
+    assert!(ids.contains(&own) && !ids.contains(&foreign) && !ids.contains(&1), "{ids:?}");
+    assert_eq!(rig.ask_with(&key, "GET /platform/limits/all", "").ids(), [0; 0]);
+    let given = json!({"limit_id": limit});
+    let answer = rig.ask_with(&key, &format!("PUT /platform/subaccounts/{below}"), given);
+    assert_eq!(answer.refusal(), (400, 3), "a limit of others is not given");
+}
+
+/// The way of an operator: a key by REST, a client of MQTT with it, and its end.
+#[test]
+fn a_token_of_rest_opens_mqtt_until_it_is_removed() {
+    let rig = Rig::new();
+    let (id, key) = rig.token(1, &json!({"type": 0}));
+    let connect = |key: &str| {
+        let mut stream = TcpStream::connect(rig.broker.addresses()[1].1).unwrap();
+        let name = format!("FlespiToken {key}");
+        let mut body = b"\0\x04MQTT\x04\x82\0\0\0\x01c\0".to_vec();
+        body.push(name.len() as u8);
+        body.extend_from_slice(name.as_bytes());
+        let mut packet = vec![0x10, body.len() as u8];
+        packet.append(&mut body);
+        stream.write_all(&packet).unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        (stream, answer[3])
+    };
+    let (mut stream, code) = connect(&key);
+    assert_eq!(code, 0);
+    rig.ask(&format!("DELETE /platform/tokens/{id}"), "").result();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0, "its client is gone");
+    assert_ne!(connect(&key).1, 0);
+}
+
+#[test]
+fn a_long_list_goes_out_in_pieces_and_is_whole() {
+    let rig = Rig::new();
+    let one = json!({"name": "n".repeat(200), "description": "d".repeat(900)});
+    for _ in 0..4 {
+        let all = Value::from(vec![one.clone(); 500]);
+        assert_eq!(rig.ask("POST /platform/limits?fields=id", all).result().len(), 500);
+    }
+    let answer = rig.ask("GET /platform/limits/all", "");
+    assert!(answer.head.contains("transfer-encoding: chunked"));
+    assert_eq!(answer.ids(), (1..=2_000).collect::<Vec<u64>>());
+}

@@ -1,0 +1,135 @@
+//! What tools ask for: who one is, regions, dictionaries, expressions, documents.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::client::{Rig, send};
+
+/// Broker specification, 15.3.2.
+#[test]
+fn a_token_is_told_what_it_is() {
+    let rig = Rig::new();
+    let acl = json!({"type": 2, "acl": [{"uri": "mqtt", "methods": ["GET"]}]});
+    let (id, key) = rig.token(1, &acl);
+    let info = rig.ask_with(&key, "GET /auth/info", "").result();
+    assert_eq!((&info[0]["id"], &info[0]["access"]), (&json!(id), &acl));
+    assert_eq!((&info[0]["cid"], info[0].get("key")), (&json!(1), None));
+    let fields = rig.ask_with(&key, "GET /auth/info?fields=access", "").result();
+    assert_eq!(fields, [json!({"access": acl})]);
+}
+
+/// Broker specification, 1.8.
+#[test]
+fn regions_are_told_to_everybody_by_the_name_they_came_by() {
+    let rig = Rig::new();
+    let (http, mqtt) = (rig.address().port(), rig.broker.addresses()[1].1.port());
+    let answer = send(&mut rig.open(), "GET /auth/regions", &[], b"");
+    let want = json!({"region": "local", "default": true, "rest": "http://localhost:80",
+        "gw": "localhost", "cdn": "http://localhost:80", "mqtt": format!("localhost:{mqtt}"),
+        "mqtt-ws": format!("localhost:{http}")});
+    assert_eq!(answer.result(), [want]);
+}
+
+/// Broker specification, 7.4.
+#[test]
+fn dictionaries_are_read_by_name() {
+    let rig = Rig::new();
+    let request = "GET /const/values?names=toolbox%2Ftopics,toolbox/codes";
+    let both = send(&mut rig.open(), request, &[], b"").result();
+    let topics = both[0]["toolbox/topics"]["topics"].as_object().unwrap();
+    assert!(topics.keys().all(|topic| topic.starts_with("flespi/")));
+    assert!(topics.values().all(|topic| topic["description"].is_string()));
+    assert!(both[0]["toolbox/codes"]["503"]["description"].is_string());
+    for bad in ["", "?names=", "?names=nothing"] {
+        let answer = send(&mut rig.open(), &format!("GET /const/values{bad}"), &[], b"");
+        assert_eq!(answer.refusal(), (400, 2), "{bad}");
+    }
+}
+
+/// Broker specification, 14.2.11.
+#[test]
+fn expressions_are_listed_and_tried() {
+    let rig = Rig::new();
+    let functions = rig.ask("GET /storage/expressions/functions", "").result();
+    assert!(functions.iter().any(|it| it["usage"].as_str().unwrap().starts_with("if(")));
+    let rows = [
+        (json!({"expression": "a + 1", "input": [{"a": 1}, {"a": 2.5}]}), json!([2, 3.5])),
+        (json!({"expression": "'x'", "timezone": "UTC"}), json!(["x"])),
+        (json!({"expression": "now() > 1", "input": [{}]}), json!([true])),
+    ];
+    for (body, want) in rows {
+        let answer = rig.ask("POST /storage/expressions/test", body.clone());
+        assert_eq!(answer.json(), json!({"result": want}), "{body}");
+    }
+    let partly = json!({"expression": "1 / a", "input": [{"a": 0}, {"a": 2}]});
+    let answer = rig.ask("POST /storage/expressions/test", partly).json();
+    assert_eq!(
+        (&answer["result"], &answer["errors"][0]["index"]),
+        (&json!([null, 0.5]), &json!(0))
+    );
+    let rows = [
+        (json!({"expression": "1 +"}), (400, 3)),
+        (json!({"expression": 1}), (400, 3)),
+        (json!({}), (400, 3)),
+        (json!({"expression": "1", "input": 1}), (400, 3)),
+        (json!({"expression": "a"}), (400, 2)),
+    ];
+    for (body, want) in rows {
+        let answer = rig.ask("POST /storage/expressions/test", body.clone());
+        assert_eq!(answer.refusal(), want, "{body}");
+    }
+}
+
+/// Broker specification, 15.3.4.
+#[test]
+fn what_the_documents_say_is_there() {
+    let rig = Rig::new();
+    for module in ["mqtt", "platform", "auth", "storage"] {
+        let answer = send(&mut rig.open(), &format!("GET /{module}/api.json"), &[], b"");
+        let document = answer.json();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3."), "{module}");
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                // A number that nothing has: nothing is done.
+                let path = path.replace("{sel}", "999999");
+                let answer = rig.ask(&format!("{} {path}", method.to_uppercase()), "");
+                let is_there = !answer.body.contains("nothing at this path");
+                assert!(is_there && answer.status != 405, "{method} {path}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn curl_makes_a_token_and_reads_it() {
+    let rig = Rig::new();
+    let url = |path: &str| format!("http://{}{path}", rig.address());
+    let authorization = format!("Authorization: FlespiToken {}", rig.key);
+    let curl = |arguments: &[&str]| {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "20", "--header", &authorization])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let tokens = url("/platform/tokens");
+    let made = curl(&["--json", "[{\"info\":\"of curl\",\"ttl\":60}]", &tokens]);
+    assert_eq!(made["result"][0]["key"].as_str().unwrap().len(), 64);
+    // Two requests on one connection.
+    let all = url("/platform/tokens/info=of*?fields=info");
+    let read = curl(&[
+        "--get",
+        "--output",
+        "/dev/null",
+        &url("/auth/info"),
+        "--next",
+        "--silent",
+        "--header",
+        &authorization,
+        &all,
+    ]);
+    assert_eq!(read, json!({"result": [{"info": "of curl"}]}));
+}
