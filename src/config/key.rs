@@ -99,8 +99,6 @@ static KEYS: &[Key] = &[
         },
         show: |config| config.auth.failures_per_minute.to_string(),
     },
-        show: |config| config.show_keys.to_string(),
-    },
     limit!(connections: SOME),
     limit!(connections_per_address: SOME),
     limit!(handshakes: SOME),

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use longshore::accounts::{SECRET_FILE, TABLES_FOLDER};
-use longshore_storage::{Changes, Disk, LockError, Tables, TablesError};
+use longshore_storage::{Changes, LockError, Tables, TablesError};
 
 use super::open;
 use crate::config::Problem;
