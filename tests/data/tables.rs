@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use longshore::accounts::{Accounts, Options};
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Serve {
     child: Child,
     port: u16,
+    /// What comes of it later is little, and has room in the pipe.
+    _log: BufReader<ChildStderr>,
 }
 
 impl Serve {
@@ -29,13 +31,12 @@ impl Serve {
         command.env_remove("LONGSHORE_MASTER_TOKEN").current_dir(place.folder.path());
         command.args(["serve", "--listen", "mqtt://127.0.0.1:0", "--data-dir", data]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut port, mut seen) = (None, Vec::new());
-        // What comes later is little, and has room in the pipe.
-        for line in log.lines().map_while(Result::ok) {
+        for line in log.by_ref().lines().map_while(Result::ok) {
             if line.ends_with(" ready") {
                 let port = port.expect("it listens");
-                return Self { child, port };
+                return Self { child, port, _log: log };
             }
             let address = line.split_once("listening url=mqtt://127.0.0.1:");
             port = address.and_then(|(_, port)| port.trim().parse().ok()).or(port);
