@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use longshore_broker::Broker;
+use longshore_broker::{Broker, Scheme};
 use longshore_codec::wire::put_varint;
 use longshore_codec::{
     Connect, Packet, PacketId, PacketType, Properties, Property, Publish, QoS, ReasonCode,
@@ -82,7 +82,9 @@ pub(crate) struct Client {
 impl Client {
     /// A client that has sent CONNECT, and the answer.
     pub(crate) fn attempt(broker: &Broker, ask: &Ask<'_>) -> (Self, Got) {
-        let stream = TcpStream::connect(broker.addresses()[0].1).unwrap();
+        let mut addresses = broker.addresses().iter();
+        let (_, address) = addresses.find(|(listen, _)| listen.scheme == Scheme::Mqtt).unwrap();
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut client = Self { stream, version: ask.version, bytes: vec![], waiting: vec![] };

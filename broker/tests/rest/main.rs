@@ -5,5 +5,9 @@
 mod client;
 mod conventions;
 mod hostile;
+mod mqtt;
+#[path = "../accounts/client.rs"]
+#[expect(dead_code, reason = "the tests of accounts use the rest of it")]
+mod mqtt_client;
 mod platform;
 mod tools;
