@@ -334,15 +334,19 @@ impl Recovery {
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
                 self.last_message = self.last_message.max(messages);
-                self.sequence = self.sequence.max(sequence);
-                self.retained.values_mut().for_each(|it| it.compacted(sequence));
-                self.retained.retain(|_, it| !it.is_spent());
-
-                self.pages.clear();
-                self.strays.clear();
-                self.lists.retain(|_, (segment, _)| *segment >= self.base);
+                self.compacted(sequence);
             }
         }
+    }
+
+    /// A round of compaction is complete: what is not told of any more is gone.
+    fn compacted(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+        self.retained.values_mut().for_each(|it| it.compacted(sequence));
+        self.retained.retain(|_, it| !it.is_spent());
+        self.pages.clear();
+        self.strays.clear();
+        self.lists.retain(|_, (segment, _)| *segment >= self.base);
     }
 
     fn with(&mut self, holder: u64, change: impl FnOnce(&mut Session)) {
