@@ -22,7 +22,7 @@ struct Serve {
     child: Child,
     port: u16,
     /// What comes of it later is little, and has room in the pipe.
-    _log: BufReader<ChildStderr>,
+    log: BufReader<ChildStderr>,
 }
 
 impl Serve {
@@ -31,15 +31,16 @@ impl Serve {
         command.env_remove("LONGSHORE_MASTER_TOKEN").current_dir(place.folder.path());
         command.args(["serve", "--listen", "mqtt://127.0.0.1:0", "--data-dir", data]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut port, mut seen) = (None, Vec::new());
-        for line in log.by_ref().lines().map_while(Result::ok) {
-            if line.ends_with(" ready") {
-                let port = port.expect("it listens");
-                return Self { child, port, _log: log };
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut serve = Self { child, port: 0, log };
+        let mut seen = Vec::new();
+        for line in serve.log.by_ref().lines().map_while(Result::ok) {
+            if let Some((_, port)) = line.split_once("listening url=mqtt://127.0.0.1:") {
+                serve.port = port.trim().parse().unwrap();
             }
-            let address = line.split_once("listening url=mqtt://127.0.0.1:");
-            port = address.and_then(|(_, port)| port.trim().parse().ok()).or(port);
+            if line.ends_with(" ready") {
+                return serve;
+            }
             seen.push(line);
         }
         panic!("it is not ready: {seen:#?}");

@@ -51,7 +51,10 @@ impl Rig {
 
     /// A token of an account with these entries of MQTT.
     fn acl(&self, account: u64, entries: &[(&str, &[&str])]) -> (u64, String) {
-        let entry = |(topic, actions): &(&str, &[&str])| json!({"uri": "mqtt", "topic": topic, "actions": actions});
+        let entry = |(topic, actions): &(&str, &[&str])| {
+            let uri = "mqtt";
+            json!({"uri": uri, "topic": topic, "actions": actions})
+        };
         let acl: Vec<Value> = entries.iter().map(entry).collect();
         self.token(account, json!({"type": 2, "acl": acl}))
     }
@@ -295,7 +298,10 @@ fn what_becomes_of_a_token_is_in_force_at_once() {
     let mut master = rig.connect(rig.master.expose(), "master");
     assert_eq!(client.subscribe("#"), 1);
     assert_eq!(client.publish("a", "1").code(), 0x0);
-    let access = |topic: &str| json!({"access": {"type": 2, "acl": [{"uri": "mqtt", "topic": topic, "actions": BOTH}]}});
+    let access = |topic: &str| {
+        let acl = json!([{"uri": "mqtt", "topic": topic, "actions": BOTH}]);
+        json!({"access": {"type": 2, "acl": acl}})
+    };
     rig.accounts.update_token(id, &access("b")).unwrap();
     assert_eq!(client.publish("a", "2").code(), 0x87);
     master.publish("a", "3");
