@@ -29,6 +29,7 @@ impl Serve {
     fn start(place: &Place, data: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
         command.env_remove("LONGSHORE_MASTER_TOKEN").current_dir(place.folder.path());
+        command.env("LONGSHORE_STORAGE__SEGMENT_BYTES", "65536");
         command.args(["serve", "--listen", "mqtt://127.0.0.1:0", "--data-dir", data]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());

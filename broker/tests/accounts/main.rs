@@ -1,5 +1,7 @@
 //! Accounts and tokens at work: who comes in, what each sees and may do, and what changes at once.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
+
 use std::sync::Arc;
 
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
