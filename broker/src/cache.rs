@@ -150,8 +150,8 @@ impl Target {
     }
 }
 
-/// Routes by topic name and publishers of equal rights, all of one epoch of the index; emptied when that
-/// epoch ends or the cache is full.
+/// Routes by topic name and publishers of equal rights, all of one epoch of the index; emptied when
+/// that epoch ends or the cache is full.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
     /// The shard it belongs to.

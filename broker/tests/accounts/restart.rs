@@ -9,7 +9,6 @@ use longshore_storage::{Changes, Tables};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::BOTH;
 use super::client::{Ask, Client};
 
 /// A data directory.
@@ -44,62 +43,6 @@ impl Kept {
         changes.remove(&table, &Row::token_key(token));
         tables.commit(changes).unwrap();
     }
-}
-
-/// Spec 6.1, 10.1: a restart changes nothing of it.
-#[test]
-fn accounts_and_what_is_theirs_outlive_the_broker() {
-    let kept = Kept::new();
-    let broker = kept.start();
-    let accounts = broker.accounts().unwrap();
-    let child = accounts.create_account(ROOT_ACCOUNT, &json!({"name": "child"})).unwrap().id;
-    let body = json!({"ttl": 3600, "access": {"type": 2, "acl": [
-        {"uri": "mqtt", "topic": "t/#", "actions": BOTH}]}});
-    let (_, key) = accounts.create_token(child, &body).unwrap();
-    let ask = Ask::with(key.expose(), "client").lasting();
-    let mut client = Client::connect(&broker, &ask);
-    client.subscribe("#");
-    client.retain("t/kept", "child");
-    let mut root = Client::connect(&broker, &Ask::with(kept.master.expose(), "root"));
-    root.retain("t/kept", "root");
-    assert_eq!(client.messages(), ["t/kept=child"]);
-    drop((client, root, broker));
-    let broker = kept.start();
-    let mut publisher = Client::connect(&broker, &Ask::with(key.expose(), "publisher"));
-    publisher.publish("t/new", "1");
-    let mut root = Client::connect(&broker, &Ask::with(kept.master.expose(), "root"));
-    root.subscribe_with("t/kept", &[]);
-    let mut kept = root.messages();
-    kept.sort();
-    assert_eq!(kept, ["t/kept=child", "t/kept=root"]);
-    let mut client = Client::connect(&broker, &ask);
-    assert!(client.messages().contains(&"t/new=1".into()));
-    assert_eq!(client.publish("other", "x").code(), 0x87);
-}
-
-/// Spec 14.1.5: what waits for an absent client, too, and after a restart.
-#[test]
-fn what_is_asked_for_is_asked_for_as_long_as_the_session_lasts() {
-    let kept = Kept::new();
-    let broker = kept.start();
-    let child = broker.accounts().unwrap().create_account(ROOT_ACCOUNT, &json!({"name": "c"}));
-    let child = child.unwrap().id;
-    let body = json!({"ttl": 3600, "access": {"type": 0}});
-    let (_, key) = broker.accounts().unwrap().create_token(child, &body).unwrap();
-    let ask = Ask::with(kept.master.expose(), "client").lasting();
-    let mut client = Client::connect(&broker, &ask);
-    assert_eq!(client.subscribe("$filter/payload=value%3E1/a"), 1);
-    assert_eq!(client.subscribe_with("b", &[("cid", &child.to_string())]), 1);
-    drop((client, broker));
-    let broker = kept.start();
-    let mut root = Client::connect(&broker, &Ask::with(kept.master.expose(), "publisher"));
-    let mut below = Client::connect(&broker, &Ask::with(key.expose(), "publisher"));
-    root.publish("a", "1");
-    root.publish("a", "2");
-    root.publish("b", "root");
-    below.publish("b", "child");
-    let mut client = Client::connect(&broker, &ask);
-    assert_eq!(client.messages(), ["a=2", "b=child"]);
 }
 
 /// Sessions, shared groups and retained messages of an account go with it, and nothing else does.

@@ -4,8 +4,8 @@ use longshore_acl::ROOT_ACCOUNT;
 use longshore_broker::Dialect;
 use longshore_broker::accounts::Options;
 
-use super::Rig;
 use super::client::{Ask, Client};
+use super::rig::Rig;
 
 /// Spec 9.1; 11.11.
 #[test]
