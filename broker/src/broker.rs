@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::link::{Link, Opener};
 use crate::net::acceptor::{self, Entrance};
 use crate::net::driver::Around;
+use crate::net::keeper::keep_accounts;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
@@ -50,8 +51,6 @@ const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 /// them.
 const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often it is looked which tokens have come to their end.
-const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
 /// Threads of a thread's runtime that may wait for the disk, for REST. What they do to accounts is
 /// done one after another anyway; a few more read meanwhile.
 const BLOCKING_THREADS: usize = 8;
@@ -276,24 +275,6 @@ fn attach(accounts: &Arc<Accounts>, configs: &mut [Config], around: &Around) {
     configs.iter_mut().for_each(|config| config.authenticate = gate());
 }
 
-/// Does what time asks of accounts, until the broker stops.
-fn keep_accounts(runtime: &Runtime, accounts: &Accounts, mut stopped: watch::Receiver<bool>) {
-    runtime.block_on(async {
-        let mut every = tokio::time::interval(ACCOUNTS_SPAN);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => break,
-                _ = every.tick() => {}
-            }
-            match accounts.tick() {
-                Ok(gone) => gone.iter().for_each(|token| info!(token = token.id, "token expired")),
-                Err(error) => error!(cause = %error, "accounts cannot be kept"),
-            }
-        }
-    });
-}
-
 /// A listener and its socket.
 type Door = (Listen, TcpListener);
 /// Listeners, and where they are.
@@ -453,6 +434,9 @@ impl Broker {
             if thread.join().is_err() {
                 outcome = Err(Failed);
             }
+        }
+        if let Some(accounts) = &self.accounts {
+            accounts.end_logs();
         }
         if let Some(store) = &self.store
             && let Err(failure) = store.stop()

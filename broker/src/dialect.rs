@@ -25,6 +25,10 @@ pub struct Dialect {
     /// Whether a topic filter may have conditions, `$filter/payload=speed%3E50/a/#`. Otherwise it
     /// is one like any other, as the standard has it. Default `true`.
     pub filters: bool,
+    /// Whether the state of each session of a client with a token is retained under
+    /// `flespi/state/mqtt/sessions/{id}`: what is retained takes memory for each session, and every
+    /// CONNECT and its end a message more. Default `false`.
+    pub session_state: bool,
 }
 
 impl Default for Dialect {
@@ -36,6 +40,7 @@ impl Default for Dialect {
             selectors: true,
             sticky_groups: true,
             filters: true,
+            session_state: false,
         }
     }
 }

@@ -76,7 +76,7 @@ impl Shard {
     }
 
     /// Whether the session is that of a part of this process.
-    fn is_link(&self, session: &Session) -> bool {
+    pub(super) fn is_link(&self, session: &Session) -> bool {
         let connection = session.connection.and_then(|id| self.connections.get(id));
         session.expiry_secs == 0 && connection.is_some_and(|it| it.peer.transport == "link")
     }

@@ -197,6 +197,14 @@ impl Client {
         self.answer().code()
     }
 
+    /// Unsubscribes; the answer.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> Got {
+        let length = u8::try_from(filter.len()).unwrap();
+        let head = [0xa2, length + 5, 0, 1, 0, 0, length];
+        self.stream.write_all(&[&head, filter.as_bytes()].concat()).unwrap();
+        self.answer()
+    }
+
     /// Publishes at QoS 1; the answer.
     pub(crate) fn publish(&mut self, topic: &str, payload: &str) -> Got {
         self.publish_with(topic, payload, false, &[])

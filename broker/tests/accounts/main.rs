@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::{Broker, Storage};
+use longshore_broker::{Broker, Builder, Storage};
 use longshore_codec::PacketType;
 use serde_json::{Value, json};
 
 mod client;
+mod logs;
 
 use self::client::{Ask, Client, Got};
 
@@ -25,9 +26,13 @@ impl Rig {
     }
 
     fn of(options: Options, shards: usize) -> Self {
+        Self::with(options, |builder| builder.shards(shards))
+    }
+
+    fn with(options: Options, how: impl FnOnce(Builder) -> Builder) -> Self {
         let master = TokenKey::generate().unwrap();
         let accounts = Arc::new(Accounts::in_memory(&master, options).unwrap());
-        let builder = Broker::builder().accounts(Arc::clone(&accounts)).shards(shards);
+        let builder = how(Broker::builder().accounts(Arc::clone(&accounts)));
         let broker = builder.listen("mqtt://127.0.0.1:0").start().unwrap();
         Self { broker, accounts, master }
     }
