@@ -57,6 +57,10 @@ pub(crate) enum Deed {
     Subscribed { topic: Box<str>, qos: QoS },
     /// It gave a topic filter up.
     Unsubscribed { topic: Box<str> },
+    /// REST asked for a topic filter for it; for one that it had, if it `is_known`.
+    Given { topic: Box<str>, qos: QoS, is_known: bool },
+    /// REST gave a topic filter up for it.
+    Taken { topic: Box<str> },
 }
 
 /// Objects of the platform.
@@ -105,7 +109,10 @@ impl What {
         match self {
             Self::Session { client_id, deed } => {
                 let topic = match deed {
-                    Deed::Subscribed { topic, .. } | Deed::Unsubscribed { topic } => topic.len(),
+                    Deed::Subscribed { topic, .. }
+                    | Deed::Unsubscribed { topic }
+                    | Deed::Given { topic, .. }
+                    | Deed::Taken { topic } => topic.len(),
                     _ => 0,
                 };
                 client_id.len() + topic

@@ -48,9 +48,7 @@ impl Classes {
     pub(crate) fn allows(&self, class: u32, action: Action, topic: &str) -> bool {
         match self.rights.get(&class) {
             Some(rights) => rights.allows(action, topic),
-            None => {
-                action == Action::Subscribe || class == BROKER_CLASS || !is_reserved(topic)
-            }
+            None => action == Action::Subscribe || class == BROKER_CLASS || !is_reserved(topic),
         }
     }
 

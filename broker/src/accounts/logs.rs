@@ -58,10 +58,6 @@ fn account_of(key: &Key) -> u64 {
     field(key, 0)
 }
 
-fn time_of(key: &Key) -> Wall {
-    Wall(field(key, 1))
-}
-
 fn number_of(key: &Key) -> u64 {
     field(key, 2)
 }

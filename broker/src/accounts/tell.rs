@@ -209,12 +209,13 @@ impl Renewal {
         let Some(accounts) = self.accounts.upgrade() else { return Step::Done };
         if let Some((account, mut read)) = self.reads.pop_front() {
             let mut wrong = Vec::new();
-            let is_through = shard.visit_retained(&mut read, now, |topic, payload| {
-                match is_right(&accounts, account, topic, payload) {
-                    Some(object) => drop(self.right.insert(object)),
-                    None => wrong.push(Box::from(topic.as_bytes())),
-                }
-            });
+            let is_through =
+                shard.visit_retained(&mut read, now, |topic, payload| {
+                    match is_right(&accounts, account, topic, payload) {
+                        Some(object) => drop(self.right.insert(object)),
+                        None => wrong.push(Box::from(topic.as_bytes())),
+                    }
+                });
             wrong.iter().for_each(|topic: &Box<[u8]>| shard.forget_own(account, topic));
             if !is_through {
                 self.reads.push_front((account, read));
@@ -239,12 +240,7 @@ impl Renewal {
 }
 
 /// The object whose state this is, if it is so.
-fn is_right(
-    accounts: &Accounts,
-    account: u64,
-    topic: &str,
-    payload: &[u8],
-) -> Option<(Kind, u64)> {
+fn is_right(accounts: &Accounts, account: u64, topic: &str, payload: &[u8]) -> Option<(Kind, u64)> {
     let id: u64 = topic.rsplit_once('/')?.1.parse().ok()?;
     let kinds = [Kind::Token, Kind::Account, Kind::Limit].into_iter();
     let mut objects = kinds.map(|kind| (kind, id));

@@ -61,6 +61,9 @@ impl What {
                 Deed::Refused { .. } => 502,
                 Deed::Closed { .. } => 503,
                 Deed::Overflowed { .. } => 504,
+                Deed::Given { is_known: false, .. } => 510,
+                Deed::Given { .. } => 511,
+                Deed::Taken { .. } => 512,
                 Deed::Subscribed { .. } => 520,
                 Deed::Unsubscribed { .. } => 521,
             },
@@ -84,6 +87,9 @@ impl What {
                 Deed::Refused { .. } => "rejected",
                 Deed::Closed { .. } => "closed",
                 Deed::Overflowed { .. } => "overflowed",
+                Deed::Given { is_known: false, .. } => "created",
+                Deed::Given { .. } => "updated",
+                Deed::Taken { .. } => "deleted",
                 Deed::Subscribed { .. } => "subscribed",
                 Deed::Unsubscribed { .. } => "unsubscribed",
             },
@@ -112,7 +118,10 @@ impl Kind {
 impl Deed {
     fn origin(&self) -> u64 {
         match self {
-            Self::Subscribed { .. } | Self::Unsubscribed { .. } => SUBSCRIPTIONS,
+            Self::Subscribed { .. }
+            | Self::Unsubscribed { .. }
+            | Self::Given { .. }
+            | Self::Taken { .. } => SUBSCRIPTIONS,
             _ => SESSIONS,
         }
     }
@@ -144,11 +153,13 @@ impl Deed {
                 set("messages", (*messages).into());
                 set("bytes", (*bytes).into());
             }
-            Self::Subscribed { topic, qos } => {
+            Self::Subscribed { topic, qos } | Self::Given { topic, qos, .. } => {
                 set("topic", cut(topic, TEXT_MAX).into());
                 set("qos", (*qos as u8).into());
             }
-            Self::Unsubscribed { topic } => set("topic", cut(topic, TEXT_MAX).into()),
+            Self::Unsubscribed { topic } | Self::Taken { topic } => {
+                set("topic", cut(topic, TEXT_MAX).into());
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) fn close_code(reason: ReasonCode) -> i16 {
     match reason {
         ReasonCode::ServerShuttingDown => SERVER_STOPS,
         ReasonCode::KeepAliveTimeout => INACTIVE,
+        // REST has ended its session.
+        ReasonCode::AdministrativeAction => ASKED,
         reason if reason.is_error() => i16::from(reason.value()),
         // What is no fault is a DISCONNECT of the client.
         _ => ASKED,
@@ -143,6 +145,21 @@ impl Shard {
 
     pub(super) fn note_unsubscribed(&mut self, session_id: SessionId, topic: &str, now: Now) {
         self.notice_of(session_id, now, |_| Deed::Unsubscribed { topic: topic.into() });
+    }
+
+    /// REST has subscribed for a session, or, without a QoS, unsubscribed.
+    pub(super) fn note_given(
+        &mut self,
+        session_id: SessionId,
+        topic: &str,
+        given: Option<(QoS, bool)>,
+        now: Now,
+    ) {
+        let topic = topic.into();
+        self.notice_of(session_id, now, |_| match given {
+            Some((qos, is_known)) => Deed::Given { topic, qos, is_known },
+            None => Deed::Taken { topic },
+        });
     }
 
     /// Whether the state of this session is to be retained.

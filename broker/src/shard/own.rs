@@ -100,8 +100,7 @@ impl Shard {
         mut visit: impl FnMut(&str, &[u8]),
     ) -> bool {
         let mut slice = std::mem::take(&mut self.slice);
-        let is_through =
-            read.next(now.wall, VISITS, |item| slice.take(item, VISITS, usize::MAX));
+        let is_through = read.next(now.wall, VISITS, |item| slice.take(item, VISITS, usize::MAX));
         let mut visit = |parts: Parts<'_>| {
             if let Ok(topic) = std::str::from_utf8(parts.topic) {
                 visit(topic, parts.payload);

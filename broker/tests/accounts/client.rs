@@ -77,6 +77,8 @@ pub(crate) struct Client {
     bytes: Vec<u8>,
     /// What came before it was asked for.
     waiting: Vec<Got>,
+    /// Whether what the broker itself publishes is given out; otherwise it is passed over.
+    pub(crate) hears_broker: bool,
 }
 
 impl Client {
@@ -85,7 +87,8 @@ impl Client {
         let stream = TcpStream::connect(broker.addresses()[0].1).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Self { stream, version: ask.version, bytes: vec![], waiting: vec![] };
+        let (version, hears_broker) = (ask.version, false);
+        let mut client = Self { stream, version, bytes: vec![], waiting: vec![], hears_broker };
         let mut block = Vec::new();
         if ask.version == Version::V5 {
             let expiry = if ask.lasting { 3_600 } else { 0 };
@@ -145,7 +148,12 @@ impl Client {
             if let Some(found) = found.filter(|it| it.total() <= self.bytes.len()) {
                 let packet: Vec<u8> = self.bytes.drain(..found.total()).collect();
                 let packet = decode(self.version, found.first, &packet[found.header..]).unwrap();
-                return Some(got(&packet));
+                match got(&packet) {
+                    Got::Message { topic, .. }
+                        if topic.starts_with("flespi/") && !self.hears_broker => {}
+                    got => return Some(got),
+                }
+                continue;
             }
             match self.stream.read(&mut scratch) {
                 Ok(0) => return None,
@@ -183,6 +191,7 @@ impl Client {
     }
 
     pub(crate) fn subscribe_with(&mut self, filter: &str, named: &[(&str, &str)]) -> u8 {
+        self.hears_broker |= filter.contains("flespi/");
         let mut body = vec![0, 1];
         if self.version == Version::V5 {
             let mut block = Vec::new();

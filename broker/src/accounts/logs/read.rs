@@ -51,7 +51,8 @@ impl Logs {
     /// What the tables say.
     pub fn read<'a>(&'a self, query: LogQuery<'a>) -> Result<LogReader<'a>, TablesError> {
         self.keep()?;
-        let mut reader = LogReader { logs: self, query, sources: Vec::new(), heads: <_>::default() };
+        let mut reader =
+            LogReader { logs: self, query, sources: Vec::new(), heads: <_>::default() };
         let page = (HELD / query.accounts.len().max(1)).clamp(1, OF_ACCOUNT);
         for account in query.accounts {
             let (from, to) = (key(*account, query.from, 0), key(*account, query.to, 0));
@@ -95,7 +96,10 @@ impl LogReader<'_> {
     ///
     /// # Errors
     /// What the tables say.
-    pub fn next_slice(&mut self, most: usize) -> Result<Option<Vec<Map<String, Value>>>, TablesError> {
+    pub fn next_slice(
+        &mut self,
+        most: usize,
+    ) -> Result<Option<Vec<Map<String, Value>>>, TablesError> {
         let mut found = Vec::new();
         if self.query.count == 0 {
             return Ok(None);
