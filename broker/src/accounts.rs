@@ -84,7 +84,7 @@ pub struct Options {
     /// 604,800, a week.
     pub log_ttl_secs: u64,
     /// Records that the log of an account has at least before the oldest are forgotten. Default
-    /// 10,000, of some 300 bytes each; where accounts are in memory only, all have 100,000 together.
+    /// 10,000, of some 300 bytes each; where accounts are in memory, all have 100,000 together.
     pub log_events_per_account: u64,
 }
 

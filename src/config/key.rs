@@ -178,6 +178,7 @@ static KEYS: &[Key] = &[
     },
     switch!(selectors),
     switch!(sticky_groups),
+    switch!(session_state),
     Key {
         section: "storage",
         name: "durability",

@@ -107,7 +107,7 @@ impl Logs {
         let tables = match Tables::open_with(&path, &how) {
             Err(cause @ (TablesError::Damaged(_) | TablesError::Version)) => {
                 warn!(%cause, to = DAMAGED, "the logs of accounts are damaged: new ones begin");
-                shelf::put_aside(&path, &folder.join(DAMAGED))?;
+                Tables::put_aside(&path, &folder.join(DAMAGED))?;
                 Tables::open_with(&path, &how)?
             }
             tables => tables?,

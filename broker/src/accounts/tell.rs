@@ -208,7 +208,7 @@ impl Renewal {
     fn step(&mut self, shard: &mut Shard, now: Now) -> Step {
         let Some(accounts) = self.accounts.upgrade() else { return Step::Done };
         if let Some((account, mut read)) = self.reads.pop_front() {
-            let mut wrong = Vec::new();
+            let mut wrong: Vec<Box<[u8]>> = Vec::new();
             let is_through =
                 shard.visit_retained(&mut read, now, |topic, payload| {
                     match is_right(&accounts, account, topic, payload) {
@@ -216,7 +216,9 @@ impl Renewal {
                         None => wrong.push(Box::from(topic.as_bytes())),
                     }
                 });
-            wrong.iter().for_each(|topic: &Box<[u8]>| shard.forget_own(account, topic));
+            for topic in wrong {
+                shard.forget_own(account, &topic);
+            }
             if !is_through {
                 self.reads.push_front((account, read));
             }

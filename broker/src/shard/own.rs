@@ -92,7 +92,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Goes on with a read of what is retained, a slice: topics and payloads. Whether it is through.
+    /// Goes on with a read of what is retained, a slice of topics and payloads. Whether it is
+    /// through.
     pub(crate) fn visit_retained(
         &mut self,
         read: &mut Read,

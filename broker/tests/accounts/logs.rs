@@ -1,4 +1,4 @@
-//! What the broker tells of accounts: their logs, live and read later, and states that are retained.
+//! What the broker tells of accounts: their logs, live and read later, and retained states.
 
 use std::sync::Arc;
 

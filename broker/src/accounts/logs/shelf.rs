@@ -1,9 +1,6 @@
 //! Where the records of logs stand: in a table, or in memory.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
 use longshore_storage::{Changes, Table, Tables, TablesError};
@@ -121,14 +118,4 @@ impl Shelf {
     pub(super) fn first_from(&self, from: Key) -> Result<Option<Key>, TablesError> {
         Ok(self.page(from, [u8::MAX; 24], false, 1)?.first().map(|(key, _)| *key))
     }
-}
-
-/// Gives a folder another name, and takes away what had that.
-pub(super) fn put_aside(path: &Path, to: &Path) -> Result<(), TablesError> {
-    let gone = match fs::remove_dir_all(to) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        gone => gone,
-    };
-    let put: io::Result<()> = gone.and_then(|()| fs::rename(path, to));
-    put.map_err(|error| TablesError::Io { doing: "put aside", error })
 }
