@@ -75,7 +75,9 @@ pub use credentials::Credentials;
 pub use directory::{Directory, LEVELS_MAX, Misplaced, Removal};
 pub use invalid::Invalid;
 pub use json::Json;
-pub use principal::{ANONYMOUS_CLASS, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT};
+pub use principal::{
+    ANONYMOUS_CLASS, BROKER_CLASS, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT,
+};
 pub use record::{INFO_CHARS_MAX, IPS_CHARS_MAX, METADATA_BYTES_MAX, TTL_SECS_MAX, Token};
 pub use rights::{Action, Coverage, Rights, Scope, TopicGrant};
 pub use row::{Greatest, Row};

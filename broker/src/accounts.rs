@@ -20,14 +20,19 @@ use serde_json::Value;
 use crate::clock::{Wall, wall};
 use crate::commons::Commons;
 use crate::net::mailbox::Mailboxes;
+use crate::notices::{Change, Notices};
 use crate::shard::Step;
 
 mod changes;
 mod error;
+mod logs;
 mod secret;
+mod tell;
 
 pub use self::error::{ChangeError, OpenError};
+pub use self::logs::{LogQuery, LogReader, Logs};
 pub use self::secret::NAME as SECRET_FILE;
+pub use crate::notices::{CALL_TEXT_MAX, Call};
 
 /// The folder of the tables, within the one that accounts are kept in.
 pub const TABLES_FOLDER: &str = "tables";
@@ -56,6 +61,8 @@ pub struct Accounts {
     /// Topics of modules that tokens open.
     grants: Mutex<Vec<TopicGrant>>,
     written: Mutex<Written>,
+    notices: Arc<Notices>,
+    logs: Logs,
     broker: OnceLock<Attached>,
 }
 
@@ -74,6 +81,12 @@ pub struct Options {
     /// Whether REST shows the keys of tokens to master tokens that ask for them, and not only when
     /// they are made. Default true.
     pub show_keys: bool,
+    /// Seconds after which what has happened is forgotten by the log of an account. Default
+    /// 604,800, a week.
+    pub log_ttl_secs: u64,
+    /// Records that the log of an account has at least before the oldest are forgotten. Default
+    /// 10,000, of some 300 bytes each; where accounts are in memory, all have 100,000 together.
+    pub log_events_per_account: u64,
 }
 
 impl Default for Options {
@@ -83,6 +96,8 @@ impl Default for Options {
             special: true,
             failures_per_minute: FAILURES_PER_MINUTE,
             show_keys: true,
+            log_ttl_secs: 7 * 86_400,
+            log_events_per_account: 10_000,
         }
     }
 }
@@ -117,7 +132,8 @@ impl Accounts {
             let (_, value) = row.map_err(OpenError::Tables)?;
             rows.push(Row::decode(&value).map_err(OpenError::Row)?);
         }
-        Self::of(secret, rows, master, options, Some((tables, table)))
+        let logs = Logs::open(folder, &options).map_err(OpenError::Tables)?;
+        Self::of(secret, rows, master, (options, logs), Some((tables, table)))
     }
 
     /// Accounts that last as long as this process: the root account and a token of this key.
@@ -126,14 +142,15 @@ impl Accounts {
     /// [`OpenError::NoRandomness`].
     pub fn in_memory(master: &TokenKey, options: Options) -> Result<Self, OpenError> {
         let secret = Secret::generate().map_err(OpenError::NoRandomness)?;
-        Self::of(secret, Vec::new(), master, options, None)
+        let logs = Logs::in_memory(&options);
+        Self::of(secret, Vec::new(), master, (options, logs), None)
     }
 
     fn of(
         secret: Secret,
         rows: Vec<Row>,
         master: &TokenKey,
-        options: Options,
+        (options, logs): (Options, Logs),
         kept: Option<(Tables, Table)>,
     ) -> Result<Self, OpenError> {
         let directory = Directory::load(secret, rows).map_err(OpenError::Row)?;
@@ -147,6 +164,8 @@ impl Accounts {
             options,
             grants: Mutex::default(),
             written: Mutex::default(),
+            notices: Arc::default(),
+            logs,
             broker: OnceLock::new(),
         };
         accounts.begin(master)?;
@@ -186,6 +205,7 @@ impl Accounts {
             commons.set_parent(account.id, Some(account.parent));
         }
         commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
+        commons.set_notices(Arc::clone(&self.notices));
         let attached = self.broker.set(Attached { commons, mailboxes });
         assert!(attached.is_ok(), "accounts are those of one broker");
     }
@@ -200,6 +220,17 @@ impl Accounts {
     pub fn read(&self) -> RwLockReadGuard<'_, Directory> {
         // Under it nothing panics but a broken invariant.
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The logs of all accounts.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// What waits to be taken into the logs.
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     fn write(&self, change: impl FnOnce(&mut Directory)) {
@@ -331,7 +362,7 @@ impl Accounts {
         }
         self.keep_touched(now)?;
         let expired = self.read().expired(now);
-        let gone = expired.into_iter().map(|id| self.remove_token(id));
+        let gone = expired.into_iter().map(|id| self.end_token(id, Change::Expired));
         gone.collect()
     }
 
@@ -378,6 +409,14 @@ impl Authenticate for Accounts {
                 token.map_or(NOBODY_CLASS, |token| Accounts::class_of(self, &token))
             }
         }
+    }
+
+    fn refused_of(&self, credentials: &Credentials<'_>) -> Option<(u64, bool)> {
+        let directory = self.read();
+        let account = directory.shown(credentials, self.options.special)?.account;
+        let now = secs(wall());
+        let mut line = directory.ancestors(account).filter_map(|id| directory.account(id));
+        Some((account, line.any(|account| account.is_blocked_at(now))))
     }
 
     fn describe(&self, token: u64) -> Option<Value> {

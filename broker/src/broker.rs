@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::link::{Link, Opener};
 use crate::net::acceptor::{self, Entrance};
 use crate::net::driver::Around;
+use crate::net::keeper::keep_accounts;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
@@ -40,7 +41,7 @@ mod keeping;
 
 pub use self::error::{Failed, StartError};
 use self::inside::{Inside, Ways};
-use self::keeping::{AccountsAt, Keeping, Kept, keep_accounts};
+use self::keeping::{AccountsAt, Keeping, Kept};
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -389,6 +390,9 @@ impl Broker {
             if thread.join().is_err() {
                 outcome = Err(Failed);
             }
+        }
+        if let Some(accounts) = &self.accounts {
+            accounts.end_logs();
         }
         if let Some(store) = &self.store
             && let Err(failure) = store.stop()

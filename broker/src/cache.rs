@@ -55,7 +55,7 @@ pub(crate) enum Local {
 
 impl Route {
     /// What the shard with this number does with a message of the topic that reaches all these.
-    fn new(shard: usize, topic: &[u8], found: &mut Matches) -> Self {
+    pub(crate) fn new(shard: usize, topic: &[u8], found: &mut Matches) -> Self {
         found
             .subscribers
             .sort_by_key(|subscriber| (subscriber.session.shard(), subscriber.session));

@@ -18,6 +18,7 @@ use crate::condition::{self, Asked, Condition};
 use crate::dialect::Dialect;
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
+use crate::notices::Notices;
 use crate::parties::{Classes, Party, Tree, is_reserved};
 use crate::record::GROUP_BIT;
 use crate::retained;
@@ -51,6 +52,8 @@ pub(crate) struct Commons {
     base: AtomicU32,
     /// The last batch that each shard has appended to the journal.
     appended: [AtomicU64; SHARDS_MAX],
+    /// Where notices for the logs of accounts go, if anybody keeps those.
+    notices: OnceLock<Arc<Notices>>,
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
@@ -94,6 +97,7 @@ impl Commons {
             holders: AtomicU64::new(0),
             base: AtomicU32::new(0),
             appended: [const { AtomicU64::new(0) }; SHARDS_MAX],
+            notices: OnceLock::new(),
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
@@ -195,6 +199,17 @@ impl Commons {
     /// Whether the journal has been told.
     pub(crate) fn is_appended(&self, noted: Noted) -> bool {
         self.appended[noted.shard].load(Ordering::Acquire) >= noted.batch
+    }
+
+    /// Somebody keeps the logs of accounts.
+    pub(crate) fn set_notices(&self, notices: Arc<Notices>) {
+        let set = self.notices.set(notices);
+        assert!(set.is_ok(), "one keeps the logs of a broker");
+    }
+
+    /// Where notices for the logs of accounts go, if anybody keeps those.
+    pub(crate) fn notices(&self) -> Option<&Notices> {
+        self.notices.get().map(|notices| &**notices)
     }
 
     /// Connections open, those that have not sent CONNECT yet included.

@@ -32,6 +32,10 @@ pub struct Dialect {
     /// asks for, though the standard has it refused with 0x9b [MQTT-3.2.2-11]: whoever ignores the
     /// maximum is to be served, too. Default [`QoS::ExactlyOnce`].
     pub max_qos: QoS,
+    /// Whether the state of each session of a client with a token is retained under
+    /// `flespi/state/mqtt/sessions/{id}`: what is retained takes memory for each session, and every
+    /// CONNECT and its end a message more. Default `false`.
+    pub session_state: bool,
 }
 
 impl Default for Dialect {
@@ -44,6 +48,7 @@ impl Default for Dialect {
             sticky_groups: true,
             filters: true,
             max_qos: QoS::ExactlyOnce,
+            session_state: false,
         }
     }
 }

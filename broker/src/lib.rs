@@ -31,6 +31,7 @@ pub mod link;
 mod mail;
 mod message;
 mod net;
+mod notices;
 mod output;
 mod parties;
 mod questions;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Wall;
+use crate::parties::is_reserved;
 use crate::stamp::counts;
 
 mod accounts;
@@ -364,7 +365,8 @@ fn covered(
 ) -> (Vec<Box<[u8]>>, bool) {
     let (sequence, mut covered) = (cursor.sequence, Vec::new());
     let is_through = walk(topics, cursor, visits, &mut |item| {
-        if item.sequence() <= sequence {
+        let topic = std::str::from_utf8(item.topic()).unwrap_or_default();
+        if item.sequence() <= sequence && !is_reserved(topic) {
             covered.push(item.topic().into());
         }
         true

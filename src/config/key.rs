@@ -176,6 +176,7 @@ static KEYS: &[Key] = &[
     switch!(dialect.filters),
     switch!(dialect.stamp),
     switch!(dialect.describe_session),
+    switch!(dialect.session_state),
     Key {
         section: "dialect",
         name: "max_qos",

@@ -136,6 +136,15 @@ impl Tables {
         Ok(Self { database, unsorted_bytes: options.unsorted_bytes })
     }
 
+    /// Gives the folder of tables that cannot be opened another name, and takes away what had that:
+    /// for tables without which all else can go on.
+    ///
+    /// # Errors
+    /// [`TablesError::Io`].
+    pub fn put_aside(path: &Path, to: &Path) -> Result<(), TablesError> {
+        remove(to).and_then(|()| fs::rename(path, to)).map_err(TablesError::io("put aside"))
+    }
+
     /// The table of this name, which is made if it is not there.
     ///
     /// # Errors

@@ -2,22 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use longshore_acl::{Authenticate, TokenKey};
 use longshore_storage::Disk;
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
-use tracing::{error, info};
 
 use super::StartError;
 use crate::accounts::{Accounts, Options};
 use crate::net::driver::Around;
 use crate::shard::Config;
 use crate::store::{Opened, Storage, Store};
-
-/// How often it is looked which tokens have come to their end.
-const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
 
 /// Where a broker keeps what.
 pub(super) struct Keeping {
@@ -79,26 +72,4 @@ impl AccountsAt {
             }
         }
     }
-}
-
-/// Does what time asks of accounts, until the broker stops.
-pub(super) fn keep_accounts(
-    runtime: &Runtime,
-    accounts: &Accounts,
-    mut stopped: watch::Receiver<bool>,
-) {
-    runtime.block_on(async {
-        let mut every = tokio::time::interval(ACCOUNTS_SPAN);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => break,
-                _ = every.tick() => {}
-            }
-            match accounts.tick() {
-                Ok(gone) => gone.iter().for_each(|token| info!(token = token.id, "token expired")),
-                Err(error) => error!(cause = %error, "accounts cannot be kept"),
-            }
-        }
-    });
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Cursor, Item, Pattern, Retained, covered};
+use crate::parties::is_reserved;
 
 /// Deletions that may be under way at once. Whoever reads asks each of them about each message.
 const CLEARS_MAX: usize = 16;
@@ -26,10 +27,15 @@ struct Clear {
 #[derive(Debug)]
 pub(super) struct Cleared(Vec<Clear>);
 
+/// Whether a deletion by this filter takes what a topic retains: never what is the broker's own.
+fn deletes(pattern: &Pattern, topic: &str) -> bool {
+    !is_reserved(topic) && pattern.matches(topic)
+}
+
 impl Clear {
     fn covers(&self, item: &Item) -> bool {
         item.sequence() <= self.sequence
-            && std::str::from_utf8(item.topic()).is_ok_and(|topic| self.pattern.matches(topic))
+            && std::str::from_utf8(item.topic()).is_ok_and(|topic| deletes(&self.pattern, topic))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::Pattern;
+use crate::parties::is_reserved;
 
 /// Topic filters with the number of the last deletion by each.
 ///
@@ -54,8 +55,9 @@ impl Covers {
 
     /// Whether a deletion covers what the topic retained as the so many-th change.
     pub(super) fn has(&self, topic: &str, sequence: u64) -> bool {
-        // What comes in the order of the numbers is newer than all.
-        if sequence > self.up_to {
+        // What comes in the order of the numbers is newer than all; and what is the broker's own,
+        // no filter deletes.
+        if sequence > self.up_to || is_reserved(topic) {
             return false;
         }
         let mut selecting = self.selecting.values();

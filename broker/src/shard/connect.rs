@@ -13,7 +13,7 @@ use longshore_codec::{
 };
 use tracing::info;
 
-use super::{Fault, Shard, Unsettled};
+use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
 use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
 use crate::message::{Message, Parts, forwardable};
@@ -63,6 +63,7 @@ impl Shard {
                 let connack =
                     Connack { session_present: false, reason, properties: Properties::none() };
                 self.send(id, &Packet::Connack(connack));
+                self.note_refused(id, &connect, reason, now);
                 Err(fault)
             }
         }
@@ -265,6 +266,7 @@ impl Shard {
         let peer = connection.peer;
         info!(peer = %peer.address, transport = peer.transport, client = &*client_id,
             version = %connect.version, resumed = present, "connected");
+        self.note_accepted(id, session_id, present, now);
 
         let connack = Connack {
             session_present: present,
@@ -445,8 +447,9 @@ impl Shard {
         let Some(old) = self.sessions.get(known).and_then(|session| session.connection) else {
             return;
         };
+        let code = close_code(ReasonCode::SessionTakenOver);
+        self.log_end(old, known, (code, &"another connection took the client id over"), now);
         if let Some(connection) = self.connections.get(old) {
-            self.log_end(connection.peer, known, &"another connection took the client id over");
             if connection.version == Version::V5 {
                 let cause = "another connection uses this client identifier";
                 self.send_disconnect(old, Fault::new(ReasonCode::SessionTakenOver, cause));
@@ -500,10 +503,8 @@ impl Shard {
             // [MQTT-3.14.4-3].
             self.drop_will(session_id);
         }
-        if let Some(connection) = self.connections.get(id) {
-            let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);
-            self.log_end(connection.peer, session_id, &cause);
-        }
+        let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);
+        self.log_end(id, session_id, (close_code(disconnect.reason), &cause), now);
         self.close(id, graceful, now);
         Ok(())
     }

@@ -511,7 +511,10 @@ impl Shard {
         }
         let Some(connection) = self.connections.get_mut(id) else { return true };
         match done {
-            Ok(bytes) => self.stats.sent(delivery.qos, bytes),
+            Ok(bytes) => {
+                connection.tally.received += 1;
+                self.stats.sent(delivery.qos, bytes);
+            }
             Err(_) => {
                 self.stats.dropped(Drop::TooLarge, 1);
                 debug!(peer = %connection.peer.address, "a message is too large for its client");

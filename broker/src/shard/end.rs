@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use longshore_codec::{ReasonCode, Version};
 use tracing::info;
 
-use super::{Fault, Shard, Unsettled};
+use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
 use crate::limits::QueueOverflow;
 use crate::message::{Message, Parts};
@@ -62,6 +62,7 @@ impl Shard {
             session.shrink();
         }
         self.schedule_session(session_id);
+        self.note_state(session_id, now);
         self.pass_shared_on(session_id, now);
     }
 
@@ -108,6 +109,7 @@ impl Shard {
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
         self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
+        self.clear_state(&session, now);
         if session.expiry_secs > 0 {
             info!(client = &*session.client_id, cause, "session ended");
         }
@@ -229,6 +231,7 @@ impl Shard {
                 // The journal keeps it: it is due if the client does not come back in time after
                 // a restart.
                 self.take_will(session);
+                self.note_closed(id, session, close_code(ReasonCode::ServerShuttingDown), now);
             }
             self.close(id, true, now);
         }

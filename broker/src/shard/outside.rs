@@ -76,7 +76,7 @@ impl Shard {
     }
 
     /// Whether the session is that of a part of this process.
-    fn is_link(&self, session: &Session) -> bool {
+    pub(super) fn is_link(&self, session: &Session) -> bool {
         let connection = session.connection.and_then(|id| self.connections.get(id));
         session.expiry_secs == 0 && connection.is_some_and(|it| it.peer.transport == "link")
     }
@@ -150,6 +150,8 @@ impl Shard {
         self.stats.sessions.set(self.sessions.len());
         self.note_session(id, true);
         self.schedule_session(id);
+        self.note_state(id, now);
+        self.settle(now);
         Ok(self.sessions.get(id).map(|session| self.session_object(session)).unwrap_or_default())
     }
 
@@ -180,9 +182,12 @@ impl Shard {
             let cause = "nothing that the topic filter matches may be read";
             return Err(denied(ReasonCode::NotAuthorized, cause));
         }
+        let session = self.sessions.get(id);
+        let is_known = session.is_some_and(|session| session.subscription(filter).is_some());
         let done = self.subscribe(id, filter, &asked, subscription, None);
-        done.map_err(|(reason, cause)| denied(reason, cause))?;
+        let granted = done.map_err(|(reason, cause)| denied(reason, cause))?;
         self.note_subscription(id, filter);
+        self.note_given(id, filter, Some((granted, is_known)), now);
         self.stats.subscriptions.set(self.subscriptions);
         self.pump(id, now);
         let Some(session) = self.sessions.get(id) else { return Ok(Map::new()) };
@@ -192,11 +197,12 @@ impl Shard {
     }
 
     /// Takes a subscription of a session away; whether it was there.
-    pub(crate) fn unsubscribe_for(&mut self, id: SessionId, filter: &str) -> bool {
+    pub(crate) fn unsubscribe_for(&mut self, id: SessionId, filter: &str, now: Now) -> bool {
         let holder = self.holder_of(id);
         let was_there = self.unsubscribe(id, filter);
         if was_there {
             self.note(holder, &Event::Unsubscribe { holder, filter });
+            self.note_given(id, filter, None, now);
             self.stats.subscriptions.set(self.subscriptions);
         }
         was_there

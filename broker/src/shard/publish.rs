@@ -84,7 +84,8 @@ impl Shard {
         scratch: &mut Vec<u8>,
         now: Now,
     ) -> Result<(), Fault> {
-        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        connection.tally.published += 1;
         let (v5, from) = (connection.version == Version::V5, connection.party);
         let said = if publish.properties.is_empty() {
             Said::default()
@@ -396,6 +397,8 @@ impl Shard {
         self.stats.rejected_total.add(1);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let v5 = connection.version == Version::V5;
+        connection.tally.published -= 1;
+        connection.tally.rejected += 1;
         if publish.qos == QoS::ExactlyOnce {
             // Nothing is to be released: what refuses ends the exchange, and MQTT 3 counts none.
             connection.unreleased = connection.unreleased.saturating_sub(1);

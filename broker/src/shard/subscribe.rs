@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use longshore_acl::{Action, Principal};
+use longshore_acl::{ANONYMOUS_CLASS, Action, Principal};
 use longshore_codec::{
     Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeOptions,
     Unsuback, Unsubscribe, Version, filter,
@@ -21,6 +21,7 @@ use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Parts};
+use crate::parties::is_reserved;
 use crate::record::{Event, Ref};
 use crate::retained::Found;
 use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
@@ -107,8 +108,9 @@ impl Shard {
                 Ok(asked) => self.subscribe(session_id, name, &asked, subscription, extras.since),
                 Err(refused) => Err(refused),
             };
-            if code.is_ok() {
+            if let Ok(granted) = code {
                 self.note_subscription(session_id, name);
+                self.note_subscribed(session_id, name, granted, now);
             }
             codes.push(match code {
                 Ok(granted) => granted as u8,
@@ -323,6 +325,7 @@ impl Shard {
         id: ConnectionId,
         session_id: SessionId,
         unsubscribe: &Unsubscribe<'_>,
+        now: Now,
     ) -> Result<(), Fault> {
         self.check_user_properties(unsubscribe.properties)?;
         self.check_count(unsubscribe.filters.iter().count())?;
@@ -333,6 +336,7 @@ impl Shard {
             let reason = match self.unsubscribe(session_id, name) {
                 true => {
                     self.note(holder, &Event::Unsubscribe { holder, filter: name });
+                    self.note_unsubscribed(session_id, name, now);
                     ReasonCode::Success
                 }
                 false => ReasonCode::NoSubscriptionExisted,
@@ -509,7 +513,16 @@ impl Shard {
     }
 
     /// Whether a retained message is what a read looks for.
-    fn is_asked_for(&mut self, read: &Read, parts: &Parts<'_>, now: Wall) -> bool {
+    fn is_asked_for(&mut self, read: &Read, class: u32, parts: &Parts<'_>, now: Wall) -> bool {
+        let names_reserved = || {
+            let asked = self.commons.take_apart(&read.filter);
+            asked.is_ok_and(|asked| !asked.inner.starts_with(['+', '#']))
+        };
+        // Who has no token gets what is the broker's own only by its first level.
+        let is_topic_reserved = std::str::from_utf8(parts.topic).is_ok_and(is_reserved);
+        if class == ANONYMOUS_CLASS && is_topic_reserved && !names_reserved() {
+            return false;
+        }
         if read.since.is_some_and(|since| !is_newer(parts, since)) {
             return false;
         }
@@ -542,7 +555,7 @@ impl Shard {
         let Some(session) = self.sessions.get(session_id) else { return };
         let class = session.principal.class;
         if !self.may(class, Action::Subscribe, outgoing.source.parts.topic)
-            || !self.is_asked_for(read, &outgoing.source.parts, now.wall)
+            || !self.is_asked_for(read, class, &outgoing.source.parts, now.wall)
         {
             return;
         }

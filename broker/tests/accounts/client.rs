@@ -77,6 +77,8 @@ pub(crate) struct Client {
     bytes: Vec<u8>,
     /// What came before it was asked for.
     waiting: Vec<Got>,
+    /// Whether what the broker itself publishes is given out; otherwise it is passed over.
+    pub(crate) hears_broker: bool,
 }
 
 impl Client {
@@ -87,7 +89,8 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Self { stream, version: ask.version, bytes: vec![], waiting: vec![] };
+        let (version, hears_broker) = (ask.version, false);
+        let mut client = Self { stream, version, bytes: vec![], waiting: vec![], hears_broker };
         let mut block = Vec::new();
         if ask.version == Version::V5 {
             let expiry = if ask.lasting { 3_600 } else { 0 };
@@ -147,7 +150,12 @@ impl Client {
             if let Some(found) = found.filter(|it| it.total() <= self.bytes.len()) {
                 let packet: Vec<u8> = self.bytes.drain(..found.total()).collect();
                 let packet = decode(self.version, found.first, &packet[found.header..]).unwrap();
-                return Some(got(&packet));
+                match got(&packet) {
+                    Got::Message { topic, .. }
+                        if topic.starts_with("flespi/") && !self.hears_broker => {}
+                    got => return Some(got),
+                }
+                continue;
             }
             match self.stream.read(&mut scratch) {
                 Ok(0) => return None,
@@ -196,6 +204,7 @@ impl Client {
     }
 
     pub(crate) fn subscribe_with(&mut self, filter: &str, named: &[(&str, &str)]) -> u8 {
+        self.hears_broker |= filter.contains("flespi/");
         let mut body = vec![0, 1];
         if self.version == Version::V5 {
             let mut block = Vec::new();
@@ -208,6 +217,14 @@ impl Client {
         put_varint(&mut packet, u32::try_from(body.len()).unwrap());
         self.stream.write_all(&[packet, body].concat()).unwrap();
         self.answer().code()
+    }
+
+    /// Unsubscribes; the answer.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> Got {
+        let length = u8::try_from(filter.len()).unwrap();
+        let head = [0xa2, length + 5, 0, 1, 0, 0, length];
+        self.stream.write_all(&[&head, filter.as_bytes()].concat()).unwrap();
+        self.answer()
     }
 
     /// Publishes at QoS 1; the answer.

@@ -4,6 +4,7 @@
 
 mod client;
 mod filters;
+mod logs;
 mod messages;
 mod namespaces;
 mod restart;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use longshore_acl::TokenKey;
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::{Broker, Dialect};
+use longshore_broker::{Broker, Builder, Dialect};
 use serde_json::{Value, json};
 
 use super::client::{Ask, Client};
@@ -25,15 +25,19 @@ impl Rig {
     }
 
     pub(crate) fn of(options: Options, shards: usize) -> Self {
-        Self::speaking(Dialect::default(), options, shards)
+        Self::with(options, |builder| builder.shards(shards))
     }
 
     /// The same with another dialect.
     pub(crate) fn speaking(dialect: Dialect, options: Options, shards: usize) -> Self {
+        Self::with(options, |builder| builder.dialect(dialect).shards(shards))
+    }
+
+    /// A broker that is built like this.
+    pub(crate) fn with(options: Options, how: impl FnOnce(Builder) -> Builder) -> Self {
         let master = TokenKey::generate().unwrap();
         let accounts = Arc::new(Accounts::in_memory(&master, options).unwrap());
-        let builder = Broker::builder().accounts(Arc::clone(&accounts)).shards(shards);
-        let builder = builder.dialect(dialect);
+        let builder = how(Broker::builder().accounts(Arc::clone(&accounts)));
         let broker = builder.listen("mqtt://127.0.0.1:0").start().unwrap();
         Self { broker, accounts, master }
     }
