@@ -1,5 +1,5 @@
-//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and in
-//! force for whoever is connected as soon as they change.
+//! Accounts, tokens and limits at work: kept on the disk, asked at every CONNECT and request, and
+//! in force for whoever is connected as soon as they change.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,6 +21,8 @@ use crate::clock::{Wall, wall};
 use crate::commons::Commons;
 use crate::net::mailbox::Mailboxes;
 use crate::shard::Step;
+use crate::tally::Bounds;
+pub use crate::tally::Usage;
 
 mod changes;
 mod error;
@@ -176,6 +178,14 @@ impl Accounts {
         for account in self.read().accounts().filter(|account| account.parent != 0) {
             commons.set_parent(account.id, Some(account.parent));
         }
+        let directory = self.read();
+        for account in directory.accounts().filter(|account| account.limit != 0) {
+            commons.set_bounds(
+                account.id,
+                Bounds::of(directory.limit_for(account.id).map(|it| &**it)),
+            );
+        }
+        drop(directory);
         commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
         let attached = self.broker.set(Attached { commons, mailboxes });
         assert!(attached.is_ok(), "accounts are those of one broker");
@@ -246,6 +256,14 @@ impl Accounts {
         })
     }
 
+    /// What an account uses now, with all accounts below it.
+    #[must_use]
+    pub fn usage(&self, account: u64) -> Usage {
+        self.broker
+            .get()
+            .map_or_else(Usage::default, |broker| broker.commons.tallies.usage(account, wall()))
+    }
+
     /// What a token opens.
     #[must_use]
     pub fn rights(&self, token: &Token) -> Rights {
@@ -304,6 +322,7 @@ impl Accounts {
             }
         }
         self.keep_touched(now)?;
+        self.block_exceeded(now)?;
         let expired = self.read().expired(now);
         let gone = expired.into_iter().map(|id| self.remove_token(id));
         gone.collect()

@@ -54,6 +54,7 @@ mod group;
 mod mail;
 mod overflow;
 mod publish;
+mod quota;
 mod receive;
 mod restore;
 mod subscribe;

@@ -1,66 +1,18 @@
 //! Accounts and tokens at work: who comes in, what each sees and may do, and what changes at once.
 
-use std::sync::Arc;
-
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
-use longshore_broker::accounts::{Accounts, Options};
+use longshore_broker::accounts::Options;
 use longshore_broker::{Broker, Storage};
 use longshore_codec::PacketType;
 use serde_json::{Value, json};
 
 mod client;
+mod deletion;
+mod limits;
+mod rig;
 
 use self::client::{Ask, Client, Got};
-
-/// A broker with accounts, and the key of the master token.
-struct Rig {
-    broker: Broker,
-    accounts: Arc<Accounts>,
-    master: TokenKey,
-}
-
-impl Rig {
-    fn start() -> Self {
-        Self::of(Options::default(), 1)
-    }
-
-    fn of(options: Options, shards: usize) -> Self {
-        let master = TokenKey::generate().unwrap();
-        let accounts = Arc::new(Accounts::in_memory(&master, options).unwrap());
-        let builder = Broker::builder().accounts(Arc::clone(&accounts)).shards(shards);
-        let broker = builder.listen("mqtt://127.0.0.1:0").start().unwrap();
-        Self { broker, accounts, master }
-    }
-
-    /// An account below `parent`.
-    fn account(&self, parent: u64) -> u64 {
-        self.accounts.create_account(parent, &json!({"name": "test"})).unwrap().id
-    }
-
-    /// A token of an account that opens all of it.
-    fn standard(&self, account: u64) -> (u64, String) {
-        self.token(account, json!({"type": 0}))
-    }
-
-    /// A token of an account with these entries of MQTT.
-    fn acl(&self, account: u64, entries: &[(&str, &[&str])]) -> (u64, String) {
-        let entry = |(topic, actions): &(&str, &[&str])| json!({"uri": "mqtt", "topic": topic, "actions": actions});
-        let acl: Vec<Value> = entries.iter().map(entry).collect();
-        self.token(account, json!({"type": 2, "acl": acl}))
-    }
-
-    fn token(&self, account: u64, access: Value) -> (u64, String) {
-        let body = json!({"ttl": 3600, "access": access});
-        let (token, key) = self.accounts.create_token(account, &body).unwrap();
-        (token.id, key.expose().to_owned())
-    }
-
-    fn connect(&self, token: &str, id: &str) -> Client {
-        Client::connect(&self.broker, &Ask::with(token, id))
-    }
-}
-
-const BOTH: &[&str] = &["publish", "subscribe"];
+use self::rig::{BOTH, Rig};
 
 /// Spec 3.1 to 3.5, 3.7.
 #[test]
