@@ -125,7 +125,7 @@ impl Retained {
     }
 
     /// Retained messages.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.messages.load(Ordering::Relaxed)
     }
@@ -138,7 +138,7 @@ impl Retained {
     }
 
     /// Bytes of topic, properties and payload of all of them, in memory or in the journal alone.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

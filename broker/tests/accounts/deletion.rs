@@ -35,9 +35,9 @@ fn a_deletion_takes_what_the_token_may_publish() {
             ("#", 0, &["b/1/x=x", "c=x", "d=x"]),
             ("+/1", 0, &["a/2=x", "b/1/x=x", "c=x", "d=x"]),
             ("b/#", 0, &["a/1=x", "a/2=x", "b/1/x=x", "c=x", "d=x"]),
-            ("+", 0, &["a/1=x", "a/2=x", "b/1=x", "b/1/x=x", "c=x", "d=x"]),
-            ("c/+/#", 0x87, &["a/1=x", "a/2=x", "b/1=x", "b/1/x=x", "c=x", "d=x"]),
-            ("flespi/#", 0x87, &["a/1=x", "a/2=x", "b/1=x", "b/1/x=x", "c=x", "d=x"]),
+            ("+", 0, &["a/1=x", "a/2=x", "b/1/x=x", "b/1=x", "c=x", "d=x"]),
+            ("c/+/#", 0x87, &["a/1=x", "a/2=x", "b/1/x=x", "b/1=x", "c=x", "d=x"]),
+            ("flespi/#", 0x87, &["a/1=x", "a/2=x", "b/1/x=x", "b/1=x", "c=x", "d=x"]),
         ];
         for (filter, code, want) in rows {
             fill(&mut master);
