@@ -22,6 +22,8 @@ use crate::commons::Commons;
 use crate::net::mailbox::Mailboxes;
 use crate::notices::{Change, Notices};
 use crate::shard::Step;
+use crate::tally::Bounds;
+pub use crate::tally::Usage;
 
 mod changes;
 mod error;
@@ -204,6 +206,14 @@ impl Accounts {
         for account in self.read().accounts().filter(|account| account.parent != 0) {
             commons.set_parent(account.id, Some(account.parent));
         }
+        let directory = self.read();
+        for account in directory.accounts().filter(|account| account.limit != 0) {
+            commons.set_bounds(
+                account.id,
+                Bounds::of(directory.limit_for(account.id).map(|it| &**it)),
+            );
+        }
+        drop(directory);
         commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
         commons.set_notices(Arc::clone(&self.notices));
         let attached = self.broker.set(Attached { commons, mailboxes });
@@ -303,6 +313,14 @@ impl Accounts {
         self.options.show_keys
     }
 
+    /// What an account uses now, with all accounts below it.
+    #[must_use]
+    pub fn usage(&self, account: u64) -> Usage {
+        self.broker
+            .get()
+            .map_or_else(Usage::default, |broker| broker.commons.tallies.usage(account, wall()))
+    }
+
     /// What a token opens.
     #[must_use]
     pub fn rights(&self, token: &Token) -> Rights {
@@ -361,6 +379,7 @@ impl Accounts {
             }
         }
         self.keep_touched(now)?;
+        self.block_exceeded(now)?;
         let expired = self.read().expired(now);
         let gone = expired.into_iter().map(|id| self.end_token(id, Change::Expired));
         gone.collect()

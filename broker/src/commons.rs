@@ -25,6 +25,7 @@ use crate::retained;
 use crate::session::{Owner, Pending, SessionId};
 use crate::share::{Charter, Group, Member, Noted};
 use crate::slots::SHARDS_MAX;
+use crate::tally::{Bounds, Tallies};
 
 /// See the module.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Commons {
     /// How many those are, for counting a roster takes long.
     pub(crate) sessions: AtomicUsize,
     pub(crate) retained: retained::Accounts,
+    pub(crate) tallies: Arc<Tallies>,
     pub(crate) classes: Classes,
     /// How many clients of each class are there.
     there: DashMap<u32, usize>,
@@ -82,10 +84,12 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 
 impl Commons {
     pub(crate) fn new(shards: usize) -> Self {
+        let tallies = Arc::<Tallies>::default();
         Self {
             roster: DashMap::new(),
             sessions: AtomicUsize::new(0),
-            retained: retained::Accounts::new(shards),
+            retained: retained::Accounts::new(shards, Arc::clone(&tallies)),
+            tallies,
             classes: Classes::default(),
             there: DashMap::new(),
             namespaces: RwLock::default(),
@@ -314,8 +318,15 @@ impl Commons {
 
     /// The account stands below that one from now on.
     pub(crate) fn set_parent(&self, account: u64, parent: Option<u64>) {
+        self.tallies.set_parent(account, parent);
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
         namespaces.tree.set_parent(account, parent);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What the account may use from now on: when this returns, every shard acts by it.
+    pub(crate) fn set_bounds(&self, account: u64, bounds: Bounds) {
+        self.tallies.set_bounds(account, bounds);
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 

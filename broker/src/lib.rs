@@ -46,6 +46,7 @@ mod slots;
 mod stamp;
 pub mod stats;
 mod store;
+mod tally;
 mod timers;
 pub mod totals;
 

@@ -328,8 +328,8 @@ impl Recovery {
             Event::Clear { account, sequence, topic } => {
                 self.retained_of(account).clear(topic, sequence);
             }
-            Event::ClearMatching { account, sequence, filter, selectors } => {
-                self.retained_of(account).clear_matching(filter, selectors, sequence);
+            Event::ClearMatching { account, sequence, filter, selectors, within } => {
+                self.retained_of(account).clear_matching(filter, selectors, &within, sequence);
             }
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);

@@ -57,6 +57,7 @@ mod outside;
 mod overflow;
 mod own;
 mod publish;
+mod quota;
 mod receive;
 mod restore;
 mod subscribe;

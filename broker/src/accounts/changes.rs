@@ -7,10 +7,12 @@ use longshore_acl::{
     Token, TokenKey,
 };
 use serde_json::Value;
+use tracing::warn;
 
 use super::{Accounts, ChangeError, secs};
 use crate::clock::wall;
 use crate::notices::Change;
+use crate::tally::Bounds;
 
 impl Accounts {
     /// Makes a token of an account from what was sent; and its key, which is shown to nobody else.
@@ -99,6 +101,7 @@ impl Accounts {
         let id = account.id;
         self.write(|directory| directory.put_account(account));
         self.stand(id, Some(parent));
+        self.bound([id]);
         let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
         self.tell_account(&account, parent, Change::Created);
         Ok(account)
@@ -132,6 +135,7 @@ impl Accounts {
         if parent != 0 {
             self.stand(id, Some(parent));
         }
+        self.bound([id]);
         self.enforce_all(&self.read().branch(id));
         let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
         let change = if parent == stood { Change::Updated } else { Change::Moved };
@@ -193,6 +197,7 @@ impl Accounts {
         let limit = self.read().limit(id).ok_or(ChangeError::NotFound)?.update(body)?;
         self.keep(&[Row::Limit(limit.clone())], &[])?;
         self.write(|directory| directory.put_limit(limit));
+        self.bound(self.accounts_with(id));
         let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
         self.tell_limit(&limit, Change::Updated);
         Ok(limit)
@@ -207,8 +212,48 @@ impl Accounts {
         let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
         self.keep(&[], &[Row::limit_key(id)])?;
         self.write(|directory| drop(directory.remove_limit(id)));
+        self.bound(self.accounts_with(id));
         self.tell_limit(&limit, Change::Deleted);
         Ok(limit)
+    }
+
+    /// Accounts that this limit is set for.
+    fn accounts_with(&self, limit: u64) -> Vec<u64> {
+        let directory = self.read();
+        let with = directory.accounts().filter(|account| account.limit == limit);
+        with.map(|account| account.id).collect()
+    }
+
+    /// What limits say of these accounts is in force.
+    fn bound(&self, accounts: impl IntoIterator<Item = u64>) {
+        let Some(broker) = self.broker.get() else { return };
+        let directory = self.read();
+        for account in accounts {
+            let limit = directory.limit_for(account).map(|limit| &**limit);
+            broker.commons.set_bounds(account, Bounds::of(limit));
+        }
+    }
+
+    /// Blocks accounts that have published more than they may, for as long as their limits say.
+    pub(super) fn block_exceeded(&self, now: u64) -> Result<(), ChangeError> {
+        let Some(broker) = self.broker.get() else { return Ok(()) };
+        for id in broker.commons.tallies.take_exceeded() {
+            let changing = self.changing();
+            let directory = self.read();
+            let limit = directory.limit_for(id);
+            let Some(secs) = limit.and_then(|limit| limit.value(Quota::BlockingDuration)) else {
+                continue;
+            };
+            let Some(known) = directory.account(id) else { continue };
+            let account = Account { blocked: now.saturating_add(secs), ..(**known).clone() };
+            drop(directory);
+            self.keep(&[Row::Account(account.clone())], &[])?;
+            self.write(|directory| directory.put_account(account));
+            warn!(account = id, secs, cause = "its limit mqtt_messages", "an account is blocked");
+            self.enforce_all(&self.read().branch(id));
+            drop(changing);
+        }
+        Ok(())
     }
 
     fn stand(&self, account: u64, parent: Option<u64>) {

@@ -13,6 +13,7 @@ use longshore_codec::{
 };
 use tracing::info;
 
+use super::quota::SESSIONS;
 use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
 use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
@@ -20,6 +21,7 @@ use crate::message::{Message, Parts, forwardable};
 use crate::parties::Party;
 use crate::session::{NEVER, Session, SessionId, Will};
 use crate::stamp::Stamp;
+use crate::tally::Measure;
 
 /// Receive Maximum of a client that names none, and of every MQTT 3 client.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
@@ -128,6 +130,9 @@ impl Shard {
         let sessions = self.commons.sessions.load(Ordering::Relaxed);
         if !known && sessions >= self.limits.sessions {
             return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
+        }
+        if !known && !self.commons.tallies.has_room(principal.account, Measure::Sessions) {
+            return Err(Fault::new(Code::QuotaExceeded, SESSIONS));
         }
         if expiry_asked(connect).min(self.limits.session_expiry_secs) > 0 {
             self.check_storage(known && !connect.clean_start)?;
@@ -358,6 +363,7 @@ impl Shard {
                 let new = Session::new(Arc::clone(client_id), principal, holder);
                 let session = *place.insert(self.sessions.insert(new));
                 commons.sessions.fetch_add(1, Ordering::Relaxed);
+                commons.tallies.add(principal.account, Measure::Sessions, 1);
                 self.stats.sessions.set(self.sessions.len());
                 Claim::Here { session, resumed: false }
             }

@@ -339,6 +339,7 @@ impl Shard {
             }
         }
         self.queued_bytes = self.queued_bytes + outbound.memory() - before;
+        self.count_stored(to);
         self.relieve_pages(1);
         if self.queued_bytes() > self.limits.queue_bytes_total {
             self.unsettled.push_back(Unsettled::Relief);
@@ -389,6 +390,7 @@ impl Shard {
                 }
             }
         }
+        self.count_stored(session_id);
         self.pump_rare(session_id, now);
     }
 

@@ -14,6 +14,7 @@ use crate::record::Event;
 use crate::session::{NEVER, SessionId, Will};
 use crate::stamp::Stamp;
 use crate::stats::Drop;
+use crate::tally::Measure;
 
 /// The part of all queues that is freed at once when they are full, for looking for the largest
 /// takes long.
@@ -32,6 +33,8 @@ impl Shard {
             rare.reading = false;
             rare.presence.set_online(false);
         }
+        self.count_stored(session_id);
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
         if session.expiry_secs == 0 {
             self.end_session(session_id, "its connection ended", now);
             return;
@@ -104,6 +107,9 @@ impl Shard {
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());
         self.commons.sessions.fetch_sub(1, Ordering::Relaxed);
+        let (tallies, account) = (&self.commons.tallies, session.principal.account);
+        tallies.remove(account, Measure::Sessions, 1);
+        tallies.remove(account, Measure::QueuedBytes, session.stored as u64);
         self.queued_bytes -= session.outbound.memory();
         self.stats.queued_bytes.set(self.queued_bytes());
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);

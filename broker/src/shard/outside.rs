@@ -9,11 +9,13 @@ use longshore_acl::{Action, Principal};
 use longshore_codec::{QoS, ReasonCode, RetainHandling, SubscribeOptions};
 use serde_json::{Map, Value, json};
 
+use super::quota::SESSIONS;
 use super::{Fault, Shard};
 use crate::clock::Now;
 use crate::parties::is_reserved;
 use crate::record::Event;
 use crate::session::{NEVER, Session, SessionId, Subscription};
+use crate::tally::Measure;
 
 /// Bits of a number that every reader of JSON has exactly.
 const NUMBER_BITS: u32 = 53;
@@ -131,6 +133,9 @@ impl Shard {
         if self.commons.sessions.load(Ordering::Relaxed) >= self.limits.sessions {
             return Err(denied(ReasonCode::QuotaExceeded, "too many sessions (limits.sessions)"));
         }
+        if !self.commons.tallies.has_room(principal.account, Measure::Sessions) {
+            return Err(denied(ReasonCode::QuotaExceeded, SESSIONS));
+        }
         self.check_storage(false).map_err(|fault| (fault.reason, fault.cause.to_string()))?;
         let commons = Arc::clone(&self.commons);
         let Entry::Vacant(place) = commons.roster.entry((principal.account, client_id.into()))
@@ -147,6 +152,7 @@ impl Shard {
         };
         let id = *place.insert(self.sessions.insert(session));
         commons.sessions.fetch_add(1, Ordering::Relaxed);
+        commons.tallies.add(principal.account, Measure::Sessions, 1);
         self.stats.sessions.set(self.sessions.len());
         self.note_session(id, true);
         self.schedule_session(id);

@@ -86,6 +86,7 @@ impl Shard {
             );
         }
         self.note_done(dropped.recorded());
+        self.count_stored(session_id);
         true
     }
 

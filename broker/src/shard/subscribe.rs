@@ -14,6 +14,7 @@ use tracing::warn;
 use super::config::LOG_WORK;
 use super::deliver::{Outgoing, Terms};
 use super::durable::subscribe_event;
+use super::quota::SUBSCRIPTIONS;
 use super::{Fault, Shard};
 use crate::clock::{Now, Wall};
 use crate::condition::{Asked, View, is_newer};
@@ -28,6 +29,7 @@ use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, 
 use crate::share::{Group, Member, Noted, Seat, lot};
 use crate::stamp::{CID, MODIFIED_SINCE, account_of, parse_time};
 use crate::stats::Drop;
+use crate::tally::Measure;
 
 /// Names a read of retained messages visits before others have their turn.
 const SLICE_VISITS: usize = 256;
@@ -176,6 +178,26 @@ impl Shard {
         Ok(parsed)
     }
 
+    /// Whether whoever asks may have that; the only account whose messages it is for, or 0.
+    fn check_rights(
+        &self,
+        principal: &Principal,
+        only: u64,
+        asked: &Asked<'_>,
+    ) -> Result<u64, Refusal> {
+        let refused = |cause| Err((ReasonCode::NotAuthorized, cause));
+        let Some(only) = both(only, asked.only()) else {
+            return refused("two accounts are asked for at once");
+        };
+        if only != 0 && !self.commons.is_in_branch(principal.account, only) {
+            return refused("the account asked for is not one of the branch");
+        }
+        if self.commons.classes.reads_nothing_of(principal.class, asked.inner) {
+            return refused("nothing that the topic filter matches may be read");
+        }
+        Ok(only)
+    }
+
     /// Makes or replaces a subscription; the QoS granted.
     pub(super) fn subscribe(
         &mut self,
@@ -192,24 +214,16 @@ impl Shard {
         let Subscription { identifier, only, .. } = subscription;
         let known = session.subscription(name).map(|known| known.read);
         let is_new = known.is_none();
-        let Principal { account, class, .. } = session.principal;
-        let holder = session.holder;
-        let Some(only) = both(only, parsed.only()) else {
-            return Err((ReasonCode::NotAuthorized, "two accounts are asked for at once"));
-        };
-        if only != 0 && !self.commons.is_in_branch(account, only) {
-            let cause = "the account asked for is not one of the branch";
-            return Err((ReasonCode::NotAuthorized, cause));
-        }
-        if self.commons.classes.reads_nothing_of(class, parsed.inner) {
-            let cause = "nothing that the topic filter matches may be read";
-            return Err((ReasonCode::NotAuthorized, cause));
-        }
+        let (account, holder) = (session.principal.account, session.holder);
+        let only = self.check_rights(&session.principal, only, parsed)?;
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
         }
         if let Some(cause) = self.refused_work().filter(|_| holder != 0) {
             return Err((ReasonCode::QuotaExceeded, cause));
+        }
+        if is_new && !self.commons.tallies.take(account, Measure::Subscriptions, 1, 0) {
+            return Err((ReasonCode::QuotaExceeded, SUBSCRIPTIONS));
         }
         // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
         let send_retained = match retain_handling {
@@ -361,6 +375,7 @@ impl Shard {
         }
         let account = session.principal.account;
         self.subscriptions -= 1;
+        self.commons.tallies.remove(account, Measure::Subscriptions, 1);
         match self.commons.take_apart(name) {
             Ok(Asked { share: Some(_), .. }) => self.leave_group(account, session_id, name),
             Ok(asked) => self.commons.unsubscribe(account, asked.inner, session_id),
@@ -394,6 +409,7 @@ impl Shard {
         let before = session.outbound.memory();
         let taken = session.outbound.take_shared(of);
         self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
+        self.count_stored(session_id);
         let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
             let before = pending.recorded();

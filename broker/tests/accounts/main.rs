@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod client;
+mod deletion;
 mod filters;
+mod limits;
 mod logs;
 mod messages;
 mod namespaces;

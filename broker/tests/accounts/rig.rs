@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_acl::TokenKey;
+use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::{Accounts, Options};
 use longshore_broker::{Broker, Builder, Dialect};
 use serde_json::{Value, json};
@@ -66,6 +66,13 @@ impl Rig {
         let body = json!({"ttl": 3600, "access": access});
         let (token, key) = self.accounts.create_token(account, &body).unwrap();
         (token.id, key.expose().to_owned())
+    }
+
+    /// Sets a limit for an account; its number.
+    pub(crate) fn limit(&self, account: u64, body: Value) -> u64 {
+        let limit = self.accounts.create_limit(ROOT_ACCOUNT, &body).unwrap().id;
+        self.accounts.update_account(account, None, &json!({"limit_id": limit})).unwrap();
+        limit
     }
 
     pub(crate) fn connect(&self, token: &str, id: &str) -> Client {
