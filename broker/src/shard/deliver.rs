@@ -51,6 +51,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) inbound: Option<(u64, PacketId)>,
     /// The lasting session whose will it is; else 0.
     pub(super) will_of: u64,
+    /// Whether it is to be retained.
+    pub(super) is_retained: bool,
     /// The account in which it is published.
     pub(super) account: u64,
     /// When it was published, where its publisher says so and that counts.
@@ -80,6 +82,7 @@ impl<'a> Outgoing<'a> {
             sequence: None,
             inbound: None,
             will_of: 0,
+            is_retained: false,
             account: ROOT_ACCOUNT,
             time: None,
             place: None,

@@ -50,6 +50,15 @@ struct Said {
     asks_count: bool,
 }
 
+/// A message that may be published.
+struct Admitted<'a> {
+    name: &'a [u8],
+    said: Said,
+    route: Rc<Route>,
+    from: Party,
+    v5: bool,
+}
+
 impl Said {
     /// Whether receivers get other properties than came, beside the broker's own.
     fn is_rewritten(&self) -> bool {
@@ -120,6 +129,24 @@ impl Shard {
         {
             return self.refuse_for_quota(id, session, publish, cause);
         }
+        let admitted = Admitted { name, said, route, from, v5 };
+        self.publish_admitted(id, session, publish, input, admitted, scratch, now)
+    }
+
+    /// Publishes a message whose publisher may do so.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the halves of one function")]
+    fn publish_admitted(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        input: Input<'_>,
+        admitted: Admitted<'_>,
+        scratch: &mut Vec<u8>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Admitted { name, said, route, from, v5 } = admitted;
         // Most messages promise nothing: then there is nothing to ask the journal.
         let may_last = publish.retain || publish.qos != QoS::AtMostOnce;
         let refused = if may_last { self.refused_work() } else { None };
@@ -129,7 +156,6 @@ impl Shard {
         {
             return self.refuse(id, session, publish, cause);
         }
-
         let is_stamped = self.forwarded(id, publish.properties, &said, now.wall, scratch);
         let properties = match is_stamped || said.is_rewritten() {
             true => &scratch[..],
@@ -165,24 +191,40 @@ impl Shard {
             let holder = self.holder_of(session);
             outgoing.inbound = publish.packet_id.filter(|_| holder != 0).map(|it| (holder, it));
         }
-        let mut route = route;
-        let mut durable = false;
         // QoS 0 promises nothing: it is not retained while nothing can be promised.
-        if publish.retain && refused.is_none() {
-            match self.retain(&mut outgoing, now.wall) {
+        outgoing.is_retained = publish.retain && refused.is_none();
+        self.hand_out(id, session, publish, (from, route), &mut outgoing, said.asks_count, now)
+    }
+
+    /// Hands a message out to all who get it, and acknowledges it.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the halves of one function")]
+    fn hand_out(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        (from, mut route): (Party, Rc<Route>),
+        outgoing: &mut Outgoing<'_>,
+        asks_count: bool,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let mut durable = false;
+        if outgoing.is_retained {
+            match self.retain(outgoing, now.wall) {
                 Ok(changed) => durable = changed,
                 Err(full) => return self.refuse(id, session, publish, self.not_retained(full)),
             }
             // Whoever has subscribed since then was not given what is retained now.
-            route = self.route(from, name)?;
+            route = self.route(from, outgoing.source.parts.topic)?;
         }
         let mail_before = self.outbox.len();
-        let reached = self.distribute(&route, &mut outgoing, now);
+        let reached = self.distribute(&route, outgoing, now);
         self.hold_back(id, mail_before);
-        if !may_last {
+        if !publish.retain && publish.qos == QoS::AtMostOnce {
             return Ok(());
         }
-        durable |= self.write_down(&mut outgoing);
+        durable |= self.write_down(outgoing);
         if publish.qos != QoS::AtMostOnce {
             if publish.qos == QoS::ExactlyOnce
                 && let (Some(session), Some(packet_id)) =
@@ -195,7 +237,7 @@ impl Shard {
                 _ => ReasonCode::Success,
             };
             let mut block = Vec::new();
-            if said.asks_count {
+            if asks_count {
                 Property::UserProperty(SUBSCRIBERS_COUNT, &reached.to_string()).append(&mut block);
             }
             self.acknowledge_with(id, publish, reason, Properties::from_raw(&block), durable);
