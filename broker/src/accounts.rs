@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use dashmap::DashMap;
@@ -64,6 +64,8 @@ pub struct Accounts {
     grants: Mutex<Vec<TopicGrant>>,
     written: Mutex<Written>,
     notices: Arc<Notices>,
+    /// Bytes of records that are to be published.
+    unpublished: Arc<AtomicUsize>,
     logs: Logs,
     broker: OnceLock<Attached>,
 }
@@ -167,6 +169,7 @@ impl Accounts {
             grants: Mutex::default(),
             written: Mutex::default(),
             notices: Arc::default(),
+            unpublished: Arc::default(),
             logs,
             broker: OnceLock::new(),
         };

@@ -159,7 +159,7 @@ impl Notices {
         *of_account += if is_full { 0 } else { size };
         if is_full || waiting.bytes > 0 && waiting.bytes + size > WAITING_BYTES {
             drop(waiting);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.count_dropped();
             return;
         }
         waiting.bytes += size;
@@ -184,6 +184,11 @@ impl Notices {
     /// All there are.
     pub(crate) fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.lock()).notices
+    }
+
+    /// One is not told to everybody who asks.
+    pub(crate) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many were dropped since the start.

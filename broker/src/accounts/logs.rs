@@ -29,7 +29,7 @@ const DAMAGED: &str = "logs.damaged";
 const TABLE: &str = "logs";
 
 /// Bytes of records that wait to be written; what exceeds them is written before its time.
-const UNWRITTEN_BYTES: usize = 4 << 20;
+const UNWRITTEN_BYTES: usize = 256 << 10;
 /// Records beyond what an account may have, before the oldest are removed all at once.
 const EXCESS: u64 = 64;
 /// Records that one step of a round removes at most, and accounts that it looks at.
@@ -102,8 +102,8 @@ impl Logs {
     pub(super) fn open(folder: &Path, options: &Options) -> Result<Self, TablesError> {
         let path = folder.join(FOLDER);
         let mut how = TablesOptions::default();
-        // Little of it is ever read again.
-        (how.cache_bytes, how.files_max) = (2 << 20, 16);
+        // Little of it is ever read again, and a storm of clients must not cost memory for each.
+        (how.cache_bytes, how.files_max, how.unsorted_bytes) = (1 << 20, 16, 1 << 20);
         let tables = match Tables::open_with(&path, &how) {
             Err(cause @ (TablesError::Damaged(_) | TablesError::Version)) => {
                 warn!(%cause, to = DAMAGED, "the logs of accounts are damaged: new ones begin");

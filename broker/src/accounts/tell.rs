@@ -2,6 +2,7 @@
 //! that are retained under `flespi/state` (specification of the broker, 7.2, 7.3 and 20).
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashSet;
@@ -18,6 +19,8 @@ use crate::shard::{OwnMessage, Shard, Step, publish_all};
 
 /// All states that are retained, those of sessions included.
 const STATES: &str = "flespi/state/mqtt,platform/#";
+/// Bytes of records that wait to be published; what exceeds them is in the log alone.
+const LIVE_BYTES: usize = 8 << 20;
 /// States that one slice retains.
 const SLICE: usize = 64;
 
@@ -76,7 +79,7 @@ impl Accounts {
     ) {
         let Some(broker) = self.broker.get() else { return };
         let message = state_message(state_topic(kind, id), account, state, wall());
-        broker.mailboxes[0].put_task(publish_all(vec![message]));
+        broker.mailboxes[0].put_task(publish_all(vec![message], |_| {}));
     }
 
     /// Takes notices into the logs, and publishes them where anybody asks for them.
@@ -89,7 +92,13 @@ impl Accounts {
             if let Some(broker) = self.broker.get()
                 && broker.has_readers(notice.account, &topic)
             {
-                messages.push(OwnMessage::new(notice.account, topic, record, notice.at));
+                let message = OwnMessage::new(notice.account, topic, record, notice.at);
+                if self.unpublished.fetch_add(message.size(), Ordering::Relaxed) > LIVE_BYTES {
+                    self.unpublished.fetch_sub(message.size(), Ordering::Relaxed);
+                    self.notices.count_dropped();
+                    continue;
+                }
+                messages.push(message);
             }
         }
         if let Some(cause) = failed {
@@ -97,7 +106,10 @@ impl Accounts {
         }
         if let (Some(broker), false) = (self.broker.get(), messages.is_empty()) {
             // All through one shard, so that they come in order.
-            broker.mailboxes[0].put_task(publish_all(messages));
+            let unpublished = Arc::clone(&self.unpublished);
+            broker.mailboxes[0].put_task(publish_all(messages, move |message| {
+                unpublished.fetch_sub(message.size(), Ordering::Relaxed);
+            }));
         }
     }
 

@@ -455,11 +455,11 @@ impl Shard {
         };
         let code = close_code(ReasonCode::SessionTakenOver);
         self.log_end(old, known, (code, &"another connection took the client id over"), now);
-        if let Some(connection) = self.connections.get(old) {
-            if connection.version == Version::V5 {
-                let cause = "another connection uses this client identifier";
-                self.send_disconnect(old, Fault::new(ReasonCode::SessionTakenOver, cause));
-            }
+        if let Some(connection) = self.connections.get(old)
+            && connection.version == Version::V5
+        {
+            let cause = "another connection uses this client identifier";
+            self.send_disconnect(old, Fault::new(ReasonCode::SessionTakenOver, cause));
         }
         self.close(old, false, now);
     }

@@ -20,6 +20,8 @@ use crate::stamp::of_broker;
 
 /// Messages that are published in one slice.
 const SLICE: usize = 64;
+/// Steps of work after which a slice ends.
+const SLICE_WORK: usize = 4_096;
 /// Retained messages that are visited in one slice.
 const VISITS: usize = 128;
 
@@ -44,18 +46,32 @@ impl OwnMessage {
         Self { account, topic, payload, properties, qos: QoS::AtMostOnce, retain: false }
     }
 
+    /// Bytes of memory, roughly.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.topic.len() + self.payload.len() + self.properties.len()
+    }
+
     /// The same, retained. At QoS 1: who was away gets what is the state when it comes back.
     pub(crate) fn retained(self) -> Self {
         Self { retain: true, qos: QoS::AtLeastOnce, ..self }
     }
 }
 
-/// Publishes these, in order.
-pub(crate) fn publish_all(messages: Vec<OwnMessage>) -> Task {
+/// Publishes these, in order, and says so of each.
+pub(crate) fn publish_all(
+    messages: Vec<OwnMessage>,
+    mut is_done: impl FnMut(&OwnMessage) + Send + 'static,
+) -> Task {
     let mut left = messages.into_iter();
     Box::new(move |shard, now| {
+        let work = shard.work;
         for message in left.by_ref().take(SLICE) {
             shard.publish_own(&message, now);
+            is_done(&message);
+            // Each may reach many.
+            if shard.work - work > SLICE_WORK {
+                break;
+            }
         }
         if left.len() == 0 { Step::Done } else { Step::More }
     })
@@ -110,10 +126,10 @@ impl Shard {
         for (_, found) in slice.iter() {
             match found {
                 Found::Small { parts, .. } => visit(parts),
-                Found::Large(kept) => match self.load_retained(kept) {
-                    Some(message) => visit(message.parts()),
-                    None => {}
-                },
+                Found::Large(kept) => {
+                    let message = self.load_retained(kept);
+                    message.iter().for_each(|message| visit(message.parts()));
+                }
             }
         }
         slice.clear();
