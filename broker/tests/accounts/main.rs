@@ -9,6 +9,7 @@ use longshore_codec::PacketType;
 use serde_json::{Value, json};
 
 mod client;
+mod property;
 
 use self::client::{Ask, Client, Got};
 
