@@ -76,16 +76,16 @@ fn info(call: &Call) -> Outcome {
 fn regions(call: &Call) -> Outcome {
     let own = call.host.as_deref().filter(|host| is_host(host)).unwrap_or("localhost");
     let host = without_port(own);
-    let place = |schemes: [Scheme; 4]| {
+    // What is secure goes before what is not.
+    let place = |schemes: &[Scheme]| {
         let of = |scheme: &Scheme| address_of(call, *scheme);
         let address = schemes.iter().find_map(of);
         address.map_or(String::new(), |address| format!("{host}:{}", address.port()))
     };
     let scheme = if call.is_secure { "https" } else { "http" };
     let rest = format!("{scheme}://{own}");
-    // What is secure first, and each kind once more so that both lists have one length.
-    let mqtt = place([Scheme::Mqtts, Scheme::Mqtts, Scheme::Mqtt, Scheme::Mqtt]);
-    let websocket = place([Scheme::Wss, Scheme::Https, Scheme::Ws, Scheme::Http]);
+    let mqtt = place(&[Scheme::Mqtts, Scheme::Mqtt]);
+    let websocket = place(&[Scheme::Wss, Scheme::Https, Scheme::Ws, Scheme::Http]);
     let region = json!({
         "region": "local", "default": true, "rest": rest, "gw": host, "cdn": rest, "mqtt": mqtt,
         "mqtt-ws": websocket,

@@ -251,12 +251,11 @@ impl Shard {
         let lasts = |target: &crate::cache::Target| {
             target.holder != 0 && target.qos.min(qos) > QoS::AtMostOnce
         };
-        let may_last = |of_one: &Box<[crate::index::Subscriber]>| {
-            of_one.iter().any(|it| it.holder != 0 && it.qos.min(qos) > QoS::AtMostOnce)
-        };
+        let may_last =
+            |it: &crate::index::Subscriber| it.holder != 0 && it.qos.min(qos) > QoS::AtMostOnce;
         qos > QoS::AtMostOnce
             && (route.targets.iter().any(lasts)
-                || route.conditional.iter().any(may_last)
+                || route.conditional.iter().flatten().any(may_last)
                 || route.remote.iter().any(|(_, targets)| targets.iter().any(lasts))
                 || route.groups.iter().any(|(group, _)| group.lock().is_lasting()))
     }

@@ -190,6 +190,17 @@ impl Client {
         self.waiting.drain(..).map(text).collect()
     }
 
+    /// So many messages in the order of their texts, and no more: other shards take their time.
+    pub(crate) fn sorted(&mut self, count: usize) -> Vec<String> {
+        while self.waiting.len() < count {
+            let got = self.read().expect("a message");
+            self.waiting.push(got);
+        }
+        let mut messages = self.messages();
+        messages.sort();
+        messages
+    }
+
     /// Subscribes; the code of the answer.
     pub(crate) fn subscribe(&mut self, filter: &str) -> u8 {
         self.subscribe_with(filter, &[])
