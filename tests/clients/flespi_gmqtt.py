@@ -170,6 +170,8 @@ async def redelivery():
         await soon(client.gmqtt.reconnect())
         await publisher.publish("TopicA/B", "three", 1)
         equal(await soon(seen.get()), ("three", 0), "after a refusal")
+    # What hangs is let go, or it would complain of its end.
+    never.set()
     for each in (client, publisher):
         await each.disconnect()
 
@@ -179,7 +181,7 @@ async def request_response():
     asking, answering = await connected("myclientid"), await connected("myclientid2")
     await asking.subscribe("response/topic", 1)
     await answering.subscribe("request/topic", 1)
-    extra = {"response_topic": "response/topic", "correlation_data": "334"}
+    extra = {"response_topic": "response/topic", "correlation_data": b"334"}
     await asking.publish("request/topic", "request", 1, **extra)
     ((_, _, _, properties),) = await answering.take()
     topic, data = properties["response_topic"][0], properties["correlation_data"][0]
@@ -221,7 +223,7 @@ async def stranger():
     try:
         await soon(client.gmqtt.connect(URL.hostname, URL.port, version=VERSION))
     except gmqtt.mqtt.handler.MQTTConnectError as error:
-        assert str(error).startswith(f"code {134 if IS_V5 else 5} "), error
+        assert str(error).startswith(f"code {134 if IS_V5 else 4} "), error
     else:
         raise AssertionError("it came in")
 

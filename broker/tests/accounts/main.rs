@@ -479,7 +479,7 @@ fn a_subscription_may_ask_for_what_messages_say() {
     for shards in [1, 3] {
         let rig = Rig::of(Options::default(), shards);
         let mut publisher = rig.connect(rig.master.expose(), "publisher");
-        let mut publish = |publisher: &mut Client| {
+        let publish = |publisher: &mut Client| {
             for (topic, payload) in [("a", r#"{"speed":60}"#), ("b", r#"{"speed":40}"#), ("c", "-")]
             {
                 publisher.publish(topic, payload);

@@ -51,7 +51,7 @@ const SEEDS: u64 = 40;
 const DEEDS: usize = 60;
 
 /// What was not seen by then will not be.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Names of clients, that mean something where they must not.
 const NAMES: [&str; 8] = ["watch", "#", "+", "a/#", "$share/g/#", "a,b", "flespi/+", "../#"];

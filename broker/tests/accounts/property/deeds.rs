@@ -1,5 +1,7 @@
 //! What is done at random, and what should come of it.
 
+use std::collections::BTreeMap;
+
 use longshore_acl::ROOT_ACCOUNT;
 use longshore_codec::{Disconnect, Packet, PacketType, Properties, ReasonCode};
 use serde_json::{Value, json};
@@ -34,6 +36,23 @@ impl World {
             84..89 => self.will(),
             89..94 => self.change(),
             _ => self.come_and_go(),
+        }
+        self.verify_retained();
+    }
+
+    /// Looks that what all accounts retain is what it should be.
+    fn verify_retained(&self) {
+        let key = format!("Authorization: FlespiToken {}", self.keys[0].1);
+        let answer = send(&mut self.http(), "GET /mqtt/messages/%23", &[&key], b"");
+        let got: BTreeMap<_, _> = answer
+            .result()
+            .iter()
+            .map(message_of)
+            .filter(|(_, topic, _)| !is_reserved(topic))
+            .map(|(account, topic, payload)| ((account, topic), payload))
+            .collect();
+        if got != self.reference.retained {
+            self.fail(&format!("retained: {got:?} and not {:?}", self.reference.retained));
         }
     }
 
@@ -257,9 +276,7 @@ impl World {
         let mut want = self.reference.read(token, &asked);
         want.retain(|(of, _, _)| self.reference.is_within(*of, account));
         let mut got = Vec::new();
-        for it in answer.result() {
-            let text = |name: &str| it[name].as_str().unwrap().to_owned();
-            let message = (it["cid"].as_u64().unwrap(), text("topic"), text("payload"));
+        for message in answer.result().iter().map(message_of) {
             if !is_reserved(&message.1) {
                 got.push(message);
             } else if !self.reference.tokens[token].access.reads(&message.1) {
@@ -394,6 +411,12 @@ impl World {
         self.story.push(format!("{at} comes with token {}", self.reference.readers[at].token));
         self.wake(at);
     }
+}
+
+/// A retained message, as REST shows it.
+fn message_of(object: &Value) -> Message {
+    let text = |name: &str| object[name].as_str().unwrap().to_owned();
+    (object["cid"].as_u64().unwrap(), text("topic"), text("payload"))
 }
 
 fn goodbye() -> Packet<'static> {
