@@ -39,7 +39,7 @@ fn report(config: &Config, token_in_environment: bool) -> String {
     ));
     lines.push(format!(
         "clients {}",
-        match config.anonymous {
+        match config.auth.anonymous {
             true => "need no credentials and have all rights",
             false => "need credentials",
         }

@@ -10,6 +10,7 @@ mod value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use longshore::accounts::Options;
 use longshore::{Dialect, Durability, InvalidListen, Limits, Listen};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,10 +31,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<Listener>,
     /// Files of the TLS listeners.
     pub(crate) tls: TlsFiles,
-    /// Whether clients without valid credentials act as the root account.
-    pub(crate) anonymous: bool,
-    /// Whether REST shows the keys of tokens again.
-    pub(crate) show_keys: bool,
+    /// Who is let in.
+    pub(crate) auth: Options,
     /// The bounds of the broker.
     pub(crate) limits: Limits,
     /// Where it does more than the standard asks for.
@@ -129,8 +128,7 @@ impl Default for Config {
         Self {
             listen: vec![open("mqtt://0.0.0.0:1883"), open("http://0.0.0.0:8080")],
             tls: TlsFiles::default(),
-            anonymous: false,
-            show_keys: true,
+            auth: Options::default(),
             limits: Limits::default(),
             dialect: Dialect::default(),
             shards: 0,
@@ -337,7 +335,7 @@ impl Reader {
             let place = Place::Source(Source::Argument("--listen"));
             self.replace_listeners(arguments.listen.iter().map(String::as_str), &place);
         }
-        self.config.anonymous |= arguments.anonymous;
+        self.config.auth.anonymous |= arguments.anonymous;
     }
 
     fn replace_listeners<'a>(&mut self, urls: impl Iterator<Item = &'a str>, place: &Place) {

@@ -15,6 +15,7 @@ use crate::data_dir::{DataDir, problem};
 mod backup;
 mod progress;
 mod restore;
+mod tables;
 
 /// Does what was asked for.
 pub(crate) fn data(command: &DataCommand) -> Outcome {
@@ -39,12 +40,12 @@ fn verify(data: &DataDir) -> Result<(), Problem> {
     })?;
     let damaged = report.losses.iter().map(|loss| format!("damaged  {}\n", describe(loss)));
     say(&format!("{}{}", summary(&report), damaged.collect::<String>()));
-    if report.losses.is_empty() {
-        say("ok\n");
-        return Ok(());
+    if !report.losses.is_empty() {
+        let command = format!("longshore data repair --data-dir {}", data.path().display());
+        return Err(problem(&path, format!("is damaged; `{command}` keeps all that is sound")));
     }
-    let command = format!("longshore data repair --data-dir {}", data.path().display());
-    Err(problem(&path, format!("is damaged; `{command}` keeps all that is sound")))
+    say(&format!("{}ok\n", tables::summary(tables::verify(data)?)));
+    Ok(())
 }
 
 fn repair(data: &DataDir) -> Result<(), Problem> {
@@ -62,6 +63,9 @@ fn repair(data: &DataDir) -> Result<(), Problem> {
     for name in &repaired.aside {
         text.push_str(&format!("aside    {}\n", path.join(name).display()));
     }
+    // These can only be restored.
+    let rows = tables::verify(data).inspect_err(|_| say(&text))?;
+    text.push_str(&tables::summary(rows));
     text.push_str(match repaired.report.losses.is_empty() {
         true => "ok, nothing was damaged\n",
         false => "ok, what was damaged is given up; the files put aside are as they were before\n",

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod config;
+mod control;
 mod data;
 mod data_dir;
 mod log;

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::Outcome;
 use crate::cli::ServeOptions;
 use crate::config::{Arguments, Config, LogFormat, MASTER_TOKEN_ENV, Place, Problem, Source};
+use crate::control::Control;
 use crate::data_dir::{DataDir, Master};
 use crate::log::Log;
 use crate::reload::{Refused, Watch, reread};
@@ -100,6 +101,7 @@ fn run(
     let addresses = broker.addresses();
     // A start that fails on a listener leaves nothing behind.
     data.keep(&master).map_err(one)?;
+    let _control = Control::listen(&data, &broker);
     info!(source = %master.source, "master token");
     if master.is_new {
         // Nobody reading along is no reason to stop: the token is in its file.
@@ -108,7 +110,7 @@ fn run(
     for (scheme, address) in &addresses {
         info!(url = format!("{}://{address}", scheme.name()), "listening");
     }
-    if config.anonymous {
+    if config.auth.anonymous {
         warn!("clients without valid credentials act as the root account, with all rights");
     }
     info!("ready");
@@ -269,7 +271,7 @@ fn welcome(
     );
     let port_of = |wanted| addresses.iter().find(|(scheme, _)| *scheme == wanted);
     if let Some((_, address)) = port_of(Scheme::Mqtt) {
-        let user = match config.anonymous {
+        let user = match config.auth.anonymous {
             true => String::new(),
             false => format!(" -u \"$(cat {path})\""),
         };

@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use longshore::accounts::Options;
 use longshore::acl::MasterToken;
 use longshore::{Broker, Listen, Scheme, StartError, Storage, StoreError, Tls};
+use longshore_storage::Tables;
 
 use crate::config::{Config, Listener, Place, Problem, Source, TlsFiles};
 use crate::data_dir::DataDir;
@@ -55,11 +55,8 @@ pub(crate) fn start(
     storage.segment_bytes = config.storage.segment_bytes;
     storage.will_restart_grace_secs = config.storage.will_restart_grace_secs;
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
-    let mut options = Options::default();
-    options.anonymous = config.anonymous;
-    options.show_keys = config.show_keys;
     let builder = builder.dialect(config.dialect).storage(storage);
-    let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), options);
+    let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), config.auth);
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }
@@ -92,6 +89,11 @@ impl Running {
     pub(crate) fn addresses(&self) -> Vec<(Scheme, SocketAddr)> {
         let bound = |(listen, address): &(Listen, SocketAddr)| (listen.scheme, *address);
         self.broker.addresses().iter().map(bound).collect()
+    }
+
+    /// The tables of its accounts.
+    pub(crate) fn tables(&self) -> Option<&Tables> {
+        self.broker.accounts().and_then(|accounts| accounts.tables())
     }
 
     /// Gives new connections new certificates.

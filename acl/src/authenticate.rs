@@ -23,6 +23,12 @@ pub trait Authenticate: Send + Sync {
         principal.class
     }
 
+    /// The account whose token a client shows that is not let in, and whether that account is
+    /// blocked: who may hear of it.
+    fn refused_of(&self, _credentials: &Credentials<'_>) -> Option<(u64, bool)> {
+        None
+    }
+
     /// What a client is told of its token at CONNACK, if anything: never its key.
     fn describe(&self, _token: u64) -> Option<serde_json::Value> {
         None

@@ -221,11 +221,15 @@ impl Directory {
         if credentials.is_empty() {
             return Err(Refusal::NoCredentials);
         }
-        let by_key = credentials.candidates().find_map(|text| self.token_by_key(text));
-        let by_number = || special.then(|| self.special(credentials)).flatten();
-        let token = by_key.or_else(by_number).ok_or(Refusal::BadCredentials)?;
+        let token = self.shown(credentials, special).ok_or(Refusal::BadCredentials)?;
         self.admit(token, peer, now_secs)?;
         Ok(Arc::clone(token))
+    }
+
+    /// The token that is shown, whether it opens anything now or not.
+    pub fn shown(&self, credentials: &Credentials<'_>, special: bool) -> Option<&Arc<Token>> {
+        let by_key = credentials.candidates().find_map(|text| self.token_by_key(text));
+        by_key.or_else(|| special.then(|| self.special(credentials)).flatten())
     }
 
     fn special(&self, credentials: &Credentials<'_>) -> Option<&Arc<Token>> {

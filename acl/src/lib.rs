@@ -13,6 +13,7 @@
 //! | [`Secret`], [`KeyRecord`] | keys of tokens, kept so that the rows alone give none away |
 //! | [`Access`] | what a token may do, as its owner wrote it |
 //! | [`Rights`] | the same compiled: topics, topic filters and calls of REST |
+//! | [`TopicFilters`] | topic filters of an action, as written and as a set |
 //! | [`Attempts`] | failures by address |
 //!
 //! ```
@@ -51,6 +52,7 @@ mod attempts;
 mod authenticate;
 mod credentials;
 mod directory;
+mod filters;
 mod hex;
 mod invalid;
 mod json;
@@ -73,9 +75,12 @@ pub use attempts::{ADDRESSES_MAX, Attempts, FAILURES_PER_MINUTE};
 pub use authenticate::{Anonymous, Authenticate, MasterOnly, Refusal};
 pub use credentials::Credentials;
 pub use directory::{Directory, LEVELS_MAX, Misplaced, Removal};
+pub use filters::TopicFilters;
 pub use invalid::Invalid;
 pub use json::Json;
-pub use principal::{ANONYMOUS_CLASS, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT};
+pub use principal::{
+    ANONYMOUS_CLASS, BROKER_CLASS, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT,
+};
 pub use record::{INFO_CHARS_MAX, IPS_CHARS_MAX, METADATA_BYTES_MAX, TTL_SECS_MAX, Token};
 pub use rights::{Action, Coverage, Rights, Scope, TopicGrant};
 pub use row::{Greatest, Row};

@@ -7,6 +7,8 @@ pub const ROOT_ACCOUNT: u64 = 1;
 pub const ANONYMOUS_CLASS: u32 = 0;
 /// Class of the clients that showed the master token.
 pub const MASTER_CLASS: u32 = 1;
+/// Class of what the broker itself publishes, which alone may do so under what is reserved.
+pub const BROKER_CLASS: u32 = 3;
 /// Number of the master token among the tokens of the root account.
 pub const MASTER_TOKEN: u64 = 1;
 

@@ -1,6 +1,9 @@
 //! What a token may do, compiled: asked for every subscriber a message goes to.
 
+use std::sync::Arc;
+
 use crate::access::{Access, Ace, Ids, Kind, MQTT, Method, Methods};
+use crate::filters::{TopicFilters, of_users};
 use crate::topics::{Level, RESERVED, Topics, levels_of};
 
 /// The part of the API that is for master tokens only (broker specification, 15.3.1).
@@ -76,6 +79,8 @@ pub struct Rights {
 enum Rules {
     /// These and no others.
     Open(Topics),
+    /// What these filters match and no others.
+    Listed(Arc<TopicFilters>),
     /// All but these.
     Closed(Topics),
 }
@@ -137,16 +142,17 @@ impl Rights {
         let rest = Rest::Listed(entries.iter().map(RestRule::of).collect());
         let filters = |takes: fn(&Ace) -> bool| {
             let taken = entries.iter().filter(move |entry| takes(entry));
-            taken.filter_map(|entry| of_users(entry.topic.as_deref()?))
+            taken.filter_map(|entry| entry.topic.as_deref())
         };
         let granted = grants.filter_map(|grant| {
             let scope = rest.scope_of(grant);
             let is_whole = scope == Scope::All || grant.filter.split('/').any(|it| it == ID);
             (scope != Scope::None && is_whole).then(|| opened(grant, &scope))
         });
-        let subscribe = Topics::of(filters(|entry| entry.subscribe).chain(granted));
-        let publish = Topics::of(filters(|entry| entry.publish));
-        Self { publish: Rules::Open(publish), subscribe: Rules::Open(subscribe), rest }
+        let read = filters(|entry| entry.subscribe).filter_map(of_users);
+        let subscribe = Rules::Open(Topics::of(read.chain(granted)));
+        let publish = Arc::new(TopicFilters::of(filters(|entry| entry.publish)));
+        Self { publish: Rules::Listed(publish), subscribe, rest }
     }
 
     /// The rights of a master token.
@@ -163,6 +169,7 @@ impl Rights {
     pub fn allows(&self, action: Action, topic: &str) -> bool {
         match self.rules(action) {
             Rules::Open(topics) => topics.contains(topic),
+            Rules::Listed(filters) => filters.contains(topic),
             Rules::Closed(topics) => !topics.contains(topic),
         }
     }
@@ -170,20 +177,28 @@ impl Rights {
     /// How much of what `filter` matches is open to `action`. The filter is legal and bare: no
     /// `$share/...` or `$filter/...` before it.
     pub fn coverage(&self, action: Action, filter: &str) -> Coverage {
+        let compared = |topics: &Topics, is_open: bool| {
+            let found = topics.compare(filter);
+            if is_open { (found.inside, found.outside) } else { (found.outside, found.inside) }
+        };
         let (open, closed) = match self.rules(action) {
-            Rules::Open(topics) => {
-                let found = topics.compare(filter);
-                (found.inside, found.outside)
-            }
-            Rules::Closed(topics) => {
-                let found = topics.compare(filter);
-                (found.outside, found.inside)
-            }
+            Rules::Open(topics) => compared(topics, true),
+            Rules::Listed(filters) => compared(filters.topics(), true),
+            Rules::Closed(topics) => compared(topics, false),
         };
         match (open, closed) {
             (true, false) => Coverage::All,
             (false, _) => Coverage::None,
             (true, true) => Coverage::Some,
+        }
+    }
+
+    /// The topic filters that are open to publishing, where there is a list of them: without one
+    /// everything is that is not reserved.
+    pub fn published(&self) -> Option<&Arc<TopicFilters>> {
+        match &self.publish {
+            Rules::Listed(filters) => Some(filters),
+            Rules::Open(_) | Rules::Closed(_) => None,
         }
     }
 
@@ -273,18 +288,6 @@ impl RestRule {
 
 fn is_platform(uri: &str) -> bool {
     uri.strip_prefix(PLATFORM).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The filter of an entry without what it cannot open: topics under `flespi/` (4.12).
-fn of_users(filter: &str) -> Option<Vec<Level>> {
-    let mut levels: Vec<Level> = levels_of(filter).collect();
-    if let Some(Level::OneOf(texts)) = levels.first_mut() {
-        texts.retain(|text| **text != *RESERVED);
-        if texts.is_empty() {
-            return None;
-        }
-    }
-    Some(levels)
 }
 
 /// The topics a grant opens for these objects.

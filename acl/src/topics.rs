@@ -29,7 +29,7 @@ pub(crate) fn levels_of(filter: &str) -> impl Iterator<Item = Level> {
     })
 }
 
-fn texts_of(level: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn texts_of(level: &str) -> impl Iterator<Item = &str> {
     let members = level.contains(',').then(|| level.split(',')).into_iter().flatten();
     members.chain([level])
 }
@@ -190,7 +190,7 @@ fn split(topic: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether a wildcard in the first level passes this one by.
-fn is_shy(first: &str) -> bool {
+pub(crate) fn is_shy(first: &str) -> bool {
     first.starts_with('$') || first == RESERVED
 }
 

@@ -20,16 +20,24 @@ use serde_json::Value;
 use crate::clock::{Wall, wall};
 use crate::commons::Commons;
 use crate::net::mailbox::Mailboxes;
+use crate::notices::{Change, Notices};
 use crate::shard::Step;
+use crate::tally::Bounds;
+pub use crate::tally::Usage;
 
 mod changes;
 mod error;
+mod logs;
 mod secret;
+mod tell;
 
 pub use self::error::{ChangeError, OpenError};
+pub use self::logs::{LogQuery, LogReader, Logs};
+pub use self::secret::NAME as SECRET_FILE;
+pub use crate::notices::{CALL_TEXT_MAX, Call};
 
-/// The folder of the tables.
-const TABLES: &str = "tables";
+/// The folder of the tables, within the one that accounts are kept in.
+pub const TABLES_FOLDER: &str = "tables";
 /// The table that they are kept in.
 const TABLE: &str = "accounts";
 /// Classes up to this are given to nobody's token.
@@ -55,6 +63,8 @@ pub struct Accounts {
     /// Topics of modules that tokens open.
     grants: Mutex<Vec<TopicGrant>>,
     written: Mutex<Written>,
+    notices: Arc<Notices>,
+    logs: Logs,
     broker: OnceLock<Attached>,
 }
 
@@ -73,6 +83,12 @@ pub struct Options {
     /// Whether REST shows the keys of tokens to master tokens that ask for them, and not only when
     /// they are made. Default true.
     pub show_keys: bool,
+    /// Seconds after which what has happened is forgotten by the log of an account. Default
+    /// 604,800, a week.
+    pub log_ttl_secs: u64,
+    /// Records that the log of an account has at least before the oldest are forgotten. Default
+    /// 10,000, of some 300 bytes each; where accounts are in memory, all have 100,000 together.
+    pub log_events_per_account: u64,
 }
 
 impl Default for Options {
@@ -82,6 +98,8 @@ impl Default for Options {
             special: true,
             failures_per_minute: FAILURES_PER_MINUTE,
             show_keys: true,
+            log_ttl_secs: 7 * 86_400,
+            log_events_per_account: 10_000,
         }
     }
 }
@@ -107,7 +125,7 @@ impl Accounts {
     /// # Errors
     /// [`OpenError`].
     pub fn open(folder: &Path, master: &TokenKey, options: Options) -> Result<Self, OpenError> {
-        let tables = folder.join(TABLES);
+        let tables = folder.join(TABLES_FOLDER);
         let secret = secret::read_or_make(folder, tables.exists())?;
         let tables = Tables::open(&tables).map_err(OpenError::Tables)?;
         let table = tables.table(TABLE).map_err(OpenError::Tables)?;
@@ -116,7 +134,8 @@ impl Accounts {
             let (_, value) = row.map_err(OpenError::Tables)?;
             rows.push(Row::decode(&value).map_err(OpenError::Row)?);
         }
-        Self::of(secret, rows, master, options, Some((tables, table)))
+        let logs = Logs::open(folder, &options).map_err(OpenError::Tables)?;
+        Self::of(secret, rows, master, (options, logs), Some((tables, table)))
     }
 
     /// Accounts that last as long as this process: the root account and a token of this key.
@@ -125,14 +144,15 @@ impl Accounts {
     /// [`OpenError::NoRandomness`].
     pub fn in_memory(master: &TokenKey, options: Options) -> Result<Self, OpenError> {
         let secret = Secret::generate().map_err(OpenError::NoRandomness)?;
-        Self::of(secret, Vec::new(), master, options, None)
+        let logs = Logs::in_memory(&options);
+        Self::of(secret, Vec::new(), master, (options, logs), None)
     }
 
     fn of(
         secret: Secret,
         rows: Vec<Row>,
         master: &TokenKey,
-        options: Options,
+        (options, logs): (Options, Logs),
         kept: Option<(Tables, Table)>,
     ) -> Result<Self, OpenError> {
         let directory = Directory::load(secret, rows).map_err(OpenError::Row)?;
@@ -146,6 +166,8 @@ impl Accounts {
             options,
             grants: Mutex::default(),
             written: Mutex::default(),
+            notices: Arc::default(),
+            logs,
             broker: OnceLock::new(),
         };
         accounts.begin(master)?;
@@ -184,15 +206,41 @@ impl Accounts {
         for account in self.read().accounts().filter(|account| account.parent != 0) {
             commons.set_parent(account.id, Some(account.parent));
         }
+        let directory = self.read();
+        for account in directory.accounts().filter(|account| account.limit != 0) {
+            commons.set_bounds(
+                account.id,
+                Bounds::of(directory.limit_for(account.id).map(|it| &**it)),
+            );
+        }
+        drop(directory);
         commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
+        commons.set_notices(Arc::clone(&self.notices));
         let attached = self.broker.set(Attached { commons, mailboxes });
         assert!(attached.is_ok(), "accounts are those of one broker");
+    }
+
+    /// The tables that they are kept in, if they are kept: for a backup.
+    #[must_use]
+    pub fn tables(&self) -> Option<&Tables> {
+        self.kept.as_ref().map(|(tables, _)| tables)
     }
 
     /// All there is, as it is now. Nothing changes meanwhile.
     pub fn read(&self) -> RwLockReadGuard<'_, Directory> {
         // Under it nothing panics but a broken invariant.
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The logs of all accounts.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// What waits to be taken into the logs.
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     fn write(&self, change: impl FnOnce(&mut Directory)) {
@@ -265,6 +313,14 @@ impl Accounts {
         self.options.show_keys
     }
 
+    /// What an account uses now, with all accounts below it.
+    #[must_use]
+    pub fn usage(&self, account: u64) -> Usage {
+        self.broker
+            .get()
+            .map_or_else(Usage::default, |broker| broker.commons.tallies.usage(account, wall()))
+    }
+
     /// What a token opens.
     #[must_use]
     pub fn rights(&self, token: &Token) -> Rights {
@@ -323,8 +379,9 @@ impl Accounts {
             }
         }
         self.keep_touched(now)?;
+        self.block_exceeded(now)?;
         let expired = self.read().expired(now);
-        let gone = expired.into_iter().map(|id| self.remove_token(id));
+        let gone = expired.into_iter().map(|id| self.end_token(id, Change::Expired));
         gone.collect()
     }
 
@@ -371,6 +428,14 @@ impl Authenticate for Accounts {
                 token.map_or(NOBODY_CLASS, |token| Accounts::class_of(self, &token))
             }
         }
+    }
+
+    fn refused_of(&self, credentials: &Credentials<'_>) -> Option<(u64, bool)> {
+        let directory = self.read();
+        let account = directory.shown(credentials, self.options.special)?.account;
+        let now = secs(wall());
+        let mut line = directory.ancestors(account).filter_map(|id| directory.account(id));
+        Some((account, line.any(|account| account.is_blocked_at(now))))
     }
 
     fn describe(&self, token: u64) -> Option<Value> {

@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::link::{Link, Opener};
 use crate::net::acceptor::{self, Entrance};
 use crate::net::driver::Around;
+use crate::net::keeper::keep_accounts;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
@@ -36,9 +37,11 @@ use crate::totals::Totals;
 
 mod error;
 mod inside;
+mod keeping;
 
 pub use self::error::{Failed, StartError};
 use self::inside::{Inside, Ways};
+use self::keeping::{AccountsAt, Keeping, Kept};
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -49,9 +52,6 @@ const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 /// How long they wait for that: less than wills do after a start. What is left then goes on beside
 /// them.
 const COMPACTION_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often it is looked which tokens have come to their end.
-const ACCOUNTS_SPAN: Duration = Duration::from_secs(1);
 /// Threads of a thread's runtime that may wait for the disk, for REST. What they do to accounts is
 /// done one after another anyway; a few more read meanwhile.
 const BLOCKING_THREADS: usize = 8;
@@ -190,12 +190,8 @@ impl Builder {
             counts: Arc::default(),
             clock: Clock::start(),
         };
-        let open = |storage| open_store(storage, self.disk, &mut configs, &around);
-        let store = self.storage.as_ref().map(open).transpose()?;
-        let accounts = self.accounts.map(AccountsAt::open).transpose()?;
-        if let Some(accounts) = &accounts {
-            attach(accounts, &mut configs, &around);
-        }
+        let keeping = Keeping { storage: self.storage, disk: self.disk, accounts: self.accounts };
+        let Kept { store, accounts } = keeping.open(&mut configs, &around)?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -250,50 +246,6 @@ impl Builder {
     }
 }
 
-/// Accounts, or where they are kept.
-#[derive(Clone)]
-enum AccountsAt {
-    Memory(Arc<Accounts>),
-    Folder(PathBuf, TokenKey, Options),
-}
-
-impl AccountsAt {
-    fn open(self) -> Result<Arc<Accounts>, StartError> {
-        match self {
-            Self::Memory(accounts) => Ok(accounts),
-            Self::Folder(folder, master, options) => {
-                let accounts = Accounts::open(&folder, &master, options);
-                Ok(Arc::new(accounts.map_err(StartError::Accounts)?))
-            }
-        }
-    }
-}
-
-/// Has all shards act by these accounts.
-fn attach(accounts: &Arc<Accounts>, configs: &mut [Config], around: &Around) {
-    accounts.attach(Arc::clone(&configs[0].commons), Arc::clone(&around.mailboxes));
-    let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
-    configs.iter_mut().for_each(|config| config.authenticate = gate());
-}
-
-/// Does what time asks of accounts, until the broker stops.
-fn keep_accounts(runtime: &Runtime, accounts: &Accounts, mut stopped: watch::Receiver<bool>) {
-    runtime.block_on(async {
-        let mut every = tokio::time::interval(ACCOUNTS_SPAN);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => break,
-                _ = every.tick() => {}
-            }
-            match accounts.tick() {
-                Ok(gone) => gone.iter().for_each(|token| info!(token = token.id, "token expired")),
-                Err(error) => error!(cause = %error, "accounts cannot be kept"),
-            }
-        }
-    });
-}
-
 /// A listener and its socket.
 type Door = (Listen, TcpListener);
 /// Listeners, and where they are.
@@ -323,21 +275,6 @@ fn open(listen: Vec<Result<Listen, InvalidListen>>, has_tls: bool) -> Result<Ope
 fn nobody_knows() -> Result<Arc<dyn Authenticate>, StartError> {
     let token = MasterToken::generate().map_err(io::Error::other);
     Ok(Arc::new(MasterOnly::new(token.map_err(StartError::System)?)))
-}
-
-/// Opens what the broker remembers, on `disk` if there is one, and gives it to the shards.
-fn open_store(
-    storage: &Storage,
-    disk: Option<Arc<dyn Disk>>,
-    configs: &mut [Config],
-    around: &Around,
-) -> Result<Arc<Store>, StartError> {
-    let mailboxes = &around.mailboxes;
-    let opened = match disk {
-        Some(disk) => Store::open_on(disk, storage, configs, mailboxes),
-        None => Store::open(storage, configs, mailboxes),
-    };
-    opened.map_err(StartError::Storage)
 }
 
 /// Lets all shards begin once each of them has taken back what it had: a client that comes to one
@@ -453,6 +390,9 @@ impl Broker {
             if thread.join().is_err() {
                 outcome = Err(Failed);
             }
+        }
+        if let Some(accounts) = &self.accounts {
+            accounts.end_logs();
         }
         if let Some(store) = &self.store
             && let Err(failure) = store.stop()

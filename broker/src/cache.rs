@@ -13,12 +13,15 @@ use crate::message::Identifiers;
 use crate::parties::Party;
 use crate::session::SessionId;
 use crate::share::{Group, Stick};
+use crate::tally::Meter;
 
 /// Where one topic's messages go.
 #[derive(Debug)]
 pub(crate) struct Route {
     /// Its publishers may not publish it: it goes nowhere.
     pub(crate) is_forbidden: bool,
+    /// What its publishers' messages are measured by, if they are.
+    pub(crate) meter: Option<Meter>,
     /// Sessions of this shard, each once, whatever filters of its overlap.
     pub(crate) targets: Box<[Target]>,
     /// Sessions of other shards, by shard.
@@ -55,7 +58,7 @@ pub(crate) enum Local {
 
 impl Route {
     /// What the shard with this number does with a message of the topic that reaches all these.
-    fn new(shard: usize, topic: &[u8], found: &mut Matches) -> Self {
+    pub(crate) fn new(shard: usize, topic: &[u8], found: &mut Matches) -> Self {
         found
             .subscribers
             .sort_by_key(|subscriber| (subscriber.session.shard(), subscriber.session));
@@ -69,12 +72,12 @@ impl Route {
         }
         let groups = found.groups.iter().map(|group| (Arc::clone(group), group.stick(topic)));
         let (remote, groups) = (remote.into(), groups.collect());
-        Self { is_forbidden: false, targets, remote, groups, conditional }
+        Self { is_forbidden: false, meter: None, targets, remote, groups, conditional }
     }
 
     fn forbidden() -> Self {
         let (targets, remote, groups, conditional) = Default::default();
-        Self { is_forbidden: true, targets, remote, groups, conditional }
+        Self { is_forbidden: true, meter: None, targets, remote, groups, conditional }
     }
 
     /// How many sessions and groups the message reaches.
@@ -88,6 +91,7 @@ impl Route {
         let remote: usize = self.remote.iter().map(|(_, targets)| bytes_of(targets)).sum();
         2 * size_of::<usize>()
             + size_of::<Self>()
+            + self.meter.as_ref().map_or(0, Meter::bytes)
             + bytes_of(&self.targets)
             + size_of_val(&*self.remote)
             + remote
@@ -150,8 +154,8 @@ impl Target {
     }
 }
 
-/// Routes by topic name and publishers of equal rights, all of one epoch of the index; emptied when that
-/// epoch ends or the cache is full.
+/// Routes by topic name and publishers of equal rights, all of one epoch of the index; emptied when
+/// that epoch ends or the cache is full.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
     /// The shard it belongs to.
@@ -203,8 +207,14 @@ impl RouteCache {
     }
 
     /// Keeps what the index found, and returns it.
-    pub(crate) fn insert(&mut self, from: Party, topic: &[u8], found: &mut Matches) -> Rc<Route> {
-        self.keep(from, topic, Route::new(self.shard, topic, found))
+    pub(crate) fn insert(
+        &mut self,
+        from: Party,
+        topic: &[u8],
+        found: &mut Matches,
+        meter: Option<Meter>,
+    ) -> Rc<Route> {
+        self.keep(from, topic, Route { meter, ..Route::new(self.shard, topic, found) })
     }
 
     /// Keeps that these publishers may not publish the topic.

@@ -18,12 +18,14 @@ use crate::condition::{self, Asked, Condition};
 use crate::dialect::Dialect;
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
+use crate::notices::Notices;
 use crate::parties::{Classes, Party, Tree, is_reserved};
 use crate::record::GROUP_BIT;
 use crate::retained;
 use crate::session::{Owner, Pending, SessionId};
 use crate::share::{Charter, Group, Member, Noted};
 use crate::slots::SHARDS_MAX;
+use crate::tally::{Bounds, Tallies};
 
 /// See the module.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub(crate) struct Commons {
     /// How many those are, for counting a roster takes long.
     pub(crate) sessions: AtomicUsize,
     pub(crate) retained: retained::Accounts,
+    pub(crate) tallies: Arc<Tallies>,
     pub(crate) classes: Classes,
     /// How many clients of each class are there.
     there: DashMap<u32, usize>,
@@ -51,6 +54,8 @@ pub(crate) struct Commons {
     base: AtomicU32,
     /// The last batch that each shard has appended to the journal.
     appended: [AtomicU64; SHARDS_MAX],
+    /// Where notices for the logs of accounts go, if anybody keeps those.
+    notices: OnceLock<Arc<Notices>>,
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
@@ -79,10 +84,12 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 
 impl Commons {
     pub(crate) fn new(shards: usize) -> Self {
+        let tallies = Arc::<Tallies>::default();
         Self {
             roster: DashMap::new(),
             sessions: AtomicUsize::new(0),
-            retained: retained::Accounts::new(shards),
+            retained: retained::Accounts::new(shards, Arc::clone(&tallies)),
+            tallies,
             classes: Classes::default(),
             there: DashMap::new(),
             namespaces: RwLock::default(),
@@ -94,6 +101,7 @@ impl Commons {
             holders: AtomicU64::new(0),
             base: AtomicU32::new(0),
             appended: [const { AtomicU64::new(0) }; SHARDS_MAX],
+            notices: OnceLock::new(),
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
@@ -195,6 +203,17 @@ impl Commons {
     /// Whether the journal has been told.
     pub(crate) fn is_appended(&self, noted: Noted) -> bool {
         self.appended[noted.shard].load(Ordering::Acquire) >= noted.batch
+    }
+
+    /// Somebody keeps the logs of accounts.
+    pub(crate) fn set_notices(&self, notices: Arc<Notices>) {
+        let set = self.notices.set(notices);
+        assert!(set.is_ok(), "one keeps the logs of a broker");
+    }
+
+    /// Where notices for the logs of accounts go, if anybody keeps those.
+    pub(crate) fn notices(&self) -> Option<&Notices> {
+        self.notices.get().map(|notices| &**notices)
     }
 
     /// Connections open, those that have not sent CONNECT yet included.
@@ -299,8 +318,15 @@ impl Commons {
 
     /// The account stands below that one from now on.
     pub(crate) fn set_parent(&self, account: u64, parent: Option<u64>) {
+        self.tallies.set_parent(account, parent);
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
         namespaces.tree.set_parent(account, parent);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What the account may use from now on: when this returns, every shard acts by it.
+    pub(crate) fn set_bounds(&self, account: u64, bounds: Bounds) {
+        self.tallies.set_bounds(account, bounds);
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 

@@ -41,6 +41,17 @@ pub(crate) enum Stage {
     Closing,
 }
 
+/// Messages of one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// That its client has published, beside those that were rejected.
+    pub(crate) published: u64,
+    /// That its client was sent; sent again counts again.
+    pub(crate) received: u64,
+    /// That its client had no right to publish.
+    pub(crate) rejected: u64,
+}
+
 /// One open transport.
 #[derive(Debug)]
 pub struct Connection {
@@ -67,6 +78,10 @@ pub struct Connection {
     pub(crate) packet_max: u32,
     /// Whether the log has been told that messages to it are dropped.
     pub(crate) dropping: bool,
+    /// Since when its client is let in.
+    pub(crate) online: Mono,
+    /// What it has counted, for the log.
+    pub(crate) tally: Tally,
     /// QoS 2 messages received on this connection and not released.
     pub(crate) unreleased: u16,
     /// Seconds of keep alive, 0 for none.
@@ -155,6 +170,8 @@ impl Connection {
             party: Party { account: ROOT_ACCOUNT, class: 0 },
             packet_max: u32::MAX,
             keep_alive_secs: 0,
+            online: now,
+            tally: Tally::default(),
             unreleased: 0,
             partial: Vec::new(),
             since: now,

@@ -1,5 +1,7 @@
 //! Where the broker does more than the standard asks for, each with a switch.
 
+use longshore_codec::QoS;
+
 /// The switches. A struct of plain values: take [`Dialect::default`] and change what you need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,15 @@ pub struct Dialect {
     /// Whether a topic filter may have conditions, `$filter/payload=speed%3E50/a/#`. Otherwise it
     /// is one like any other, as the standard has it. Default `true`.
     pub filters: bool,
+    /// The greatest QoS that is granted to subscribers, and that clients of MQTT 5 are told. What
+    /// is published with a greater one, a will too, is taken all the same, with all that its QoS
+    /// asks for, though the standard has it refused with 0x9b [MQTT-3.2.2-11]: whoever ignores the
+    /// maximum is to be served, too. Default [`QoS::ExactlyOnce`].
+    pub max_qos: QoS,
+    /// Whether the state of each session of a client with a token is retained under
+    /// `flespi/state/mqtt/sessions/{id}`: what is retained takes memory for each session, and every
+    /// CONNECT and its end a message more. Default `false`.
+    pub session_state: bool,
 }
 
 impl Default for Dialect {
@@ -36,6 +47,8 @@ impl Default for Dialect {
             selectors: true,
             sticky_groups: true,
             filters: true,
+            max_qos: QoS::ExactlyOnce,
+            session_state: false,
         }
     }
 }

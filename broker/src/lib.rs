@@ -31,6 +31,7 @@ pub mod link;
 mod mail;
 mod message;
 mod net;
+mod notices;
 mod output;
 mod parties;
 mod questions;
@@ -45,6 +46,7 @@ mod slots;
 mod stamp;
 pub mod stats;
 mod store;
+mod tally;
 mod timers;
 pub mod totals;
 

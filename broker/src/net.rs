@@ -15,6 +15,7 @@
 //! | `counts` | what is counted before the shard counts |
 //! | `driver` | one thread, one shard, a task for each connection |
 //! | `http`, `metrics` | the upgrade to WebSocket, `/health` and `/metrics`, the way to REST |
+//! | `keeper` | what time asks of accounts, and their logs |
 //! | `layered`, `websocket` | bytes through TLS and WebSocket, without waiting |
 //! | `listen` | URLs of listeners |
 //! | `mailbox` | what comes to a shard from the others |
@@ -28,6 +29,7 @@ pub(crate) mod acceptor;
 pub(crate) mod counts;
 pub(crate) mod driver;
 mod http;
+pub(crate) mod keeper;
 mod layered;
 pub(crate) mod listen;
 pub(crate) mod mailbox;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
-use longshore_acl::{Action, Coverage, Principal, Rights};
+use longshore_acl::{Action, BROKER_CLASS, Coverage, Principal, Rights};
 
 /// Accounts stand below one another at most so deep.
 pub(crate) const DEPTH_MAX: usize = 4;
@@ -48,7 +48,7 @@ impl Classes {
     pub(crate) fn allows(&self, class: u32, action: Action, topic: &str) -> bool {
         match self.rights.get(&class) {
             Some(rights) => rights.allows(action, topic),
-            None => action == Action::Subscribe || !is_reserved(topic),
+            None => action == Action::Subscribe || class == BROKER_CLASS || !is_reserved(topic),
         }
     }
 

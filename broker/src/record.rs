@@ -33,11 +33,15 @@ use crate::message::{Expiry, Identifiers, Parts};
 
 mod reader;
 mod refs;
+mod within;
+mod writer;
 
 use self::reader::Reader;
 pub(crate) use self::refs::{
     Encoded, Refs, RefsHere, decode_list, decode_page, encode_list, encode_page,
 };
+pub(crate) use self::within::Within;
+use self::writer::{encode_options, encode_session, encode_will, put_change, put_text};
 
 /// Kind of the record of a message.
 pub(crate) const MESSAGE: u8 = 1;
@@ -224,6 +228,7 @@ pub(crate) enum Event<'a> {
         filter: &'a str,
         /// Whether a level with `,` is a selector there.
         selectors: bool,
+        within: Within<'a>,
     },
     /// Everything that lived is written down behind the base of a round of compaction. Numbers up
     /// to these were given away then; what was retained up to `sequence`, and does not stand there,
@@ -372,6 +377,7 @@ mod tag {
     pub(super) const REFS: u8 = 19;
     pub(super) const CLEAR_MATCHING: u8 = 18;
     pub(super) const CLEAR_SELECTED: u8 = 20;
+    pub(super) const CLEAR_WITHIN: u8 = 21;
 }
 
 // Of a session.
@@ -464,10 +470,15 @@ impl<'a> Event<'a> {
                 put_change(*sequence, *account, out);
                 put_text(topic, out);
             }
-            Self::ClearMatching { account, sequence, filter, selectors } => {
-                out.push(if *selectors { tag::CLEAR_SELECTED } else { tag::CLEAR_MATCHING });
+            Self::ClearMatching { account, sequence, filter, selectors, within } => {
+                out.push(match within {
+                    Within::All if *selectors => tag::CLEAR_SELECTED,
+                    Within::All => tag::CLEAR_MATCHING,
+                    Within::Users | Within::Listed(_) => tag::CLEAR_WITHIN,
+                });
                 put_change(*sequence, *account, out);
                 put_text(filter.as_bytes(), out);
+                within.encode(*selectors, out);
             }
             Self::Compacted { holders, messages, sequence } => {
                 begin(tag::COMPACTED, *holders);
@@ -498,7 +509,10 @@ impl<'a> Events<'a> {
         let (tag, holder) = (reader.u8()?, reader.holder()?);
         // A message that came through a group may be the group's until it is done with.
         let of_group = matches!(tag, tag::DONE | tag::DONE_IN_GROUP | tag::RECEIVED);
-        let in_account = matches!(tag, tag::CLEAR | tag::CLEAR_MATCHING | tag::CLEAR_SELECTED);
+        let in_account = matches!(
+            tag,
+            tag::CLEAR | tag::CLEAR_MATCHING | tag::CLEAR_SELECTED | tag::CLEAR_WITHIN
+        );
         if holder & GROUP_BIT != 0 && !of_group && !in_account {
             return None;
         }
@@ -545,15 +559,7 @@ impl<'a> Events<'a> {
             tag::COMPLETED => Event::Completed { holder, packet_id: reader.packet_id()? },
             tag::INBOUND => Event::Inbound { holder, packet_id: reader.packet_id()? },
             tag::RELEASED => Event::Released { holder, packet_id: reader.packet_id()? },
-            tag::CLEAR => {
-                let (sequence, account) = reader.account_of(holder)?;
-                Event::Clear { account, sequence, topic: reader.text()? }
-            }
-            tag::CLEAR_MATCHING | tag::CLEAR_SELECTED => {
-                let (sequence, account) = reader.account_of(holder)?;
-                let (filter, selectors) = (reader.str()?, tag == tag::CLEAR_SELECTED);
-                Event::ClearMatching { account, sequence, filter, selectors }
-            }
+            _ if in_account => return self.read_clear(tag, holder),
             tag::COMPACTED => {
                 let (messages, sequence) = (reader.number()?, reader.number()?);
                 Event::Compacted { holders: holder, messages, sequence }
@@ -561,58 +567,20 @@ impl<'a> Events<'a> {
             _ => return None,
         })
     }
-}
 
-fn encode_session(session: &SessionEvent<'_>, fresh: bool, out: &mut Vec<u8>) {
-    let SessionEvent { account, class, token, anonymous, expiry_secs, left, client_id } = session;
-    let mut flags = if fresh { FRESH } else { 0 };
-    flags |= if left.is_some() { HAS_LEFT } else { 0 };
-    flags |= if token.is_some() { HAS_TOKEN } else { 0 };
-    flags |= if *anonymous { ANONYMOUS } else { 0 };
-    out.push(flags);
-    out.extend_from_slice(&account.to_le_bytes());
-    out.extend_from_slice(&class.to_le_bytes());
-    out.extend_from_slice(&token.unwrap_or(0).to_le_bytes());
-    out.extend_from_slice(&expiry_secs.to_le_bytes());
-    out.extend_from_slice(&left.map_or(0, |at| at.0).to_le_bytes());
-    put_text(client_id.as_bytes(), out);
-}
-
-fn encode_will(will: &WillEvent<'_>, out: &mut Vec<u8>) {
-    let mut flags = will.qos as u8;
-    flags |= if will.retain { RETAIN } else { 0 };
-    flags |= if will.expiry_secs.is_some() { EXPIRY } else { 0 };
-    out.push(flags);
-    out.extend_from_slice(&will.delay_secs.to_le_bytes());
-    out.extend_from_slice(&will.expiry_secs.unwrap_or(0).to_le_bytes());
-    put_text(will.parts.topic, out);
-    for part in [will.parts.properties, will.parts.payload] {
-        out.extend_from_slice(&(part.len() as u32).to_le_bytes());
-        out.extend_from_slice(part);
+    fn read_clear(&mut self, tag: u8, number: u64) -> Option<Event<'a>> {
+        let reader = &mut self.0;
+        let (sequence, account) = reader.account_of(number)?;
+        if tag == tag::CLEAR {
+            return Some(Event::Clear { account, sequence, topic: reader.text()? });
+        }
+        let filter = reader.str()?;
+        let (selectors, within) = match tag {
+            tag::CLEAR_WITHIN => Within::decode(reader)?,
+            _ => (tag == tag::CLEAR_SELECTED, Within::All),
+        };
+        Some(Event::ClearMatching { account, sequence, filter, selectors, within })
     }
-}
-
-/// As in SUBSCRIBE (MQTT 5.0, 3.8.3.1).
-fn encode_options(options: SubscribeOptions) -> u8 {
-    options.qos as u8
-        | u8::from(options.no_local) << 2
-        | u8::from(options.retain_as_published) << 3
-        | (options.retain_handling as u8) << 4
-}
-
-/// The number of a change of what is retained, and in which account.
-fn put_change(sequence: u64, account: u64, out: &mut Vec<u8>) {
-    if account == ROOT_ACCOUNT {
-        out.extend_from_slice(&sequence.to_le_bytes());
-        return;
-    }
-    out.extend_from_slice(&(sequence | ACCOUNT_BIT).to_le_bytes());
-    out.extend_from_slice(&account.to_le_bytes());
-}
-
-fn put_text(text: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&(text.len() as u16).to_le_bytes());
-    out.extend_from_slice(text);
 }
 
 #[cfg(any(test, fuzzing))]

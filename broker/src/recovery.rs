@@ -328,21 +328,25 @@ impl Recovery {
             Event::Clear { account, sequence, topic } => {
                 self.retained_of(account).clear(topic, sequence);
             }
-            Event::ClearMatching { account, sequence, filter, selectors } => {
-                self.retained_of(account).clear_matching(filter, selectors, sequence);
+            Event::ClearMatching { account, sequence, filter, selectors, within } => {
+                self.retained_of(account).clear_matching(filter, selectors, &within, sequence);
             }
             Event::Compacted { holders, messages, sequence } => {
                 self.holders = self.holders.max(holders);
                 self.last_message = self.last_message.max(messages);
-                self.sequence = self.sequence.max(sequence);
-                self.retained.values_mut().for_each(|it| it.compacted(sequence));
-                self.retained.retain(|_, it| !it.is_spent());
-
-                self.pages.clear();
-                self.strays.clear();
-                self.lists.retain(|_, (segment, _)| *segment >= self.base);
+                self.compacted(sequence);
             }
         }
+    }
+
+    /// A round of compaction is complete: what is not told of any more is gone.
+    fn compacted(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+        self.retained.values_mut().for_each(|it| it.compacted(sequence));
+        self.retained.retain(|_, it| !it.is_spent());
+        self.pages.clear();
+        self.strays.clear();
+        self.lists.retain(|_, (segment, _)| *segment >= self.base);
     }
 
     fn with(&mut self, holder: u64, change: impl FnOnce(&mut Session)) {
@@ -444,6 +448,28 @@ impl Recovery {
             // By no other record: the session is written down as a whole.
             None => session.window.push_back((packet_id, None)),
         }
+    }
+
+    /// Drops what is of accounts that are gone: its sessions, what waits for them and for their
+    /// groups, and what is retained. Says how many sessions and retained messages that were.
+    ///
+    /// Who can be whose account is known elsewhere, and the journal may lag behind: an account is
+    /// removed there first. Nothing is written down of it here, for its number never comes back,
+    /// and compaction leaves it behind.
+    pub fn retain_accounts(&mut self, exists: impl Fn(u64) -> bool) -> (usize, usize) {
+        let (mut sessions, mut retained) = (0, 0);
+        for (_, gone) in self.sessions.extract_if(|_, session| !exists(session.account)) {
+            sessions += 1;
+            for subscribed in gone.subscriptions.values() {
+                self.groups.remove(&subscribed.group);
+            }
+        }
+        for (_, gone) in self.retained.extract_if(|account, _| !exists(*account)) {
+            retained += gone.len();
+            // No number is given twice.
+            self.sequence = self.sequence.max(gone.last_sequence());
+        }
+        (sessions, retained)
     }
 
     /// Gives what was found to the shards that are to be made with these configurations, and

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Wall;
+use crate::parties::is_reserved;
 use crate::stamp::counts;
+use crate::tally::Measure;
 
 mod accounts;
 mod clear;
 mod cover;
+mod extent;
 mod item;
 mod pattern;
 mod replay;
@@ -21,6 +24,7 @@ mod tests;
 use self::accounts::Counts;
 pub(crate) use self::accounts::{Accounts, Place, Read};
 use self::clear::Clears;
+pub(crate) use self::extent::Extent;
 pub(crate) use self::item::{Found, Fresh, Item, Slice, is_large};
 use self::pattern::{Pattern, Step};
 pub(crate) use self::replay::Replayed;
@@ -31,6 +35,7 @@ const PLACES: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
 /// What one account retains, in parts by topic name, so that shards seldom wait for one another.
 #[derive(Debug)]
 pub(crate) struct Retained {
+    account: u64,
     parts: Box<[Mutex<Part>]>,
     messages: AtomicUsize,
     bytes: AtomicUsize,
@@ -62,6 +67,8 @@ struct Part {
 pub(crate) enum Full {
     Messages,
     Bytes,
+    /// The account, or one above it, may retain no more bytes.
+    Account,
 }
 
 /// When a change was published, if its publisher says so and that counts, and what time it is.
@@ -106,8 +113,9 @@ impl Cursor {
 
 impl Retained {
     /// Nothing yet, in so many parts.
-    fn new(parts: usize, counts: Arc<Counts>) -> Self {
+    fn new(account: u64, parts: usize, counts: Arc<Counts>) -> Self {
         Self {
+            account,
             parts: (0..parts.max(1)).map(|_| Mutex::default()).collect(),
             counts,
             messages: AtomicUsize::new(0),
@@ -118,7 +126,7 @@ impl Retained {
     }
 
     /// Retained messages.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.messages.load(Ordering::Relaxed)
     }
@@ -131,7 +139,7 @@ impl Retained {
     }
 
     /// Bytes of topic, properties and payload of all of them, in memory or in the journal alone.
-    #[must_use]
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -141,7 +149,9 @@ impl Retained {
         [(&self.messages, &self.bytes), (&self.counts.messages, &self.counts.bytes)]
     }
 
+    /// Counts so many messages more, of so many bytes, of which its account knows the bytes.
     fn count(&self, more: usize, size: usize) {
+        self.counts.tallies.add(self.account, Measure::RetainedMessages, more as u64);
         for (messages, bytes) in self.counters() {
             messages.fetch_add(more, Ordering::SeqCst);
             bytes.fetch_add(size, Ordering::Relaxed);
@@ -176,18 +186,7 @@ impl Retained {
         if part.topics.get(topic).is_some_and(|known| age.is_behind(known)) {
             return Ok(None);
         }
-        let (messages, bytes) = (self.counts.messages(), self.counts.bytes());
-        let is_full = messages >= messages_max;
-        if is_full || bytes + size > bytes_max {
-            // There may be room in place of what is there.
-            let old = part.topics.get(topic).map(Item::size);
-            if is_full && old.is_none() {
-                return Err(Full::Messages);
-            }
-            if bytes - old.unwrap_or(0) + size > bytes_max {
-                return Err(Full::Bytes);
-            }
-        }
+        self.make_room(&part, topic, size, messages_max, bytes_max)?;
         self.count(1, size);
         let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         item.set_sequence(sequence);
@@ -195,6 +194,38 @@ impl Retained {
         let old = part.topics.replace(item);
         self.forget(&mut part, old);
         Ok(Some(sequence))
+    }
+
+    /// Counts the bytes of a message that is to be retained in its account, if limits allow it.
+    fn make_room(
+        &self,
+        part: &Part,
+        topic: &[u8],
+        size: usize,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), Full> {
+        let (messages, bytes) = (self.counts.messages(), self.counts.bytes());
+        let is_full = messages >= messages_max;
+        // There may be room in place of what is there.
+        let old = || part.topics.get(topic).map(Item::size);
+        if is_full || bytes + size > bytes_max {
+            let old = old();
+            if is_full && old.is_none() {
+                return Err(Full::Messages);
+            }
+            if bytes - old.unwrap_or(0) + size > bytes_max {
+                return Err(Full::Bytes);
+            }
+        }
+        let take = |instead| {
+            let (measure, size) = (Measure::RetainedBytes, size as u64);
+            self.counts.tallies.take(self.account, measure, size, instead)
+        };
+        if take(0) || old().is_some_and(|old| take(old as u64)) {
+            return Ok(());
+        }
+        Err(Full::Account)
     }
 
     fn note_end(&self, part: &mut Part, item: &Item) {
@@ -244,6 +275,7 @@ impl Retained {
     pub(crate) fn restore(&self, replayed: Replayed) {
         let Replayed { topics, bytes, sequence, .. } = replayed;
         self.counts.sequence.fetch_max(sequence, Ordering::SeqCst);
+        self.counts.tallies.add(self.account, Measure::RetainedBytes, bytes as u64);
         self.count(topics.len(), bytes);
         if let [part] = &*self.parts {
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,6 +314,9 @@ impl Retained {
     fn forget(&self, part: &mut Part, old: Option<Item>) {
         let Some(old) = old else { return };
         let size = old.size();
+        let Counts { tallies, .. } = &*self.counts;
+        tallies.remove(self.account, Measure::RetainedMessages, 1);
+        tallies.remove(self.account, Measure::RetainedBytes, size as u64);
         for (messages, bytes) in self.counters() {
             messages.fetch_sub(1, Ordering::Relaxed);
             bytes.fetch_sub(size, Ordering::Relaxed);
@@ -364,7 +399,8 @@ fn covered(
 ) -> (Vec<Box<[u8]>>, bool) {
     let (sequence, mut covered) = (cursor.sequence, Vec::new());
     let is_through = walk(topics, cursor, visits, &mut |item| {
-        if item.sequence() <= sequence {
+        let topic = std::str::from_utf8(item.topic()).unwrap_or_default();
+        if item.sequence() <= sequence && !is_reserved(topic) {
             covered.push(item.topic().into());
         }
         true

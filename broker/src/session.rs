@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) rare: Option<Box<Rare>>,
     /// The index's epoch when it last gave up a subscription.
     pub(crate) unsubscribed: u64,
+    /// Bytes that wait in it, as its account knows.
+    pub(crate) stored: usize,
     /// Messages of its client that were rejected.
     pub(crate) rejected: u32,
     /// When its client left, while it has no connection.
@@ -144,6 +146,7 @@ impl Session {
             inbound: Vec::new(),
             rare: None,
             unsubscribed: 0,
+            stored: 0,
             rejected: 0,
             left: None,
             ends: None,

@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 
 use longshore_acl::{Authenticate, Principal};
 use longshore_codec::{Error, Packet, ReasonCode, Version};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::cache::RouteCache;
 use crate::clock::{Mono, Now};
@@ -52,9 +52,12 @@ mod durable;
 mod end;
 mod group;
 mod mail;
+mod notice;
 mod outside;
 mod overflow;
+mod own;
 mod publish;
+mod quota;
 mod receive;
 mod restore;
 mod subscribe;
@@ -64,7 +67,9 @@ mod time;
 use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
+use self::notice::{UNEXPECTED, close_code};
 pub(crate) use self::outside::{Denied, Shown, asked_of, session_number};
+pub(crate) use self::own::{OwnMessage, publish_all};
 use self::tasks::Tasks;
 pub(crate) use self::tasks::{Step, Task};
 
@@ -153,6 +158,8 @@ enum Unsettled {
     /// The will of a session's new connection is to be written down: behind that of its last one,
     /// whose record takes away the will that the session had.
     NewWill(SessionId),
+    /// What a session is now, to be retained.
+    State(Box<OwnMessage>),
     /// A session whose queue is full.
     Overflow(SessionId),
     /// All queues together are full.
@@ -374,20 +381,13 @@ impl Shard {
                     reason = %fault.reason, cause = %fault.cause, "refused");
             }
             Stage::Online(session) => {
-                self.log_end(peer, session, &fault.cause);
+                self.log_end(id, session, (close_code(fault.reason), &fault.cause), now);
                 if version == Version::V5 {
                     self.send_disconnect(id, fault);
                 }
             }
         }
         self.close(id, false, now);
-    }
-
-    /// The one line that says that a client is gone, and why.
-    fn log_end(&self, peer: Peer, session: SessionId, cause: &dyn std::fmt::Display) {
-        let client = self.client_id(session);
-        info!(peer = %peer.address, transport = peer.transport, client, cause = %cause,
-            "disconnected");
     }
 
     /// The session's client identifier, for logs.
@@ -454,7 +454,7 @@ impl Shard {
     fn ended(&mut self, id: ConnectionId, cause: &dyn std::fmt::Display, now: Now) {
         if let Some(connection) = self.connections.get(id) {
             match connection.stage {
-                Stage::Online(session) => self.log_end(connection.peer, session, cause),
+                Stage::Online(session) => self.log_end(id, session, (UNEXPECTED, cause), now),
                 Stage::Connecting | Stage::Moving(_) => self.stats.refused_total.add(1),
                 Stage::Closing => {}
             }
@@ -559,10 +559,12 @@ impl Shard {
                         && let Stage::Online(session) = connection.stage
                     {
                         let cause = "an answer is larger than the client's Maximum Packet Size";
-                        self.log_end(connection.peer, session, &cause);
+                        let code = close_code(ReasonCode::PacketTooLarge);
+                        self.log_end(id, session, (code, &cause), now);
                     }
                     self.close(id, false, now);
                 }
+                Unsettled::State(state) => self.publish_own(&state, now),
                 Unsettled::Forsaken(id) => self.forsake(id, now),
                 Unsettled::Overflow(session) => self.overflow(session, now),
                 Unsettled::Relief => self.relieve(now),

@@ -75,6 +75,15 @@ impl Stamp {
     }
 }
 
+/// The user properties of what the broker itself publishes.
+pub(crate) fn of_broker(account: u64, at: Wall) -> Vec<u8> {
+    let (mut bytes, mut time) = (Vec::new(), *b"0000000000.000000");
+    write_time(at, &mut time);
+    Property::UserProperty(CID, &account.to_string()).append(&mut bytes);
+    Property::UserProperty(TIMESTAMP, &String::from_utf8_lossy(&time)).append(&mut bytes);
+    bytes
+}
+
 /// The account in which a message was published, as far as it says so.
 pub(crate) fn account_of(parts: &Parts<'_>) -> u64 {
     let mut named = Properties::from_raw(parts.properties).user_properties();

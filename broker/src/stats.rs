@@ -149,6 +149,8 @@ pub struct Stats {
     pub sent_bytes_total: Counter,
     /// Messages rejected because their publishers had no right to them.
     pub rejected_total: Counter,
+    /// Messages refused, or at QoS 0 dropped, because a limit of their account is reached.
+    pub over_quota_total: Counter,
     /// Messages not delivered, by [`Drop`].
     pub dropped_total: [Counter; Drop::ALL.len()],
     /// Bytes of messages that wait or are in flight in sessions.
@@ -175,6 +177,7 @@ impl Stats {
             &self.sent_bytes_total,
             &self.queued_bytes,
             &self.rejected_total,
+            &self.over_quota_total,
         ]
         .into_iter()
         .chain(&self.received_total)

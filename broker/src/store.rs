@@ -174,30 +174,27 @@ impl longshore_storage::Replay for Told {
     }
 }
 
+/// A journal that is open, for this process alone, and replayed.
+pub(crate) struct Opened {
+    disk: Arc<dyn Disk>,
+    log: Log,
+    recovery: Recovery,
+    storage: Storage,
+}
+
 impl Store {
     /// Opens the journal in the directory, as [`Store::open_on`] does.
-    pub(crate) fn open(
-        storage: &Storage,
-        configs: &mut [Config],
-        mailboxes: &Mailboxes,
-    ) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn open(storage: &Storage) -> Result<Opened, StoreError> {
         let failed = |error| StoreError::Io { directory: storage.directory.clone(), error };
         // Messages are nobody's business but the broker's.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&storage.directory);
         made.map_err(failed)?;
         let disk = SystemDisk::open(&storage.directory).map_err(failed)?;
-        Self::open_on(Arc::new(disk), storage, configs, mailboxes)
+        Self::open_on(Arc::new(disk), storage)
     }
 
-    /// Opens the journal on a disk, gives what it holds to the shards that are to be made with
-    /// `configs`, and starts the committing thread.
-    pub(crate) fn open_on(
-        disk: Arc<dyn Disk>,
-        storage: &Storage,
-        configs: &mut [Config],
-        mailboxes: &Mailboxes,
-    ) -> Result<Arc<Self>, StoreError> {
-        let failed = |error| StoreError::Io { directory: storage.directory.clone(), error };
+    /// Opens the journal on a disk, and reads what it holds.
+    pub(crate) fn open_on(disk: Arc<dyn Disk>, storage: &Storage) -> Result<Opened, StoreError> {
         let mut options = Options::default();
         options.level = storage.level;
         options.segment_bytes = storage.segment_bytes;
@@ -209,23 +206,47 @@ impl Store {
             let directory = storage.directory.clone();
             return Err(StoreError::Later { directory, position });
         }
+        info!(records = recovered.records, bytes = recovered.bytes, "journal open");
+        Ok(Opened { disk, log, recovery: told.recovery, storage: storage.clone() })
+    }
+}
+
+impl Opened {
+    /// Drops what the journal holds of accounts that are gone.
+    pub(crate) fn retain_accounts(&mut self, exists: impl Fn(u64) -> bool) {
+        let (sessions, retained) = self.recovery.retain_accounts(exists);
+        if sessions + retained > 0 {
+            info!(sessions, retained, "accounts are gone, and what the journal had of them");
+        }
+    }
+
+    /// Gives what the journal holds to the shards that are to be made with `configs`, and starts
+    /// the committing thread.
+    pub(crate) fn begin(
+        mut self,
+        configs: &mut [Config],
+        mailboxes: &Mailboxes,
+    ) -> Result<Arc<Store>, StoreError> {
+        let failed = |error| StoreError::Io { directory: self.storage.directory.clone(), error };
         let status = Arc::new(Status::new(configs.len()));
-        if let Some(cause) = log.shortage() {
+        if let Some(cause) = self.log.shortage() {
             status.set_taking(Taking::Relief);
             warn!(%cause, "the disk is full: new durable work is refused");
         }
         let committer =
-            Committer::start(log, Self::listener(&status, mailboxes)).map_err(failed)?;
+            Committer::start(self.log, Store::listener(&status, mailboxes)).map_err(failed)?;
         let commons = Arc::clone(&configs.first().expect("a broker has a shard").commons);
-        let rounds = Rounds::new(told.recovery.live_bytes());
-        let segment_bytes = storage.segment_bytes;
-        let store = Arc::new(Self { disk, committer, status, commons, rounds, segment_bytes });
+        let rounds = Rounds::new(self.recovery.live_bytes());
+        let Storage { segment_bytes, will_restart_grace_secs, .. } = self.storage;
+        let disk = self.disk;
+        let store = Arc::new(Store { disk, committer, status, commons, rounds, segment_bytes });
         let reader: Arc<dyn ReadRecords> = Arc::clone(&store) as Arc<dyn ReadRecords>;
-        told.recovery.apply(configs, &reader, storage.will_restart_grace_secs);
-        info!(records = recovered.records, bytes = recovered.bytes, "journal open");
+        self.recovery.apply(configs, &reader, will_restart_grace_secs);
         Ok(store)
     }
+}
 
+impl Store {
     /// What the committing thread does with its news.
     fn listener(status: &Arc<Status>, mailboxes: &Mailboxes) -> impl Fn(Event) + Send + 'static {
         let (status, mailboxes) = (Arc::clone(status), Arc::clone(mailboxes));

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use longshore::codec::QoS;
 use longshore::{Durability, QueueOverflow, WildcardDelete};
 use tracing_subscriber::filter::Targets;
 
@@ -60,17 +61,17 @@ macro_rules! limit {
     };
 }
 
-/// One switch of the dialect that is on or off, under the name it has in the broker.
+/// One switch that is on or off, under the name it has in the broker.
 macro_rules! switch {
-    ($name:ident) => {
+    ($section:ident.$name:ident) => {
         Key {
-            section: "dialect",
+            section: stringify!($section),
             name: stringify!($name),
             set: |config, value, _| {
-                config.dialect.$name = value.boolean()?;
+                config.$section.$name = value.boolean()?;
                 Ok(())
             },
-            show: |config| config.dialect.$name.to_string(),
+            show: |config| config.$section.$name.to_string(),
         }
     };
 }
@@ -86,23 +87,17 @@ static KEYS: &[Key] = &[
     path!(cert),
     path!(key),
     path!(client_ca),
+    switch!(auth.anonymous),
+    switch!(auth.special),
+    switch!(auth.show_keys),
     Key {
         section: "auth",
-        name: "anonymous",
+        name: "failures_per_minute",
         set: |config, value, _| {
-            config.anonymous = value.boolean()?;
+            config.auth.failures_per_minute = value.number(&(1..=u32::MAX))?;
             Ok(())
         },
-        show: |config| config.anonymous.to_string(),
-    },
-    Key {
-        section: "auth",
-        name: "show_keys",
-        set: |config, value, _| {
-            config.show_keys = value.boolean()?;
-            Ok(())
-        },
-        show: |config| config.show_keys.to_string(),
+        show: |config| config.auth.failures_per_minute.to_string(),
     },
     limit!(connections: SOME),
     limit!(connections_per_address: SOME),
@@ -176,8 +171,25 @@ static KEYS: &[Key] = &[
             _ => "\"any\"".to_owned(),
         },
     },
-    switch!(selectors),
-    switch!(sticky_groups),
+    switch!(dialect.selectors),
+    switch!(dialect.sticky_groups),
+    switch!(dialect.filters),
+    switch!(dialect.stamp),
+    switch!(dialect.describe_session),
+    switch!(dialect.session_state),
+    Key {
+        section: "dialect",
+        name: "max_qos",
+        set: |config, value, _| {
+            config.dialect.max_qos = match value.number(&(0..=2))? {
+                0 => QoS::AtMostOnce,
+                1 => QoS::AtLeastOnce,
+                _ => QoS::ExactlyOnce,
+            };
+            Ok(())
+        },
+        show: |config| (config.dialect.max_qos as u8).to_string(),
+    },
     Key {
         section: "storage",
         name: "durability",
@@ -351,6 +363,23 @@ mod tests {
             .collect();
         let limits = KEYS.iter().filter(|key| key.section == "limits");
         assert_eq!(limits.map(|key| key.name).collect::<Vec<_>>(), fields);
+    }
+
+    /// So are switches.
+    #[test]
+    fn every_switch_of_the_broker_is_a_key() {
+        let config = Config::default();
+        for (section, shown) in
+            [("dialect", format!("{:#?}", config.dialect)), ("auth", format!("{:#?}", config.auth))]
+        {
+            let fields = shown.lines().filter_map(|line| line.trim_start().split_once(": "));
+            let mut fields: Vec<&str> = fields.map(|(field, _)| field).collect();
+            let keys = KEYS.iter().filter(|key| key.section == section);
+            let mut keys: Vec<&str> = keys.map(|key| key.name).collect();
+            fields.sort_unstable();
+            keys.sort_unstable();
+            assert_eq!(keys, fields, "{section}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use longshore::WildcardDelete;
+use longshore::codec::QoS;
+use longshore::{Scheme, WildcardDelete};
 
 use super::key::Key;
 use super::*;
@@ -32,7 +33,7 @@ fn all_shown(config: &Config) -> Vec<String> {
 fn nothing_said_is_the_default() {
     let config = Config::parse(None, [], &Arguments::default()).unwrap();
     assert_eq!(urls(&config), ["mqtt://0.0.0.0:1883", "http://0.0.0.0:8080"]);
-    assert!(!config.anonymous);
+    assert!(!config.auth.anonymous);
     assert_eq!(config.limits, Limits::default());
 }
 
@@ -48,6 +49,8 @@ fn a_file_is_taken_over_whole() {
         client_ca = "ca.pem"
         [auth]
         anonymous = true
+        special = false
+        failures_per_minute = 7
         [limits]
         packet_bytes = 268_435_460
         receive_maximum = 0x10
@@ -55,6 +58,10 @@ fn a_file_is_taken_over_whole() {
         wildcard_delete = "retain"
         selectors = false
         sticky_groups = false
+        filters = false
+        stamp = false
+        describe_session = false
+        max_qos = 1
         [threads]
         shards = 4
         [log]
@@ -67,11 +74,14 @@ fn a_file_is_taken_over_whole() {
     let paths: Vec<_> = config.tls.paths().collect();
     let want = ["etc/chain.pem", "/run/key.pem", "etc/ca.pem"].map(Path::new);
     assert_eq!(paths, want, "relative to the folder of the file");
-    assert!(config.anonymous);
+    assert!(config.auth.anonymous && !config.auth.special);
+    assert_eq!(config.auth.failures_per_minute, 7);
     assert_eq!(config.limits.packet_bytes, 268_435_460);
     assert_eq!(config.limits.receive_maximum, 16);
     assert_eq!(config.dialect.wildcard_delete, WildcardDelete::Retain);
-    assert!(!config.dialect.selectors && !config.dialect.sticky_groups);
+    let Dialect { selectors, sticky_groups, filters, stamp, describe_session, .. } = config.dialect;
+    assert_eq!([selectors, sticky_groups, filters, stamp, describe_session], [false; 5]);
+    assert_eq!(config.dialect.max_qos, QoS::AtLeastOnce);
     assert_eq!(config.shards, 4);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, "warn,longshore_broker=debug");
@@ -115,6 +125,7 @@ fn a_wrong_value_says_what_its_key_takes() {
             "[limits]\nsubscriptions = -1",
             "2:1: limits.subscriptions takes a whole number from 1 to 9223372036854775807, not -1",
         ),
+        ("[dialect]\nmax_qos = 3", "2:1: dialect.max_qos takes a whole number from 0 to 2, not 3"),
         ("[auth]\nanonymous = 1", "2:1: auth.anonymous takes true or false, not 1"),
         ("[log]\nformat = 'xml'", "2:1: log.format is \"compact\" or \"json\", not \"xml\""),
         ("[tls]\ncert = []", "2:1: tls.cert takes a text, not this array"),
@@ -190,7 +201,7 @@ fn variables_go_over_the_file_and_arguments_over_both() {
     ];
     let config = parse(text, &variables, &Arguments::default()).unwrap();
     assert_eq!((config.limits.inflight, config.limits.subscriptions), (7, 6));
-    assert!(config.anonymous);
+    assert!(config.auth.anonymous);
     assert_eq!(urls(&config), ["mqtt://[::]:2", "ws://[::]:3?proxy=v2"]);
     assert_eq!(config.listen.iter().map(|it| it.listen.trusted.len()).collect::<Vec<_>>(), [0, 2]);
 
@@ -241,4 +252,16 @@ fn what_the_example_leaves_out_parses_too() {
         .collect();
     let config = parse(&uncommented.join("\n"), &[], &Arguments::default()).unwrap();
     assert!(config.tls.client_ca.is_some() && config.listen.len() > 2);
+}
+
+/// Specification of the broker, 1.1.
+#[test]
+fn the_example_of_flespi_listens_on_its_ports() {
+    let text = include_str!("../../examples/flespi-ports.toml");
+    let config = parse(text, &[], &Arguments::default()).unwrap();
+    let listens = config.listen.iter().map(|it| (it.listen.scheme, it.listen.port));
+    let want =
+        [(Scheme::Mqtt, 1883), (Scheme::Mqtts, 8883), (Scheme::Http, 80), (Scheme::Https, 443)];
+    assert_eq!(listens.collect::<Vec<_>>(), want);
+    assert_eq!(config.tls.paths().count(), 2);
 }

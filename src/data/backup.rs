@@ -10,33 +10,41 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use longshore::accounts::{SECRET_FILE, TABLES_FOLDER};
 use longshore_storage::{Disk, LOCK_FILE, Report, SystemDisk};
 
 use super::progress::Progress;
-use super::{explain_copy, open, say, summary};
+use super::{explain_copy, open, say, summary, tables};
 use crate::config::Problem;
 use crate::data_dir::{DataDir, JOURNAL, TOKEN_FILE, problem, write_once};
 
 /// The file that says what a backup holds.
 pub(super) const CONTENTS_FILE: &str = "backup";
 
+/// Files that are kept as they are: they open what is in the rest.
+pub(super) const KEPT_FILES: [&str; 2] = [TOKEN_FILE, SECRET_FILE];
+
 /// The folder of the journal until it is complete.
 const PARTIAL: &str = "journal.partial";
 
-/// Copies the journal and the master token to `target`.
+/// Copies the journal, the tables with their secret, and the master token to `target`.
 pub(super) fn backup(data: &DataDir, target: &Path) -> Result<(), Problem> {
     let from = open(&data.journal())?;
     let mut target = Target::make(target, data)?;
     let report = copy_journal(&from, &target.path.join(PARTIAL), "backing up")?;
-    let finished = target.finish(data, &report);
+    let rows = tables::copy(data, &tables::partial(&target.path))?;
+    let finished = target.finish(data, &report, rows);
     finished.map_err(|error| problem(&target.path, format!("cannot be written: {error}")))?;
-    say(&format!("{}ok, a backup is in {}\n", summary(&report), target.path.display()));
+    let said = format!("{}{}", summary(&report), tables::summary(rows));
+    say(&format!("{said}ok, a backup is in {}\n", target.path.display()));
     Ok(())
 }
 
-/// What the file of that name holds for this report.
-pub(super) fn contents(report: &Report) -> String {
-    format!("longshore backup 1\n{}", summary(report))
+/// What the file of that name holds for this report and these rows of tables.
+pub(super) fn contents(report: &Report, rows: Option<u64>) -> String {
+    // What there are no tables in is as it always was.
+    let version = if rows.is_some() { 2 } else { 1 };
+    format!("longshore backup {version}\n{}{}", summary(report), tables::summary(rows))
 }
 
 /// Copies a journal into a folder that is made for it.
@@ -93,14 +101,19 @@ impl Target {
         }
     }
 
-    fn finish(&mut self, data: &DataDir, report: &Report) -> io::Result<()> {
-        match fs::read(data.path().join(TOKEN_FILE)) {
-            Ok(token) => write_once(&self.path, TOKEN_FILE, &token)?,
-            // It is in the environment.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    fn finish(&mut self, data: &DataDir, report: &Report, rows: Option<u64>) -> io::Result<()> {
+        for name in KEPT_FILES {
+            match fs::read(data.path().join(name)) {
+                Ok(text) => write_once(&self.path, name, &text)?,
+                // The token is in the environment; the secret comes with the tables.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-        write_once(&self.path, CONTENTS_FILE, contents(report).as_bytes())?;
+        if rows.is_some() {
+            fs::rename(tables::partial(&self.path), self.path.join(TABLES_FOLDER))?;
+        }
+        write_once(&self.path, CONTENTS_FILE, contents(report, rows).as_bytes())?;
         fs::rename(self.path.join(PARTIAL), self.path.join(JOURNAL))?;
         File::open(&self.path)?.sync_all()?;
         if let Some(parent) = self.path.parent() {
@@ -117,8 +130,11 @@ impl Drop for Target {
             return;
         }
         // It was empty, and whoever is told of the error can remove what is left now.
-        let _ = [PARTIAL, JOURNAL].map(|it| fs::remove_dir_all(self.path.join(it)));
-        let _ = [TOKEN_FILE, CONTENTS_FILE].map(|it| fs::remove_file(self.path.join(it)));
+        let folders = [PARTIAL, JOURNAL, TABLES_FOLDER].map(|it| self.path.join(it));
+        let _ = folders.map(fs::remove_dir_all);
+        let _ = fs::remove_dir_all(tables::partial(&self.path));
+        let _ = KEPT_FILES.map(|it| fs::remove_file(self.path.join(it)));
+        let _ = fs::remove_file(self.path.join(CONTENTS_FILE));
         if self.is_made {
             let _ = fs::remove_dir(&self.path);
         }

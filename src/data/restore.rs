@@ -5,38 +5,62 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
+use longshore::accounts::TABLES_FOLDER;
 use longshore_storage::{Disk, LOCK_FILE, LockError, SystemDisk};
 
-use super::backup::{CONTENTS_FILE, contents, copy_journal};
-use super::{open, say, summary};
+use super::backup::{CONTENTS_FILE, KEPT_FILES, contents, copy_journal};
+use super::{open, say, summary, tables};
 use crate::config::Problem;
-use crate::data_dir::{DataDir, JOURNAL, TOKEN_FILE, problem, write_once};
+use crate::data_dir::{DataDir, JOURNAL, problem, write_once};
 
 /// Makes a data directory of the backup in `backup`.
 pub(super) fn restore(backup: &Path, data: &DataDir) -> Result<(), Problem> {
     let expected = read_contents(backup)?;
     let from = open(&backup.join(JOURNAL))?;
-    let token = Token::find(backup, data)?;
+    let files = KEPT_FILES.map(|name| Kept::find(name, backup, data));
+    let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
     data.make()?;
     make_way(data)?;
     let restoring = data.restoring();
     let restored = copy_journal(&from, &restoring, "restoring").and_then(|report| {
-        if contents(&report) != expected {
+        let rows = copy_tables(backup, data)?;
+        if contents(&report, rows) != expected {
             let what = "is not as it was backed up: files were lost or changed since, or a broker \
                         ran in it; take another backup, or use this one as it is, as a data \
                         directory";
             return Err(problem(backup, what.to_owned()));
         }
-        let finished = finish(data, &token);
+        let finished = finish(data, files, rows);
         finished.map_err(|error| problem(data.path(), format!("cannot be written: {error}")))?;
-        Ok(report)
+        Ok(format!("{}{}", summary(&report), tables::summary(rows)))
     });
     if restored.is_err() {
         // A broker that is started now would begin with nothing, as it would have before.
-        let _ = fs::remove_dir_all(&restoring);
+        let _ = remove_tables(data).and_then(|()| fs::remove_dir_all(&restoring));
     }
-    let path = data.path().display();
-    say(&format!("{}ok, restored to {path}\n", summary(&restored?)));
+    say(&format!("{}ok, restored to {}\n", restored?, data.path().display()));
+    Ok(())
+}
+
+/// Copies the tables of the backup, if it has any, and says how many rows they have.
+fn copy_tables(backup: &Path, data: &DataDir) -> Result<Option<u64>, Problem> {
+    let (from, to) = (backup.join(TABLES_FOLDER), tables::partial(data.path()));
+    if !from.exists() {
+        return Ok(None);
+    }
+    let copied = tables::copy_files(&from, &to);
+    copied.map_err(|error| problem(&from, format!("cannot be copied: {error}")))?;
+    tables::rows(&to).map(Some)
+}
+
+/// Takes tables away that came with a restore.
+fn remove_tables(data: &DataDir) -> io::Result<()> {
+    for path in [tables::partial(data.path()), data.path().join(TABLES_FOLDER)] {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
@@ -54,44 +78,54 @@ fn read_contents(backup: &Path) -> Result<String, Problem> {
     })
 }
 
-/// The master token of the backup.
-enum Token {
+/// A file of the backup that is kept as it is.
+enum Kept {
     /// It is to be written.
-    New(Vec<u8>),
+    New(&'static str, Vec<u8>),
     /// There is none, or the data directory has the same one.
-    Kept,
+    There,
 }
 
-impl Token {
-    fn find(backup: &Path, data: &DataDir) -> Result<Self, Problem> {
-        let path = data.path().join(TOKEN_FILE);
+impl Kept {
+    fn find(name: &'static str, backup: &Path, data: &DataDir) -> Result<Self, Problem> {
+        let path = data.path().join(name);
         let read = |path: &Path| match fs::read(path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(problem(path, format!("cannot be read: {error}"))),
         };
-        match (read(&backup.join(TOKEN_FILE))?, read(&path)?) {
-            (Some(token), None) => Ok(Self::New(token)),
-            (None, _) => Ok(Self::Kept),
-            (Some(token), Some(there)) if token == there => Ok(Self::Kept),
+        match (read(&backup.join(name))?, read(&path)?) {
+            (Some(text), None) => Ok(Self::New(name, text)),
+            (None, _) => Ok(Self::There),
+            (Some(text), Some(there)) if text == there => Ok(Self::There),
             (Some(_), Some(_)) => {
-                let what = "is not the master token of the backup; remove it to have that one, or \
-                            name another data directory with --data-dir";
-                Err(problem(&path, what.to_owned()))
+                let what = format!(
+                    "is not the {} of the backup; remove it to have that one, or name another \
+                     data directory with --data-dir",
+                    name.replace('-', " ")
+                );
+                Err(problem(&path, what))
             }
         }
     }
 }
 
-/// Refuses a directory with a journal, and takes away what an earlier restore left.
+/// Refuses a directory with a journal or tables, and takes away what an earlier restore left.
 fn make_way(data: &DataDir) -> Result<(), Problem> {
     let restoring = data.restoring();
     if lock(&restoring)? {
-        let removed = fs::remove_dir_all(&restoring);
+        // No restore begins where there are tables, and no broker where one was cut short: if there
+        // are any, they came with it.
+        let removed = remove_tables(data).and_then(|()| fs::remove_dir_all(&restoring));
         removed.map_err(|error| problem(&restoring, format!("cannot be removed: {error}")))?;
     }
     let journal = data.journal();
-    if !lock(&journal)? {
+    let has_journal = lock(&journal)?;
+    let tables = data.path().join(TABLES_FOLDER);
+    if tables.exists() {
+        return Err(problem(&tables, IS_THERE.to_owned()));
+    }
+    if !has_journal {
         return Ok(());
     }
     // Where nothing was ever kept there is the lock alone.
@@ -99,16 +133,15 @@ fn make_way(data: &DataDir) -> Result<(), Problem> {
         entries.try_fold(false, |holds, entry| Ok(holds || entry?.file_name() != LOCK_FILE))
     });
     let removed = match holds_files {
-        Ok(true) => {
-            let what = "is there already, and a restore writes over nothing: move it away, or \
-                        name another data directory with --data-dir";
-            return Err(problem(&journal, what.to_owned()));
-        }
+        Ok(true) => return Err(problem(&journal, IS_THERE.to_owned())),
         Ok(false) => fs::remove_dir_all(&journal),
         Err(error) => Err(error),
     };
     removed.map_err(|error| problem(&journal, format!("cannot be removed: {error}")))
 }
+
+const IS_THERE: &str = "is there already, and a restore writes over nothing: move it away, or name \
+                        another data directory with --data-dir";
 
 /// Whether the folder of a journal is there, and nobody uses it.
 fn lock(path: &Path) -> Result<bool, Problem> {
@@ -128,9 +161,14 @@ fn lock(path: &Path) -> Result<bool, Problem> {
 }
 
 /// Brings all to the medium; only the last step makes it a data directory with a journal.
-fn finish(data: &DataDir, token: &Token) -> io::Result<()> {
-    if let Token::New(text) = token {
-        write_once(data.path(), TOKEN_FILE, text)?;
+fn finish(data: &DataDir, files: Vec<Kept>, rows: Option<u64>) -> io::Result<()> {
+    for file in files {
+        if let Kept::New(name, text) = file {
+            write_once(data.path(), name, &text)?;
+        }
+    }
+    if rows.is_some() {
+        fs::rename(tables::partial(data.path()), data.path().join(TABLES_FOLDER))?;
     }
     fs::rename(data.restoring(), data.journal())?;
     File::open(data.path())?.sync_all()?;

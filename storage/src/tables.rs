@@ -93,10 +93,10 @@ impl Default for TablesOptions {
 ///    while all goes on.
 /// 4. It retires segments again.
 ///
-/// Should there be something between the two all the same, the tables are the truth: what the
-/// journal holds of an account that the tables do not know is dropped when it is recovered. So an
-/// account is put into a table before anything of it is appended, and what is appended to end it
-/// comes before it is taken from the table.
+/// Where the journal alone refers to the tables it need not be one point: it is enough that the
+/// tables are copied after the journal. They are the truth, and what the journal holds of a row
+/// that they do not have is dropped when it is recovered. So a row is put into a table before
+/// anything of it is appended to the journal. Accounts are backed up that way.
 #[derive(Clone)]
 pub struct Tables {
     database: Database,
@@ -134,6 +134,15 @@ impl Tables {
             .open()
             .map_err(TablesError::of("open"))?;
         Ok(Self { database, unsorted_bytes: options.unsorted_bytes })
+    }
+
+    /// Gives the folder of tables that cannot be opened another name, and takes away what had that:
+    /// for tables without which all else can go on.
+    ///
+    /// # Errors
+    /// [`TablesError::Io`].
+    pub fn put_aside(path: &Path, to: &Path) -> Result<(), TablesError> {
+        remove(to).and_then(|()| fs::rename(path, to)).map_err(TablesError::io("put aside"))
     }
 
     /// The table of this name, which is made if it is not there.

@@ -22,6 +22,7 @@ mod properties;
 mod publish;
 mod qos;
 mod retained;
+mod switches;
 mod wildcard_delete;
 
 // Subscriptions.

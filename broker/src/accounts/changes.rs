@@ -7,9 +7,12 @@ use longshore_acl::{
     Token, TokenKey,
 };
 use serde_json::Value;
+use tracing::warn;
 
 use super::{Accounts, ChangeError, secs};
 use crate::clock::wall;
+use crate::notices::Change;
+use crate::tally::Bounds;
 
 impl Accounts {
     /// Makes a token of an account from what was sent; and its key, which is shown to nobody else.
@@ -34,7 +37,9 @@ impl Accounts {
         self.keep(&[Row::Token(token.clone()), Row::Greatest(greatest)], &[])?;
         let mut made = None;
         self.write(|directory| made = Some(directory.put_token(token)));
-        Ok((made.expect("it was put there"), key))
+        let token = made.expect("it was put there");
+        self.tell_token(&token, Change::Created);
+        Ok((token, key))
     }
 
     /// Changes the fields of a token that were sent. What follows for its clients is in force.
@@ -49,8 +54,10 @@ impl Accounts {
         let mut made = None;
         self.write(|directory| made = Some(directory.put_token(token)));
         self.enforce(id);
+        let token = made.expect("it was put there");
+        self.tell_token(&token, Change::Updated);
         drop(changing);
-        Ok(made.expect("it was put there"))
+        Ok(token)
     }
 
     /// Takes a token back: its clients are gone.
@@ -61,11 +68,17 @@ impl Accounts {
         if id == MASTER_TOKEN {
             return Err(ChangeError::Permanent);
         }
+        self.end_token(id, Change::Deleted)
+    }
+
+    /// The token is no more, by a change of that name.
+    pub(super) fn end_token(&self, id: u64, change: Change) -> Result<Arc<Token>, ChangeError> {
         let _changing = self.changing();
         let token = self.read().token(id).cloned().ok_or(ChangeError::NotFound)?;
         self.keep(&[], &[Row::token_key(id)])?;
         self.write(|directory| drop(directory.remove_token(id)));
         self.enforce(id);
+        self.tell_token(&token, change);
         Ok(token)
     }
 
@@ -88,7 +101,10 @@ impl Accounts {
         let id = account.id;
         self.write(|directory| directory.put_account(account));
         self.stand(id, Some(parent));
-        self.read().account(id).cloned().ok_or(ChangeError::NotFound)
+        self.bound([id]);
+        let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
+        self.tell_account(&account, parent, Change::Created);
+        Ok(account)
     }
 
     /// Changes the fields of an account that were sent; with another parent than it had, it moves
@@ -105,6 +121,7 @@ impl Accounts {
         let changing = self.changing();
         let directory = self.read();
         let known = directory.account(id).ok_or(ChangeError::NotFound)?;
+        let stood = known.parent;
         let mut account = known.update(body)?;
         if let Some(parent) = parent.filter(|parent| *parent != known.parent) {
             directory.can_move(id, parent)?;
@@ -118,9 +135,13 @@ impl Accounts {
         if parent != 0 {
             self.stand(id, Some(parent));
         }
+        self.bound([id]);
         self.enforce_all(&self.read().branch(id));
+        let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
+        let change = if parent == stood { Change::Updated } else { Change::Moved };
+        self.tell_account(&account, stood, change);
         drop(changing);
-        self.read().account(id).cloned().ok_or(ChangeError::NotFound)
+        Ok(account)
     }
 
     /// Removes an account with all below it: tokens, sessions, retained messages.
@@ -132,7 +153,7 @@ impl Accounts {
             return Err(ChangeError::Permanent);
         }
         let _changing = self.changing();
-        self.read().account(id).ok_or(ChangeError::NotFound)?;
+        let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
         let removal = self.read().removal(id);
         let gone: Vec<_> = (removal.accounts.iter().map(|id| Row::account_key(*id)))
             .chain(removal.tokens.iter().map(|id| Row::token_key(*id)))
@@ -142,6 +163,8 @@ impl Accounts {
         self.write(|directory| directory.remove(&removal));
         removal.tokens.iter().for_each(|token| self.enforce(*token));
         self.end(&removal.accounts);
+        // What there was below it goes with it, and so does what is said of that.
+        self.tell_account(&account, account.parent, Change::Deleted);
         Ok(removal)
     }
 
@@ -160,7 +183,9 @@ impl Accounts {
         self.keep(&[Row::Limit(limit.clone()), Row::Greatest(greatest)], &[])?;
         let id = limit.id;
         self.write(|directory| directory.put_limit(limit));
-        self.read().limit(id).cloned().ok_or(ChangeError::NotFound)
+        let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
+        self.tell_limit(&limit, Change::Created);
+        Ok(limit)
     }
 
     /// Changes the fields of a limit that were sent.
@@ -172,7 +197,10 @@ impl Accounts {
         let limit = self.read().limit(id).ok_or(ChangeError::NotFound)?.update(body)?;
         self.keep(&[Row::Limit(limit.clone())], &[])?;
         self.write(|directory| directory.put_limit(limit));
-        self.read().limit(id).cloned().ok_or(ChangeError::NotFound)
+        self.bound(self.accounts_with(id));
+        let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
+        self.tell_limit(&limit, Change::Updated);
+        Ok(limit)
     }
 
     /// Removes a limit: accounts that had it are without one.
@@ -184,7 +212,48 @@ impl Accounts {
         let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
         self.keep(&[], &[Row::limit_key(id)])?;
         self.write(|directory| drop(directory.remove_limit(id)));
+        self.bound(self.accounts_with(id));
+        self.tell_limit(&limit, Change::Deleted);
         Ok(limit)
+    }
+
+    /// Accounts that this limit is set for.
+    fn accounts_with(&self, limit: u64) -> Vec<u64> {
+        let directory = self.read();
+        let with = directory.accounts().filter(|account| account.limit == limit);
+        with.map(|account| account.id).collect()
+    }
+
+    /// What limits say of these accounts is in force.
+    fn bound(&self, accounts: impl IntoIterator<Item = u64>) {
+        let Some(broker) = self.broker.get() else { return };
+        let directory = self.read();
+        for account in accounts {
+            let limit = directory.limit_for(account).map(|limit| &**limit);
+            broker.commons.set_bounds(account, Bounds::of(limit));
+        }
+    }
+
+    /// Blocks accounts that have published more than they may, for as long as their limits say.
+    pub(super) fn block_exceeded(&self, now: u64) -> Result<(), ChangeError> {
+        let Some(broker) = self.broker.get() else { return Ok(()) };
+        for id in broker.commons.tallies.take_exceeded() {
+            let changing = self.changing();
+            let directory = self.read();
+            let limit = directory.limit_for(id);
+            let Some(secs) = limit.and_then(|limit| limit.value(Quota::BlockingDuration)) else {
+                continue;
+            };
+            let Some(known) = directory.account(id) else { continue };
+            let account = Account { blocked: now.saturating_add(secs), ..(**known).clone() };
+            drop(directory);
+            self.keep(&[Row::Account(account.clone())], &[])?;
+            self.write(|directory| directory.put_account(account));
+            warn!(account = id, secs, cause = "its limit mqtt_messages", "an account is blocked");
+            self.enforce_all(&self.read().branch(id));
+            drop(changing);
+        }
+        Ok(())
     }
 
     fn stand(&self, account: u64, parent: Option<u64>) {

@@ -9,8 +9,9 @@ use longshore_acl::Secret;
 
 use super::OpenError;
 
-/// The file, of 32 bytes, for its owner alone.
-const NAME: &str = "secret";
+/// The file of what keys are hidden under, 32 bytes for their owner alone, in the folder that
+/// accounts are kept in. Without it no token opens anything.
+pub const NAME: &str = "secret";
 
 /// What is kept in the folder, or a new one; not where there are rows that were written under
 /// another.

@@ -60,6 +60,8 @@ fn connections(text: &mut Text, stats: &Stats, counts: &Counts) {
     text.single("longshore_refused_total", "counter", about, refused);
     let about = "Messages rejected because their publishers had no right to them.";
     text.single("longshore_rejected_total", "counter", about, stats.rejected_total.get());
+    let about = "Messages refused because a limit of their account is reached.";
+    text.single("longshore_over_quota_total", "counter", about, stats.over_quota_total.get());
     let about = "Handshakes that came to nothing.";
     let failed =
         Handshake::ALL.map(|cause| (cause.name(), counts.failed_total[cause as usize].get()));

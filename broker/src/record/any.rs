@@ -7,7 +7,7 @@ use longshore_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
 use super::reader::IDENTIFIER_MAX;
 use super::{
     EVENTS, Encoded, Event, GROUP_BIT, Head, LIST, MESSAGE, NUMBER_MAX, PAGE, Ref, SessionEvent,
-    WillEvent, encode_list, encode_page,
+    WillEvent, Within, encode_list, encode_page,
 };
 use crate::clock::Wall;
 use crate::message::{Expiry, Identifiers, Parts};
@@ -118,6 +118,14 @@ impl<'a> Source<'a> {
             identifiers: (0..identifiers)
                 .filter_map(|_| self.identifier())
                 .collect::<Identifiers>(),
+        }
+    }
+
+    fn within(&mut self) -> Within<'static> {
+        match self.below(4) {
+            0 => Within::All,
+            1 => Within::Users,
+            _ => Within::Listed((0..self.below(3)).map(|_| self.one_of(&FILTERS)).collect()),
         }
     }
 
@@ -238,7 +246,8 @@ impl<'a> Source<'a> {
             15 => {
                 let (account, filter, selectors) =
                     (self.account(), self.one_of(&FILTERS), self.is());
-                Event::ClearMatching { account, sequence: holder, filter, selectors }
+                let within = self.within();
+                Event::ClearMatching { account, sequence: holder, filter, selectors, within }
             }
             _ => {
                 let (messages, sequence) = (self.number(), self.number());

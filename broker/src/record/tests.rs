@@ -120,7 +120,7 @@ fn pages_and_lists_are_read_as_they_were_written() {
 #[test]
 fn what_a_later_version_may_mean_is_refused() {
     let rows: [(Vec<u8>, &str); 5] = [
-        ([&[20][..], &[1; 8]].concat(), "a tag"),
+        ([&[22][..], &[1; 8]].concat(), "a tag"),
         ([&[tag::END][..], &[0xff; 8]].concat(), "a number that nobody gave"),
         ([&[tag::END][..], &(GROUP_BIT | 1).to_le_bytes()].concat(), "a group that ends"),
         ([&[tag::SESSION][..], &[0; 8], &[0x10], &[0; 34]].concat(), "a flag of a session"),

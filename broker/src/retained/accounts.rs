@@ -8,6 +8,7 @@ use longshore_acl::ROOT_ACCOUNT;
 
 use super::{Cursor, Item, NEVER, Pattern, Replayed, Retained};
 use crate::clock::Wall;
+use crate::tally::Tallies;
 
 /// Counts over all accounts, and the numbers of changes, which they have in common.
 #[derive(Debug)]
@@ -17,20 +18,21 @@ pub(super) struct Counts {
     pub(super) bytes: AtomicUsize,
     /// No message ends before this, in microseconds of the wall clock.
     pub(super) earliest: AtomicU64,
+    /// What each account may retain, with those below it.
+    pub(super) tallies: Arc<Tallies>,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
+impl Counts {
+    fn new(tallies: Arc<Tallies>) -> Self {
         Self {
             sequence: AtomicU64::new(0),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             earliest: AtomicU64::new(NEVER),
+            tallies,
         }
     }
-}
 
-impl Counts {
     pub(super) fn messages(&self) -> usize {
         self.messages.load(Ordering::Relaxed)
     }
@@ -66,10 +68,10 @@ pub(crate) struct Place {
 }
 
 impl Accounts {
-    /// Nothing yet, in so many parts.
-    pub(crate) fn new(parts: usize) -> Self {
-        let counts = Arc::<Counts>::default();
-        let root = Arc::new(Retained::new(parts, Arc::clone(&counts)));
+    /// Nothing yet, in so many parts, and counted there.
+    pub(crate) fn new(parts: usize, tallies: Arc<Tallies>) -> Self {
+        let counts = Arc::new(Counts::new(tallies));
+        let root = Arc::new(Retained::new(ROOT_ACCOUNT, parts, Arc::clone(&counts)));
         Self { root, others: DashMap::new(), counts, parts }
     }
 
@@ -81,7 +83,7 @@ impl Accounts {
         if let Some(known) = self.others.get(&account) {
             return Arc::clone(&known);
         }
-        let new = || Arc::new(Retained::new(self.parts, Arc::clone(&self.counts)));
+        let new = || Arc::new(Retained::new(account, self.parts, Arc::clone(&self.counts)));
         Arc::clone(&self.others.entry(account).or_insert_with(new))
     }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Cursor, Item, Pattern, Retained, covered};
+use super::{Cursor, Extent, Item, Pattern, Retained, covered};
+use crate::parties::is_reserved;
 
 /// Deletions that may be under way at once. Whoever reads asks each of them about each message.
 const CLEARS_MAX: usize = 16;
@@ -26,10 +27,15 @@ struct Clear {
 #[derive(Debug)]
 pub(super) struct Cleared(Vec<Clear>);
 
+/// Whether a deletion by this filter takes what a topic retains: never what is the broker's own.
+fn deletes(pattern: &Pattern, topic: &str) -> bool {
+    !is_reserved(topic) && pattern.matches(topic)
+}
+
 impl Clear {
     fn covers(&self, item: &Item) -> bool {
         item.sequence() <= self.sequence
-            && std::str::from_utf8(item.topic()).is_ok_and(|topic| self.pattern.matches(topic))
+            && std::str::from_utf8(item.topic()).is_ok_and(|topic| deletes(&self.pattern, topic))
     }
 }
 
@@ -67,19 +73,24 @@ impl Clears {
 }
 
 impl Retained {
-    /// Deletes everything that matches `filter` now, where a level with `,` is a selector or is
-    /// not: from here on nobody finds it, and
-    /// [`Retained::clear_matching`] is to be called until it is gone. `None` when too many such
-    /// deletions are under way. The number of this change is that of the
-    /// [event](crate::record::Event::ClearMatching) which the journal is to have.
+    /// Deletes everything of `extent` that matches `filter` now, where a level with `,` is a
+    /// selector or is not: from here on nobody finds it, and [`Retained::clear_matching`] is to be
+    /// called until it is gone. `None` when too many such deletions are under way. The number of
+    /// this change is that of the [event](crate::record::Event::ClearMatching) which the journal is
+    /// to have.
     ///
     /// A round of compaction that is under way may copy what this covers, before or behind the
     /// event, or leave it out. A replay comes to the same: the event is kept, and covers all up to
     /// its number, until a round is complete that began after this. That one has copied nothing of
     /// it: whoever has read the number, as a round does when it begins, finds the deletion here
     /// until it is through.
-    pub(crate) fn begin_clear(&self, filter: &str, selectors: bool) -> Option<(Cursor, u64)> {
-        let pattern = Arc::new(Pattern::new(filter, selectors));
+    pub(crate) fn begin_clear(
+        &self,
+        filter: &str,
+        selectors: bool,
+        extent: Extent,
+    ) -> Option<(Cursor, u64)> {
+        let pattern = Arc::new(Pattern::limited(filter, selectors, extent));
         // Before the number: whoever sees that sees this, too.
         if self.clears.count.fetch_add(1, Ordering::SeqCst) >= CLEARS_MAX {
             self.clears.count.fetch_sub(1, Ordering::SeqCst);

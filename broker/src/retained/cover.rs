@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use longshore_acl::TopicFilters;
 
-use super::Pattern;
+use super::{Extent, Pattern};
+use crate::parties::is_reserved;
 
 /// Topic filters with the number of the last deletion by each.
 ///
@@ -12,12 +14,17 @@ use super::Pattern;
 /// there are thousands of `device/17/#`, and few shapes.
 #[derive(Debug, Default)]
 pub(super) struct Covers {
-    shapes: HashMap<Shape, HashMap<Box<str>, u64>>,
+    shapes: HashMap<Shape, HashMap<Box<str>, Numbers>>,
     /// Those with selectors, each of which is asked.
-    selecting: HashMap<Box<str>, (Arc<Pattern>, u64)>,
+    selecting: HashMap<Box<str>, Vec<(Arc<Pattern>, u64)>>,
+    /// What limits them, for many have the same limits.
+    extents: HashSet<Arc<TopicFilters>>,
     /// The largest number.
     up_to: u64,
 }
+
+/// The last deletion by one filter for each extent: one, or few.
+type Numbers = Vec<(Extent, u64)>;
 
 /// Where a filter has its wildcards.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
@@ -33,9 +40,12 @@ impl Covers {
         self.up_to = self.up_to.max(sequence);
         let filter = pattern.text();
         if pattern.selects() {
-            let fresh = || (Arc::clone(pattern), sequence);
-            let (_, last) = self.selecting.entry_ref(filter).or_insert_with(fresh);
-            *last = sequence.max(*last);
+            let of_filter = self.selecting.entry_ref(filter).or_default();
+            let mut all = of_filter.iter_mut();
+            match all.find(|(known, _)| known.extent() == pattern.extent()) {
+                Some((_, last)) => *last = sequence.max(*last),
+                None => of_filter.push((Arc::clone(pattern), sequence)),
+            }
             return;
         }
         let (mut shape, mut key) = (Shape::default(), String::with_capacity(filter.len() + 1));
@@ -48,39 +58,61 @@ impl Covers {
             push(&mut key, level);
         }
         let filters = self.shapes.entry(shape).or_default();
-        let last = filters.entry(key.into_boxed_str()).or_default();
-        *last = sequence.max(*last);
+        let of_filter = filters.entry(key.into_boxed_str()).or_default();
+        match of_filter.iter_mut().find(|(extent, _)| extent == pattern.extent()) {
+            Some((_, last)) => *last = sequence.max(*last),
+            None => of_filter.push((pattern.extent().clone(), sequence)),
+        }
+    }
+
+    /// The extent, or an equal one that is known.
+    pub(super) fn shared(&mut self, extent: Extent) -> Extent {
+        match extent {
+            Extent::Listed(filters) => {
+                Extent::Listed(Arc::clone(self.extents.get_or_insert_with(&filters, Arc::clone)))
+            }
+            extent => extent,
+        }
     }
 
     /// Whether a deletion covers what the topic retained as the so many-th change.
     pub(super) fn has(&self, topic: &str, sequence: u64) -> bool {
-        // What comes in the order of the numbers is newer than all.
-        if sequence > self.up_to {
+        // What comes in the order of the numbers is newer than all; and what is the broker's own,
+        // no filter deletes.
+        if sequence > self.up_to || is_reserved(topic) {
             return false;
         }
-        let mut selecting = self.selecting.values();
+        let mut selecting = self.selecting.values().flatten();
         if selecting.any(|(pattern, last)| sequence <= *last && pattern.matches(topic)) {
             return true;
         }
         let mut key = String::with_capacity(topic.len() + 1);
         self.shapes.iter().any(|(shape, filters)| {
             key.clear();
-            let last = if shape.fits(topic, &mut key) { filters.get(&*key) } else { None };
-            last.is_some_and(|last| sequence <= *last)
+            let of_filter = if shape.fits(topic, &mut key) { filters.get(&*key) } else { None };
+            let mut all = of_filter.into_iter().flatten();
+            all.any(|(extent, last)| sequence <= *last && extent.has(topic))
         })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.shapes.is_empty()
+        self.shapes.is_empty() && self.selecting.is_empty()
     }
 
     /// Forgets deletions up to this change.
     pub(super) fn forget(&mut self, sequence: u64) {
         self.shapes.retain(|_, filters| {
-            filters.retain(|_, last| *last > sequence);
+            filters.retain(|_, of_filter| {
+                of_filter.retain(|(_, last)| *last > sequence);
+                !of_filter.is_empty()
+            });
             !filters.is_empty()
         });
-        self.selecting.retain(|_, (_, last)| *last > sequence);
+        self.selecting.retain(|_, of_filter| {
+            of_filter.retain(|(_, last)| *last > sequence);
+            !of_filter.is_empty()
+        });
+        self.extents.retain(|filters| Arc::strong_count(filters) > 1);
     }
 }
 

@@ -4,6 +4,8 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::Extent;
+
 /// A topic filter that is not shared.
 #[derive(Debug)]
 pub(super) struct Pattern {
@@ -11,6 +13,8 @@ pub(super) struct Pattern {
     levels: Box<[Level]>,
     /// Bytes at the start of the text that every match starts with.
     prefix: usize,
+    /// Only topics of these match.
+    extent: Extent,
 }
 
 #[derive(Debug)]
@@ -76,7 +80,17 @@ impl Pattern {
             start = end + 1;
         }
         let prefix = prefix.unwrap_or(filter.len());
-        Self { text: filter.into(), levels: levels.into(), prefix }
+        Self { text: filter.into(), levels: levels.into(), prefix, extent: Extent::All }
+    }
+
+    /// The same for topics of `extent` alone.
+    pub(super) fn limited(filter: &str, selectors: bool, extent: Extent) -> Self {
+        Self { extent, ..Self::new(filter, selectors) }
+    }
+
+    /// The topics among which it matches.
+    pub(super) fn extent(&self) -> &Extent {
+        &self.extent
     }
 
     /// The filter as it was made from.
@@ -99,8 +113,13 @@ impl Pattern {
         self.levels.iter().any(|level| matches!(level, Level::OneOf(_)))
     }
 
-    /// Whether a topic matches: see `filter::matches` and `filter::matches_selectors`.
+    /// Whether a topic of the extent matches: see `filter::matches` and
+    /// `filter::matches_selectors`.
     pub(super) fn matches(&self, topic: &str) -> bool {
+        self.fits_levels(topic) && self.extent.has(topic)
+    }
+
+    fn fits_levels(&self, topic: &str) -> bool {
         let is_wild = matches!(self.levels.first(), Some(Level::Any | Level::Rest));
         if topic.starts_with('$') && is_wild {
             // [MQTT-4.7.2-1].

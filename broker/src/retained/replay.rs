@@ -7,7 +7,8 @@ use hashbrown::HashMap;
 
 use super::cover::Covers;
 use super::item::{Fresh, Item};
-use super::{Cursor, Pattern, covered};
+use super::{Cursor, Extent, Pattern, covered};
+use crate::record::Within;
 
 /// See the module. What it holds becomes what the broker retains as it is, in
 /// [`super::Retained::restore`].
@@ -51,6 +52,11 @@ impl Replayed {
     /// Bytes of topic, properties and payload of all of them.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The last number of a change.
+    pub(crate) fn last_sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// A number of a change that was given away.
@@ -107,11 +113,18 @@ impl Replayed {
         self.bytes -= self.topics.take(topic).map_or(0, |item| item.size());
     }
 
-    /// Nothing that matches `filter`, where a level with `,` is a selector or is not, is retained
-    /// any more, of what was up to a change.
-    pub(crate) fn clear_matching(&mut self, filter: &str, selectors: bool, sequence: u64) {
+    /// Nothing of those topics that matches `filter`, where a level with `,` is a selector or is
+    /// not, is retained any more, of what was up to a change.
+    pub(crate) fn clear_matching(
+        &mut self,
+        filter: &str,
+        selectors: bool,
+        within: &Within<'_>,
+        sequence: u64,
+    ) {
         self.note_sequence(sequence);
-        let pattern = Arc::new(Pattern::new(filter, selectors));
+        let extent = self.clears.shared(Extent::from(within));
+        let pattern = Arc::new(Pattern::limited(filter, selectors, extent));
         let mut cursor = Cursor::new(Arc::clone(&pattern), 0, 1, sequence);
         let mut is_through = false;
         while !is_through {

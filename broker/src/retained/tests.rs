@@ -8,6 +8,7 @@ use longshore_storage::Position;
 use super::item::SMALL_MAX;
 use super::*;
 use crate::message::{Entry, Expiry, Kept, Message, Parts};
+use crate::record::Within;
 
 fn message(topic: &str, expiry: Option<Expiry>) -> Fresh<'_> {
     let parts = Parts { topic: topic.as_bytes(), properties: &[], payload: b"x", shared: None };
@@ -51,7 +52,7 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
         }
     }
     topics.retain(|topic| !topic.is_empty());
-    let retained = Accounts::new(PARTS).of(1);
+    let retained = Accounts::new(PARTS, Arc::default()).of(1);
     for topic in &topics {
         retained.set(message(topic, None), NOW, 10_000, 1 << 20).unwrap();
     }
@@ -106,7 +107,7 @@ fn a_read_finds_exactly_what_matches_however_it_is_sliced() {
 
 #[test]
 fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
-    let retained = Accounts::new(1).of(1);
+    let retained = Accounts::new(1, Arc::default()).of(1);
     for branch in 0..50 {
         for leaf in 0..200 {
             let topic = format!("a/{branch}/{leaf}");
@@ -123,7 +124,7 @@ fn a_plus_in_the_middle_does_not_visit_what_lies_between() {
 
 #[test]
 fn a_selector_costs_what_it_lists() {
-    let retained = Accounts::new(1).of(1);
+    let retained = Accounts::new(1, Arc::default()).of(1);
     for branch in 0..500 {
         for leaf in ["fuel", "position", "speed", "voltage"] {
             retained
@@ -148,7 +149,7 @@ fn a_selector_costs_what_it_lists() {
 
 #[test]
 fn a_comma_is_a_character_like_any_other_where_there_are_no_selectors() {
-    let retained = Accounts::new(PARTS).of(1);
+    let retained = Accounts::new(PARTS, Arc::default()).of(1);
     for topic in ["a/x", "b/x", "a,b/x", "a,b"] {
         retained.set(message(topic, None), NOW, 10, 1000).unwrap();
     }
@@ -165,7 +166,7 @@ fn a_comma_is_a_character_like_any_other_where_there_are_no_selectors() {
 
 #[test]
 fn a_message_that_ended_is_neither_read_nor_kept() {
-    let accounts = Accounts::new(PARTS);
+    let accounts = Accounts::new(PARTS, Arc::default());
     let retained = accounts.of(1);
     retained.set(message("a", Some(Expiry::begin(1, Wall(0)))), NOW, 10, 1000).unwrap();
     retained.set(message("b", Some(Expiry::begin(2, Wall(0)))), NOW, 10, 1000).unwrap();
@@ -210,12 +211,12 @@ fn copied(retained: &Retained, count: usize) -> Vec<String> {
 #[test]
 fn what_a_filter_clears_is_gone_at_once_and_what_comes_later_stays() {
     for visits in [1, 7, 1_000] {
-        let retained = Accounts::new(PARTS).of(1);
+        let retained = Accounts::new(PARTS, Arc::default()).of(1);
         for number in 0..100 {
             set(&retained, &format!("a/{number}"));
             set(&retained, &format!("a/{number}/x"));
         }
-        let (mut cursor, sequence) = retained.begin_clear("a/+", true).unwrap();
+        let (mut cursor, sequence) = retained.begin_clear("a/+", true, Extent::Users).unwrap();
         assert_eq!(retained.counts.sequence.load(Ordering::SeqCst), sequence);
         set(&retained, "a/7");
         let left = all(&retained, "#", 256);
@@ -237,6 +238,8 @@ enum Told {
     Copy(&'static str, u64),
     Clear(&'static str, u64),
     ClearMatching(&'static str, u64),
+    ClearOf(&'static str, &'static [&'static str], u64),
+    ClearUsers(&'static str, u64),
     Compacted(u64),
 }
 
@@ -248,7 +251,14 @@ fn replayed(told: &[Told]) -> Replayed {
             Told::Copy(topic, sequence) => replayed.set(message(topic, None), sequence, true),
             Told::Clear(topic, sequence) => replayed.clear(topic.as_bytes(), sequence),
             Told::ClearMatching(filter, sequence) => {
-                replayed.clear_matching(filter, true, sequence);
+                replayed.clear_matching(filter, true, &Within::All, sequence);
+            }
+            Told::ClearOf(filter, of, sequence) => {
+                let within = Within::Listed(of.to_vec());
+                replayed.clear_matching(filter, true, &within, sequence);
+            }
+            Told::ClearUsers(filter, sequence) => {
+                replayed.clear_matching(filter, true, &Within::Users, sequence);
             }
             Told::Compacted(sequence) => replayed.compacted(sequence),
         }
@@ -258,7 +268,7 @@ fn replayed(told: &[Told]) -> Replayed {
 
 /// What is retained after a replay, with the numbers.
 fn restored(told: &[Told]) -> Vec<(String, u64)> {
-    let retained = Accounts::new(PARTS).of(1);
+    let retained = Accounts::new(PARTS, Arc::default()).of(1);
     retained.restore(replayed(told));
     let mut found = Vec::new();
     let mut cursor = read(&retained, "#");
@@ -302,6 +312,65 @@ fn the_order_in_which_shards_write_changes_nothing() {
     });
 }
 
+/// Spec 9.7: what limits a deletion is told with it, and limits it in every order.
+#[test]
+fn a_deletion_takes_only_what_its_publisher_could_have_published() {
+    use Told::{ClearMatching, ClearOf, ClearUsers, Set};
+    type Row = (Told, &'static [&'static str]);
+    let rows: &[Row] = &[
+        (ClearMatching("#", 6), &[]),
+        (ClearUsers("#", 6), &["flespi/a"]),
+        (ClearUsers("+/a", 6), &["a/b", "b", "flespi/a"]),
+        (ClearUsers("flespi/#", 6), &["a/a", "a/b", "b", "c/a", "flespi/a"]),
+        (ClearOf("#", &["a/#", "flespi/#"], 6), &["b", "c/a", "flespi/a"]),
+        (ClearOf("+/a", &["a,b/+", "b"], 6), &["a/b", "b", "c/a", "flespi/a"]),
+        (ClearOf("c,a/a", &["c/+", "+"], 6), &["a/a", "a/b", "b", "flespi/a"]),
+        (ClearOf("#", &[], 6), &["a/a", "a/b", "b", "c/a", "flespi/a"]),
+    ];
+    let topics = ["a/a", "a/b", "b", "c/a", "flespi/a"];
+    for (clear, want) in rows {
+        let mut told: Vec<_> = (1..).zip(topics).map(|(at, topic)| Set(topic, at)).collect();
+        told.push(*clear);
+        permute(&mut told, 0, &mut |told| {
+            let left: Vec<_> = restored(told).into_iter().map(|(topic, _)| topic).collect();
+            assert_eq!(left, *want, "{told:?}");
+        });
+        // The same while it is under way.
+        let retained = Accounts::new(PARTS, Arc::default()).of(1);
+        for topic in topics {
+            set(&retained, topic);
+        }
+        let (filter, extent) = match clear {
+            ClearOf(filter, of, _) => (filter, Extent::from(&Within::Listed(of.to_vec()))),
+            ClearUsers(filter, _) => (filter, Extent::Users),
+            ClearMatching(filter, _) => (filter, Extent::All),
+            _ => unreachable!("rows are of deletions"),
+        };
+        let (mut cursor, _) = retained.begin_clear(filter, true, extent).unwrap();
+        assert_eq!(all(&retained, "#", 256), *want, "{clear:?}");
+        assert_eq!(copied(&retained, 256), *want, "{clear:?}");
+        while !retained.clear_matching(&mut cursor, &mut { 2 }) {}
+        assert_eq!(all(&retained, "#", 256), *want, "{clear:?}");
+    }
+}
+
+/// Several limits of one filter, each up to its own number.
+#[test]
+fn deletions_by_one_filter_keep_their_own_limits() {
+    use Told::{ClearOf, ClearUsers, Compacted, Set};
+    let clears = [ClearOf("+/x", &["a/#"], 4), ClearOf("+/x", &["b/#"], 6), ClearUsers("+/x", 2)];
+    let sets = [Set("a/x", 5), Set("b/x", 5), Set("c/x", 1), Set("c/x", 3)];
+    let mut told = [&clears[..], &sets].concat();
+    permute(&mut told, 0, &mut |told| {
+        let want = [("a/x".to_owned(), 5), ("c/x".to_owned(), 3)];
+        assert_eq!(restored(told), want, "{told:?}");
+    });
+    let mut replayed = replayed(&[&clears[..], &[Compacted(6)]].concat());
+    assert!(replayed.is_spent(), "nothing is known any more");
+    replayed.set(message("a/x", None), 7, false);
+    assert_eq!(replayed.len(), 1);
+}
+
 #[test]
 fn compaction_brings_nothing_back_and_loses_nothing() {
     use Told::{Clear, ClearMatching, Compacted, Copy, Set};
@@ -338,7 +407,7 @@ fn compaction_brings_nothing_back_and_loses_nothing() {
 fn numbers_go_on_where_they_were() {
     use Told::{Clear, ClearMatching, Compacted, Set};
     for told in [Set("a", 9), Clear("a", 9), ClearMatching("#", 9), Compacted(9)] {
-        let retained = Accounts::new(PARTS).of(1);
+        let retained = Accounts::new(PARTS, Arc::default()).of(1);
         retained.restore(replayed(&[told]));
         assert_eq!(set(&retained, "b"), 10, "{told:?}");
     }
@@ -348,7 +417,7 @@ fn numbers_go_on_where_they_were() {
 fn a_large_message_is_left_to_the_journal_once_it_is_there() {
     let payload = vec![7; SMALL_MAX + 1];
     let parts = Parts { topic: b"a", properties: &[], payload: &payload, shared: None };
-    let retained = Accounts::new(PARTS).of(1);
+    let retained = Accounts::new(PARTS, Arc::default()).of(1);
     let is_on_disk = || {
         let (mut cursor, mut found) = (read(&retained, "a"), None);
         retained.next(&mut cursor, Wall(0), 10, |item| {

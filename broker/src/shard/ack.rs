@@ -23,6 +23,7 @@ impl Shard {
         if let Settled::Delivered(recorded) = settled {
             self.note_done(recorded);
         }
+        self.count_stored(session_id);
         settled
     }
 

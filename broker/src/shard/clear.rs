@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
+use longshore_acl::{Action, Coverage};
 use longshore_codec::{Publish, QoS, ReasonCode, filter};
 
 use super::subscribe::BYTES_PER_WORK;
 use super::{Fault, Shard};
+use crate::clock::Now;
 use crate::connection::ConnectionId;
-use crate::parties::Party;
+use crate::parties::{Party, is_reserved};
 use crate::record::Event;
-use crate::retained::{Cursor, Retained};
+use crate::retained::{Cursor, Extent, Retained};
 use crate::session::{SessionId, filter_bytes};
 
 /// Names that a deletion visits before others have their turn.
@@ -41,17 +43,42 @@ impl Shard {
         parsed.share.is_none().then_some(parsed.inner)
     }
 
-    /// Deletes all retained messages that match the filter. Nobody is told but the publisher, who
-    /// needs the rights of any other: whoever may publish everywhere may clear everywhere.
+    /// What a publisher of this class may delete of what the filter matches; `None` when that is
+    /// nothing.
+    fn deletable(&self, class: u32, filter: &str) -> Option<Extent> {
+        let everywhere = || (!is_reserved(filter)).then_some(Extent::Users);
+        let Some(rights) = self.commons.classes.of(class) else { return everywhere() };
+        match (rights.coverage(Action::Publish, filter), rights.published()) {
+            (Coverage::None, _) => None,
+            (_, None) => everywhere(),
+            (Coverage::All, Some(_)) => Some(Extent::Users),
+            (Coverage::Some, Some(filters)) => {
+                let within = filters.overlapping(filter);
+                (within.bytes() > 0).then(|| Extent::Listed(Arc::new(within)))
+            }
+        }
+    }
+
+    /// Deletes the retained messages that match the filter and that the publisher may publish.
+    /// Nobody is told but the publisher.
     pub(super) fn delete_matching(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         publish: &Publish<'_>,
         (from, filter): (Party, &str),
+        now: Now,
     ) -> Result<(), Fault> {
         self.check_topic(filter.as_bytes())
             .map_err(|cause| Fault::new(ReasonCode::TopicNameInvalid, cause))?;
+        let Some(extent) = self.deletable(from.class, filter) else {
+            self.reject(id, session, publish);
+            return Ok(());
+        };
+        let meter = self.commons.tallies.meter(from.account);
+        if let Some(cause) = meter.and_then(|meter| self.over_rate(session, &meter, now)) {
+            return self.refuse_for_quota(id, session, publish, cause);
+        }
         if let Some(cause) = self.refused_work() {
             // QoS 0 promises nothing: nothing is cleared while nothing can be promised.
             return match publish.qos {
@@ -61,16 +88,18 @@ impl Shard {
         }
         let account = from.account;
         let selectors = self.dialect.selectors && filter.contains(',');
-        self.work += filter_bytes(filter) / BYTES_PER_WORK;
+        self.work += (filter_bytes(filter) + extent.bytes()) / BYTES_PER_WORK;
         let retained = self.commons.retained.of(account);
-        let Some((cursor, sequence)) = retained.begin_clear(filter, selectors) else {
+        let Some((cursor, sequence)) = retained.begin_clear(filter, selectors, extent.clone())
+        else {
             let cause = "too many deletions by topic filter are under way";
             return self.refuse(id, session, publish, cause);
         };
         let holder = self.holder_of(session);
         let is_durable = self.journal.is_some();
         if let Some(journal) = self.journal.as_deref_mut() {
-            journal.note(&Event::ClearMatching { account, sequence, filter, selectors });
+            let within = extent.within();
+            journal.note(&Event::ClearMatching { account, sequence, filter, selectors, within });
         }
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             // In one record with the deletion: it is not done again when this is sent again.

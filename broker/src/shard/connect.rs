@@ -8,18 +8,20 @@ use dashmap::Entry;
 use longshore_acl::{Action, Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
-    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, ReasonCode,
+    Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, QoS, ReasonCode,
     Version, decode,
 };
 use tracing::info;
 
-use super::{Fault, Shard, Unsettled};
+use super::quota::SESSIONS;
+use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
 use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
 use crate::message::{Message, Parts, forwardable};
 use crate::parties::Party;
 use crate::session::{NEVER, Session, SessionId, Will};
 use crate::stamp::Stamp;
+use crate::tally::Measure;
 
 /// Receive Maximum of a client that names none, and of every MQTT 3 client.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
@@ -63,6 +65,7 @@ impl Shard {
                 let connack =
                     Connack { session_present: false, reason, properties: Properties::none() };
                 self.send(id, &Packet::Connack(connack));
+                self.note_refused(id, &connect, reason, now);
                 Err(fault)
             }
         }
@@ -127,6 +130,9 @@ impl Shard {
         let sessions = self.commons.sessions.load(Ordering::Relaxed);
         if !known && sessions >= self.limits.sessions {
             return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
+        }
+        if !known && !self.commons.tallies.has_room(principal.account, Measure::Sessions) {
+            return Err(Fault::new(Code::QuotaExceeded, SESSIONS));
         }
         if expiry_asked(connect).min(self.limits.session_expiry_secs) > 0 {
             self.check_storage(known && !connect.clean_start)?;
@@ -265,6 +271,7 @@ impl Shard {
         let peer = connection.peer;
         info!(peer = %peer.address, transport = peer.transport, client = &*client_id,
             version = %connect.version, resumed = present, "connected");
+        self.note_accepted(id, session_id, present, now);
 
         let connack = Connack {
             session_present: present,
@@ -356,6 +363,7 @@ impl Shard {
                 let new = Session::new(Arc::clone(client_id), principal, holder);
                 let session = *place.insert(self.sessions.insert(new));
                 commons.sessions.fetch_add(1, Ordering::Relaxed);
+                commons.tallies.add(principal.account, Measure::Sessions, 1);
                 self.stats.sessions.set(self.sessions.len());
                 Claim::Here { session, resumed: false }
             }
@@ -377,6 +385,9 @@ impl Shard {
         }
         if limits.receive_maximum < u16::MAX {
             Property::ReceiveMaximum(limits.receive_maximum).append(block);
+        }
+        if self.dialect.max_qos < QoS::ExactlyOnce {
+            Property::MaximumQoS(self.dialect.max_qos).append(block);
         }
         let packet_max = u32::try_from(limits.packet_bytes).unwrap_or(u32::MAX);
         Property::MaximumPacketSize(packet_max).append(block);
@@ -442,8 +453,9 @@ impl Shard {
         let Some(old) = self.sessions.get(known).and_then(|session| session.connection) else {
             return;
         };
+        let code = close_code(ReasonCode::SessionTakenOver);
+        self.log_end(old, known, (code, &"another connection took the client id over"), now);
         if let Some(connection) = self.connections.get(old) {
-            self.log_end(connection.peer, known, &"another connection took the client id over");
             if connection.version == Version::V5 {
                 let cause = "another connection uses this client identifier";
                 self.send_disconnect(old, Fault::new(ReasonCode::SessionTakenOver, cause));
@@ -497,10 +509,8 @@ impl Shard {
             // [MQTT-3.14.4-3].
             self.drop_will(session_id);
         }
-        if let Some(connection) = self.connections.get(id) {
-            let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);
-            self.log_end(connection.peer, session_id, &cause);
-        }
+        let cause = format_args!("the client said DISCONNECT: {}", disconnect.reason);
+        self.log_end(id, session_id, (close_code(disconnect.reason), &cause), now);
         self.close(id, graceful, now);
         Ok(())
     }

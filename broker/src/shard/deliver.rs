@@ -339,6 +339,7 @@ impl Shard {
             }
         }
         self.queued_bytes = self.queued_bytes + outbound.memory() - before;
+        self.count_stored(to);
         self.relieve_pages(1);
         if self.queued_bytes() > self.limits.queue_bytes_total {
             self.unsettled.push_back(Unsettled::Relief);
@@ -389,6 +390,7 @@ impl Shard {
                 }
             }
         }
+        self.count_stored(session_id);
         self.pump_rare(session_id, now);
     }
 
@@ -511,7 +513,10 @@ impl Shard {
         }
         let Some(connection) = self.connections.get_mut(id) else { return true };
         match done {
-            Ok(bytes) => self.stats.sent(delivery.qos, bytes),
+            Ok(bytes) => {
+                connection.tally.received += 1;
+                self.stats.sent(delivery.qos, bytes);
+            }
             Err(_) => {
                 self.stats.dropped(Drop::TooLarge, 1);
                 debug!(peer = %connection.peer.address, "a message is too large for its client");

@@ -7,7 +7,7 @@ use longshore_storage::{Batch, ReadError, Ticket};
 use tracing::error;
 
 use super::deliver::Outgoing;
-use super::{Fault, Shard, Unsettled};
+use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
 use crate::connection::{ConnectionId, Stage};
 use crate::journal::{Lost, Taking};
@@ -103,9 +103,8 @@ impl Shard {
         }
         // Nothing has left yet, and nothing of it will: its CONNACK can still say so.
         (connection.output, connection.gate) = (Output::default(), None);
-        let peer = connection.peer;
-        self.log_end(peer, session, &cause);
         let reason = ReasonCode::ServerUnavailable;
+        self.log_end(id, session, (close_code(reason), &cause), now);
         let properties = Properties::none();
         let connack = Connack { session_present: false, reason, properties };
         self.send(id, &Packet::Connack(connack));

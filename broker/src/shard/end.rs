@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use longshore_codec::{ReasonCode, Version};
 use tracing::info;
 
-use super::{Fault, Shard, Unsettled};
+use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
 use crate::limits::QueueOverflow;
 use crate::message::{Message, Parts};
@@ -14,6 +14,7 @@ use crate::record::Event;
 use crate::session::{NEVER, SessionId, Will};
 use crate::stamp::Stamp;
 use crate::stats::Drop;
+use crate::tally::Measure;
 
 /// The part of all queues that is freed at once when they are full, for looking for the largest
 /// takes long.
@@ -32,6 +33,8 @@ impl Shard {
             rare.reading = false;
             rare.presence.set_online(false);
         }
+        self.count_stored(session_id);
+        let Some(session) = self.sessions.get_mut(session_id) else { return };
         if session.expiry_secs == 0 {
             self.end_session(session_id, "its connection ended", now);
             return;
@@ -62,6 +65,7 @@ impl Shard {
             session.shrink();
         }
         self.schedule_session(session_id);
+        self.note_state(session_id, now);
         self.pass_shared_on(session_id, now);
     }
 
@@ -103,11 +107,15 @@ impl Shard {
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());
         self.commons.sessions.fetch_sub(1, Ordering::Relaxed);
+        let (tallies, account) = (&self.commons.tallies, session.principal.account);
+        tallies.remove(account, Measure::Sessions, 1);
+        tallies.remove(account, Measure::QueuedBytes, session.stored as u64);
         self.queued_bytes -= session.outbound.memory();
         self.stats.queued_bytes.set(self.queued_bytes());
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
         self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
+        self.clear_state(&session, now);
         if session.expiry_secs > 0 {
             info!(client = &*session.client_id, cause, "session ended");
         }
@@ -229,6 +237,7 @@ impl Shard {
                 // The journal keeps it: it is due if the client does not come back in time after
                 // a restart.
                 self.take_will(session);
+                self.note_closed(id, session, close_code(ReasonCode::ServerShuttingDown), now);
             }
             self.close(id, true, now);
         }

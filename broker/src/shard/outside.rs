@@ -9,11 +9,13 @@ use longshore_acl::{Action, Principal};
 use longshore_codec::{QoS, ReasonCode, RetainHandling, SubscribeOptions};
 use serde_json::{Map, Value, json};
 
+use super::quota::SESSIONS;
 use super::{Fault, Shard};
 use crate::clock::Now;
 use crate::parties::is_reserved;
 use crate::record::Event;
 use crate::session::{NEVER, Session, SessionId, Subscription};
+use crate::tally::Measure;
 
 /// Bits of a number that every reader of JSON has exactly.
 const NUMBER_BITS: u32 = 53;
@@ -76,7 +78,7 @@ impl Shard {
     }
 
     /// Whether the session is that of a part of this process.
-    fn is_link(&self, session: &Session) -> bool {
+    pub(super) fn is_link(&self, session: &Session) -> bool {
         let connection = session.connection.and_then(|id| self.connections.get(id));
         session.expiry_secs == 0 && connection.is_some_and(|it| it.peer.transport == "link")
     }
@@ -131,6 +133,9 @@ impl Shard {
         if self.commons.sessions.load(Ordering::Relaxed) >= self.limits.sessions {
             return Err(denied(ReasonCode::QuotaExceeded, "too many sessions (limits.sessions)"));
         }
+        if !self.commons.tallies.has_room(principal.account, Measure::Sessions) {
+            return Err(denied(ReasonCode::QuotaExceeded, SESSIONS));
+        }
         self.check_storage(false).map_err(|fault| (fault.reason, fault.cause.to_string()))?;
         let commons = Arc::clone(&self.commons);
         let Entry::Vacant(place) = commons.roster.entry((principal.account, client_id.into()))
@@ -147,9 +152,12 @@ impl Shard {
         };
         let id = *place.insert(self.sessions.insert(session));
         commons.sessions.fetch_add(1, Ordering::Relaxed);
+        commons.tallies.add(principal.account, Measure::Sessions, 1);
         self.stats.sessions.set(self.sessions.len());
         self.note_session(id, true);
         self.schedule_session(id);
+        self.note_state(id, now);
+        self.settle(now);
         Ok(self.sessions.get(id).map(|session| self.session_object(session)).unwrap_or_default())
     }
 
@@ -180,9 +188,12 @@ impl Shard {
             let cause = "nothing that the topic filter matches may be read";
             return Err(denied(ReasonCode::NotAuthorized, cause));
         }
+        let session = self.sessions.get(id);
+        let is_known = session.is_some_and(|session| session.subscription(filter).is_some());
         let done = self.subscribe(id, filter, &asked, subscription, None);
-        done.map_err(|(reason, cause)| denied(reason, cause))?;
+        let granted = done.map_err(|(reason, cause)| denied(reason, cause))?;
         self.note_subscription(id, filter);
+        self.note_given(id, filter, Some((granted, is_known)), now);
         self.stats.subscriptions.set(self.subscriptions);
         self.pump(id, now);
         let Some(session) = self.sessions.get(id) else { return Ok(Map::new()) };
@@ -192,11 +203,12 @@ impl Shard {
     }
 
     /// Takes a subscription of a session away; whether it was there.
-    pub(crate) fn unsubscribe_for(&mut self, id: SessionId, filter: &str) -> bool {
+    pub(crate) fn unsubscribe_for(&mut self, id: SessionId, filter: &str, now: Now) -> bool {
         let holder = self.holder_of(id);
         let was_there = self.unsubscribe(id, filter);
         if was_there {
             self.note(holder, &Event::Unsubscribe { holder, filter });
+            self.note_given(id, filter, None, now);
             self.stats.subscriptions.set(self.subscriptions);
         }
         was_there

@@ -86,11 +86,16 @@ impl Shard {
             );
         }
         self.note_done(dropped.recorded());
+        self.count_stored(session_id);
         true
     }
 
     /// A session that cannot keep its messages any more ends, rather than lose some in silence.
     pub(super) fn overflow(&mut self, session_id: SessionId, now: Now) {
+        let session = self.sessions.get(session_id);
+        if session.is_some_and(|session| session.expiry_secs > 0) {
+            self.note_overflow(session_id, now);
+        }
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         session.expiry_secs = 0;
         let (messages, bytes) = (session.outbound.queued(), session.outbound.bytes());

@@ -84,7 +84,8 @@ impl Shard {
         scratch: &mut Vec<u8>,
         now: Now,
     ) -> Result<(), Fault> {
-        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        connection.tally.published += 1;
         let (v5, from) = (connection.version == Version::V5, connection.party);
         let said = if publish.properties.is_empty() {
             Said::default()
@@ -107,12 +108,17 @@ impl Shard {
             return Ok(());
         }
         if let Some(filter) = self.deletion(publish, name) {
-            return self.delete_matching(id, session, publish, (from, filter));
+            return self.delete_matching(id, session, publish, (from, filter), now);
         }
         let route = self.route(from, name)?;
         if route.is_forbidden {
             self.reject(id, session, publish);
             return Ok(());
+        }
+        if let Some(meter) = &route.meter
+            && let Some(cause) = self.over_quota(session, meter, &route, publish.qos, now)
+        {
+            return self.refuse_for_quota(id, session, publish, cause);
         }
         // Most messages promise nothing: then there is nothing to ask the journal.
         let may_last = publish.retain || publish.qos != QoS::AtMostOnce;
@@ -165,15 +171,7 @@ impl Shard {
         if publish.retain && refused.is_none() {
             match self.retain(&mut outgoing, now.wall) {
                 Ok(changed) => durable = changed,
-                Err(full) => {
-                    let cause = match full {
-                        Full::Messages => "too many retained messages (limits.retained_messages)",
-                        Full::Bytes => {
-                            "retained messages have too many bytes (limits.retained_bytes)"
-                        }
-                    };
-                    return self.refuse(id, session, publish, cause);
-                }
+                Err(full) => return self.refuse(id, session, publish, self.not_retained(full)),
             }
             // Whoever has subscribed since then was not given what is retained now.
             route = self.route(from, name)?;
@@ -345,7 +343,8 @@ impl Shard {
         self.matches.clear();
         self.commons.matches(from, text, &mut self.matches);
         self.work += self.matches.work();
-        Ok(self.cache.insert(from, name, &mut self.matches))
+        let meter = self.commons.tallies.meter(from.account);
+        Ok(self.cache.insert(from, name, &mut self.matches, meter))
     }
 
     /// Sets or clears the retained message of the topic; whether the journal is to hear of it.
@@ -396,6 +395,8 @@ impl Shard {
         self.stats.rejected_total.add(1);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let v5 = connection.version == Version::V5;
+        connection.tally.published -= 1;
+        connection.tally.rejected += 1;
         if publish.qos == QoS::ExactlyOnce {
             // Nothing is to be released: what refuses ends the exchange, and MQTT 3 counts none.
             connection.unreleased = connection.unreleased.saturating_sub(1);
@@ -489,8 +490,10 @@ impl Shard {
             self.note(holder, &Event::NoWill { holder });
             return;
         }
-        if will.retain && self.retain(&mut outgoing, now.wall).is_err() {
-            let cause = "limits.retained_messages or limits.retained_bytes is reached";
+        if will.retain
+            && let Err(full) = self.retain(&mut outgoing, now.wall)
+        {
+            let cause = self.not_retained(full);
             warn!(client = &*owner.1, cause, "a will was not retained");
         }
         if let Ok(route) = self.route(from, topic) {

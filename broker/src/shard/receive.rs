@@ -256,7 +256,9 @@ impl Shard {
             Packet::Pubrel(ack) => self.handle_pubrel(id, session, &ack),
             Packet::Pubcomp(ack) => self.handle_pubcomp(id, session, &ack, now),
             Packet::Subscribe(subscribe) => self.handle_subscribe(id, session, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, session, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.handle_unsubscribe(id, session, &unsubscribe, now)
+            }
             Packet::Pingreq => {
                 self.send(id, &Packet::Pingresp);
                 Ok(())

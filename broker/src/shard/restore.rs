@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::record::Event;
 use crate::recovery;
 use crate::session::{NEVER, Session, SessionId, Subscription};
+use crate::tally::Measure;
 
 impl Shard {
     /// Takes back the sessions of this shard. Before anything else happens to it.
@@ -60,6 +61,7 @@ impl Shard {
         let id = self.sessions.insert(session);
         self.commons.roster.insert(owner, id);
         self.commons.sessions.fetch_add(1, Ordering::Relaxed);
+        self.commons.tallies.add(known.account, Measure::Sessions, 1);
         if known.left.is_none() {
             let expiry_secs = known.expiry_secs;
             self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs, broken: true });
@@ -73,6 +75,7 @@ impl Shard {
         }
         session.outbound.restore_queue(known.waiting);
         self.queued_bytes += session.outbound.memory();
+        self.count_stored(id);
         self.schedule_session(id);
     }
 
@@ -82,13 +85,16 @@ impl Shard {
         name: &str,
         subscribed: recovery::Subscribed,
     ) {
-        let recovery::Subscribed { options, identifier, only, .. } = subscribed;
+        let recovery::Subscribed { mut options, identifier, only, .. } = subscribed;
+        options.qos = options.qos.min(self.dialect.max_qos);
         let commons = Arc::clone(&self.commons);
         let Ok(asked) = commons.take_apart(name) else { return };
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let subscription = Subscription { options, identifier, only, read: 0 };
         session.subscribe(name, subscription);
+        let account = session.principal.account;
         self.subscriptions += 1;
+        commons.tallies.add(account, Measure::Subscriptions, 1);
         self.place_subscription(session_id, name, &asked, &subscription);
     }
 }

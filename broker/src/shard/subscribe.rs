@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use longshore_acl::{Action, Principal};
+use longshore_acl::{ANONYMOUS_CLASS, Action, Principal};
 use longshore_codec::{
     Packet, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscribeOptions,
     Unsuback, Unsubscribe, Version, filter,
@@ -14,6 +14,7 @@ use tracing::warn;
 use super::config::LOG_WORK;
 use super::deliver::{Outgoing, Terms};
 use super::durable::subscribe_event;
+use super::quota::SUBSCRIPTIONS;
 use super::{Fault, Shard};
 use crate::clock::{Now, Wall};
 use crate::condition::{Asked, View, is_newer};
@@ -21,12 +22,14 @@ use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source};
 use crate::index::Subscriber;
 use crate::message::{Identifiers, Parts};
+use crate::parties::is_reserved;
 use crate::record::{Event, Ref};
 use crate::retained::Found;
 use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
 use crate::share::{Group, Member, Noted, Seat, lot};
 use crate::stamp::{CID, MODIFIED_SINCE, account_of, parse_time};
 use crate::stats::Drop;
+use crate::tally::Measure;
 
 /// Names a read of retained messages visits before others have their turn.
 const SLICE_VISITS: usize = 256;
@@ -99,15 +102,17 @@ impl Shard {
         self.check_count(subscribe.filters.iter().count())?;
         let mut codes = Vec::new();
         let mut refusals = Refusals::default();
-        for (name, options) in subscribe.filters.iter() {
+        for (name, mut options) in subscribe.filters.iter() {
+            options.qos = options.qos.min(self.dialect.max_qos);
             self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
             let subscription = Subscription { options, identifier, only: extras.only, read: 0 };
             let code = match self.check_filter(name) {
                 Ok(asked) => self.subscribe(session_id, name, &asked, subscription, extras.since),
                 Err(refused) => Err(refused),
             };
-            if code.is_ok() {
+            if let Ok(granted) = code {
                 self.note_subscription(session_id, name);
+                self.note_subscribed(session_id, name, granted, now);
             }
             codes.push(match code {
                 Ok(granted) => granted as u8,
@@ -173,6 +178,26 @@ impl Shard {
         Ok(parsed)
     }
 
+    /// Whether whoever asks may have that; the only account whose messages it is for, or 0.
+    fn check_rights(
+        &self,
+        principal: &Principal,
+        only: u64,
+        asked: &Asked<'_>,
+    ) -> Result<u64, Refusal> {
+        let refused = |cause| Err((ReasonCode::NotAuthorized, cause));
+        let Some(only) = both(only, asked.only()) else {
+            return refused("two accounts are asked for at once");
+        };
+        if only != 0 && !self.commons.is_in_branch(principal.account, only) {
+            return refused("the account asked for is not one of the branch");
+        }
+        if self.commons.classes.reads_nothing_of(principal.class, asked.inner) {
+            return refused("nothing that the topic filter matches may be read");
+        }
+        Ok(only)
+    }
+
     /// Makes or replaces a subscription; the QoS granted.
     pub(super) fn subscribe(
         &mut self,
@@ -189,24 +214,16 @@ impl Shard {
         let Subscription { identifier, only, .. } = subscription;
         let known = session.subscription(name).map(|known| known.read);
         let is_new = known.is_none();
-        let Principal { account, class, .. } = session.principal;
-        let holder = session.holder;
-        let Some(only) = both(only, parsed.only()) else {
-            return Err((ReasonCode::NotAuthorized, "two accounts are asked for at once"));
-        };
-        if only != 0 && !self.commons.is_in_branch(account, only) {
-            let cause = "the account asked for is not one of the branch";
-            return Err((ReasonCode::NotAuthorized, cause));
-        }
-        if self.commons.classes.reads_nothing_of(class, parsed.inner) {
-            let cause = "nothing that the topic filter matches may be read";
-            return Err((ReasonCode::NotAuthorized, cause));
-        }
+        let (account, holder) = (session.principal.account, session.holder);
+        let only = self.check_rights(&session.principal, only, parsed)?;
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
         }
         if let Some(cause) = self.refused_work().filter(|_| holder != 0) {
             return Err((ReasonCode::QuotaExceeded, cause));
+        }
+        if is_new && !self.commons.tallies.take(account, Measure::Subscriptions, 1, 0) {
+            return Err((ReasonCode::QuotaExceeded, SUBSCRIPTIONS));
         }
         // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
         let send_retained = match retain_handling {
@@ -322,6 +339,7 @@ impl Shard {
         id: ConnectionId,
         session_id: SessionId,
         unsubscribe: &Unsubscribe<'_>,
+        now: Now,
     ) -> Result<(), Fault> {
         self.check_user_properties(unsubscribe.properties)?;
         self.check_count(unsubscribe.filters.iter().count())?;
@@ -332,6 +350,7 @@ impl Shard {
             let reason = match self.unsubscribe(session_id, name) {
                 true => {
                     self.note(holder, &Event::Unsubscribe { holder, filter: name });
+                    self.note_unsubscribed(session_id, name, now);
                     ReasonCode::Success
                 }
                 false => ReasonCode::NoSubscriptionExisted,
@@ -356,6 +375,7 @@ impl Shard {
         }
         let account = session.principal.account;
         self.subscriptions -= 1;
+        self.commons.tallies.remove(account, Measure::Subscriptions, 1);
         match self.commons.take_apart(name) {
             Ok(Asked { share: Some(_), .. }) => self.leave_group(account, session_id, name),
             Ok(asked) => self.commons.unsubscribe(account, asked.inner, session_id),
@@ -389,6 +409,7 @@ impl Shard {
         let before = session.outbound.memory();
         let taken = session.outbound.take_shared(of);
         self.queued_bytes = self.queued_bytes + session.outbound.memory() - before;
+        self.count_stored(session_id);
         let mut groups: Vec<(Arc<Group>, usize)> = Vec::new();
         for mut pending in taken.into_iter().rev() {
             let before = pending.recorded();
@@ -508,7 +529,16 @@ impl Shard {
     }
 
     /// Whether a retained message is what a read looks for.
-    fn is_asked_for(&mut self, read: &Read, parts: &Parts<'_>, now: Wall) -> bool {
+    fn is_asked_for(&mut self, read: &Read, class: u32, parts: &Parts<'_>, now: Wall) -> bool {
+        let names_reserved = || {
+            let asked = self.commons.take_apart(&read.filter);
+            asked.is_ok_and(|asked| !asked.inner.starts_with(['+', '#']))
+        };
+        // Who has no token gets what is the broker's own only by its first level.
+        let is_topic_reserved = std::str::from_utf8(parts.topic).is_ok_and(is_reserved);
+        if class == ANONYMOUS_CLASS && is_topic_reserved && !names_reserved() {
+            return false;
+        }
         if read.since.is_some_and(|since| !is_newer(parts, since)) {
             return false;
         }
@@ -541,7 +571,7 @@ impl Shard {
         let Some(session) = self.sessions.get(session_id) else { return };
         let class = session.principal.class;
         if !self.may(class, Action::Subscribe, outgoing.source.parts.topic)
-            || !self.is_asked_for(read, &outgoing.source.parts, now.wall)
+            || !self.is_asked_for(read, class, &outgoing.source.parts, now.wall)
         {
             return;
         }

@@ -47,8 +47,8 @@ fn mix(bits: u64) -> u64 {
 }
 
 impl Turns {
-    /// The member that is there, may take it and has what the topic says, if one is there at all, and how many
-    /// were asked.
+    /// The member that is there, may take it and has what the topic says, if one is there at all,
+    /// and how many were asked.
     pub(crate) fn stick(
         &self,
         stick: &Stick,

@@ -80,6 +80,8 @@ pub(crate) struct Client {
     bytes: Vec<u8>,
     /// What came before it was asked for.
     waiting: Vec<Got>,
+    /// Whether what the broker itself publishes is given out; otherwise it is passed over.
+    pub(crate) hears_broker: bool,
     /// Whether it acknowledges what it gets.
     pub(crate) acknowledges: bool,
 }
@@ -93,7 +95,8 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (version, bytes, waiting) = (ask.version, Vec::new(), Vec::new());
-        let mut client = Self { stream, version, bytes, waiting, acknowledges: false };
+        let (hears_broker, acknowledges) = (false, false);
+        let mut client = Self { stream, version, bytes, waiting, hears_broker, acknowledges };
         let mut block = Vec::new();
         if ask.version == Version::V5 {
             let expiry = if ask.lasting { 3_600 } else { 0 };
@@ -158,7 +161,12 @@ impl Client {
                 {
                     self.send(&Packet::Puback(Ack::success(*id)));
                 }
-                return Some(got(&packet));
+                match got(&packet) {
+                    Got::Message { topic, .. }
+                        if topic.starts_with("flespi/") && !self.hears_broker => {}
+                    got => return Some(got),
+                }
+                continue;
             }
             match self.stream.read(&mut scratch) {
                 Ok(0) => return None,
@@ -207,6 +215,7 @@ impl Client {
     }
 
     pub(crate) fn subscribe_with(&mut self, filter: &str, named: &[(&str, &str)]) -> u8 {
+        self.hears_broker |= filter.contains("flespi/");
         let mut body = vec![0, 1];
         if self.version == Version::V5 {
             let mut block = Vec::new();
@@ -219,6 +228,14 @@ impl Client {
         put_varint(&mut packet, u32::try_from(body.len()).unwrap());
         self.stream.write_all(&[packet, body].concat()).unwrap();
         self.answer().code()
+    }
+
+    /// Unsubscribes; the answer.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) -> Got {
+        let length = u8::try_from(filter.len()).unwrap();
+        let head = [0xa2, length + 5, 0, 1, 0, 0, length];
+        self.stream.write_all(&[&head, filter.as_bytes()].concat()).unwrap();
+        self.answer()
     }
 
     /// Publishes at QoS 1; the answer.

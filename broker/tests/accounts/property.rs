@@ -145,7 +145,7 @@ impl World {
         let ask = self.ask(token, peer.name, peer.is_v5);
         let ask = if peer.is_lasting { ask.lasting() } else { ask };
         let mut client = Client::connect(&self.broker, &ask);
-        client.acknowledges = true;
+        (client.acknowledges, client.hears_broker) = (true, true);
         self.clients[at].client = Some(client);
         self.reference.readers[at].is_awake = true;
         let waiting = std::mem::take(&mut self.reference.readers[at].waiting);

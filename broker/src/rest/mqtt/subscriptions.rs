@@ -138,8 +138,8 @@ pub(super) async fn remove(call: Call) -> Outcome {
     let mut done = Vec::new();
     for known in found {
         let (session, topic) = (known.session, known.topic());
-        let gone = ask_durably(&call.api.mailboxes[known.shard], move |shard, _| {
-            shard.unsubscribe_for(session, &topic)
+        let gone = ask_durably(&call.api.mailboxes[known.shard], move |shard, now| {
+            shard.unsubscribe_for(session, &topic, now)
         });
         if gone.await.ok_or_else(stopped)? {
             let id = known.object.get("id").cloned().unwrap_or_default();

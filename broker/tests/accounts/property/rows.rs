@@ -4,7 +4,7 @@ use longshore_acl::ROOT_ACCOUNT;
 use serde_json::json;
 
 use crate::client::{Ask, Client};
-use crate::{BOTH, Rig};
+use crate::rig::{BOTH, Rig};
 
 /// CVE-2017-7650.
 #[test]

@@ -1,0 +1,265 @@
+//! What others are told of accounts: the notices that become their logs, and the states of objects
+//! that are retained under `flespi/state` (specification of the broker, 7.2, 7.3 and 20).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashSet;
+use longshore_acl::{Account, Limit, Token};
+use serde_json::{Map, Value};
+use tracing::{error, warn};
+
+use super::{Accounts, Attached};
+use crate::clock::{Now, Wall, wall};
+use crate::notices::{Call, Change, Kind, Notice, What, log_topic, state_topic};
+use crate::parties::Party;
+use crate::retained::Read;
+use crate::shard::{OwnMessage, Shard, Step, publish_all};
+
+/// All states that are retained, those of sessions included.
+const STATES: &str = "flespi/state/mqtt,platform/#";
+/// States that one slice retains.
+const SLICE: usize = 64;
+
+impl Accounts {
+    /// Something has become of a token.
+    pub(super) fn tell_token(&self, token: &Token, change: Change) {
+        let state = (!change.is_end()).then(|| token.to_json(None));
+        self.tell((Kind::Token, token.id), token.account, change, state);
+    }
+
+    /// Something has become of an account, which those above it hear of. It stood below `parent`.
+    pub(super) fn tell_account(&self, account: &Account, parent: u64, change: Change) {
+        let object = (Kind::Account, account.id);
+        if change == Change::Moved {
+            self.retain_state(object, parent, None);
+        }
+        let state = (!change.is_end()).then(|| account.to_json());
+        // The root is nobody's object, and its own log.
+        let above = if account.parent == 0 { account.id } else { account.parent };
+        self.tell(object, above, change, state.filter(|_| account.parent != 0));
+    }
+
+    /// Something has become of a limit.
+    pub(super) fn tell_limit(&self, limit: &Limit, change: Change) {
+        let state = (!change.is_end()).then(|| limit.to_json());
+        self.tell((Kind::Limit, limit.id), limit.account, change, state);
+    }
+
+    fn tell(
+        &self,
+        (kind, id): (Kind, u64),
+        account: u64,
+        change: Change,
+        state: Option<Map<String, Value>>,
+    ) {
+        self.retain_state((kind, id), account, state);
+        self.notice(account, What::Object { kind, id, change });
+    }
+
+    /// A call of REST was answered in the name of an account.
+    pub fn note_call(&self, account: u64, call: Call) {
+        self.notice(account, What::Called(Box::new(call)));
+    }
+
+    fn notice(&self, account: u64, what: What) {
+        if self.broker.get().is_some() {
+            self.notices.put(Notice { account, at: wall(), what });
+        }
+    }
+
+    fn retain_state(
+        &self,
+        (kind, id): (Kind, u64),
+        account: u64,
+        state: Option<Map<String, Value>>,
+    ) {
+        let Some(broker) = self.broker.get() else { return };
+        let message = state_message(state_topic(kind, id), account, state, wall());
+        broker.mailboxes[0].put_task(publish_all(vec![message]));
+    }
+
+    /// Takes notices into the logs, and publishes them where anybody asks for them.
+    pub(crate) fn take_notices(&self, notices: Vec<Notice>) {
+        let (mut messages, mut failed) = (Vec::new(), None);
+        for notice in &notices {
+            let record = Value::Object(notice.to_json()).to_string();
+            failed = self.logs.add(notice, &record).err().or(failed);
+            let topic = log_topic(notice);
+            if let Some(broker) = self.broker.get()
+                && broker.has_readers(notice.account, &topic)
+            {
+                messages.push(OwnMessage::new(notice.account, topic, record, notice.at));
+            }
+        }
+        if let Some(cause) = failed {
+            error!(%cause, "the logs of accounts cannot be kept");
+        }
+        if let (Some(broker), false) = (self.broker.get(), messages.is_empty()) {
+            // All through one shard, so that they come in order.
+            broker.mailboxes[0].put_task(publish_all(messages));
+        }
+    }
+
+    /// Writes down what was taken into the logs, and removes what is too old.
+    pub(crate) fn keep_logs(&self, dropped_before: u64) -> u64 {
+        let kept = self.logs.keep().and_then(|()| {
+            let is_there = |account| self.read().account(account).is_some();
+            self.logs.sweep(is_there, wall())
+        });
+        if let Err(cause) = kept {
+            error!(%cause, "the logs of accounts cannot be kept");
+        }
+        let dropped = self.notices.dropped();
+        if dropped > dropped_before {
+            let count = dropped - dropped_before;
+            warn!(count, "more happened than the logs of accounts can take: this is left out");
+        }
+        dropped
+    }
+
+    /// Takes the last notices into the logs: the broker has stopped.
+    pub(crate) fn end_logs(&self) {
+        for notice in &self.notices.take() {
+            let record = Value::Object(notice.to_json()).to_string();
+            // What cannot be written is told below.
+            let _ = self.logs.add(notice, &record);
+        }
+        self.keep_logs(u64::MAX);
+    }
+
+    /// Brings what is retained of objects and sessions up to date: a process that was killed may
+    /// have left what is no longer so.
+    pub(crate) fn renew_states(self: &Arc<Self>) {
+        let Some(broker) = self.broker.get() else { return };
+        let mut renewal = Renewal::new(self, broker);
+        broker.mailboxes[0].put_task(Box::new(move |shard, now| renewal.step(shard, now)));
+    }
+
+    fn state_of(&self, (kind, id): (Kind, u64)) -> Option<(u64, Map<String, Value>)> {
+        let directory = self.read();
+        match kind {
+            Kind::Token => directory.token(id).map(|it| (it.account, it.to_json(None))),
+            Kind::Limit => directory.limit(id).map(|it| (it.account, it.to_json())),
+            Kind::Account => {
+                let account = directory.account(id).filter(|account| account.parent != 0);
+                account.map(|it| (it.parent, it.to_json()))
+            }
+        }
+    }
+}
+
+impl Change {
+    /// Whether there is nothing any more that has a state.
+    fn is_end(self) -> bool {
+        matches!(self, Self::Deleted | Self::Expired)
+    }
+}
+
+impl Attached {
+    /// Whether anybody gets what the broker publishes there.
+    fn has_readers(&self, account: u64, topic: &str) -> bool {
+        let from = Party { account, class: longshore_acl::BROKER_CLASS };
+        let mut found = crate::index::Matches::default();
+        self.commons.matches(from, topic, &mut found);
+        !found.subscribers.is_empty() || !found.groups.is_empty()
+    }
+}
+
+fn state_message(
+    topic: String,
+    account: u64,
+    state: Option<Map<String, Value>>,
+    at: Wall,
+) -> OwnMessage {
+    let payload = state.map_or_else(String::new, |state| Value::Object(state).to_string());
+    OwnMessage::new(account, topic, payload, at).retained()
+}
+
+/// States that are brought up to date, a slice at a time.
+struct Renewal {
+    /// Who puts it in a mailbox must not live as long as that.
+    accounts: Weak<Accounts>,
+    /// What is retained of states, account by account.
+    reads: VecDeque<(u64, Read)>,
+    /// Objects whose state is retained as it is.
+    right: HashSet<(Kind, u64)>,
+    /// Objects that are left to be looked at, once all is read.
+    objects: Vec<(Kind, u64)>,
+}
+
+impl Renewal {
+    fn new(accounts: &Arc<Accounts>, broker: &Attached) -> Self {
+        let holders = broker.commons.retained.holders();
+        let read = |account| {
+            let read = broker.commons.retained.read(&[account], STATES, true);
+            read.map(|read| (account, read))
+        };
+        let reads = holders.into_iter().filter_map(read).collect();
+        let directory = accounts.read();
+        let tokens = directory.tokens().map(|token| (Kind::Token, token.id));
+        let limits = directory.limits().map(|limit| (Kind::Limit, limit.id));
+        let objects = directory.accounts().map(|account| (Kind::Account, account.id));
+        let objects = objects.chain(tokens).chain(limits).collect();
+        drop(directory);
+        Self { accounts: Arc::downgrade(accounts), reads, right: HashSet::new(), objects }
+    }
+
+    fn step(&mut self, shard: &mut Shard, now: Now) -> Step {
+        let Some(accounts) = self.accounts.upgrade() else { return Step::Done };
+        if let Some((account, mut read)) = self.reads.pop_front() {
+            let mut wrong: Vec<Box<[u8]>> = Vec::new();
+            let is_through =
+                shard.visit_retained(&mut read, now, |topic, payload| {
+                    match is_right(&accounts, account, topic, payload) {
+                        Some(object) => drop(self.right.insert(object)),
+                        None => wrong.push(Box::from(topic.as_bytes())),
+                    }
+                });
+            for topic in wrong {
+                shard.forget_own(account, &topic);
+            }
+            if !is_through {
+                self.reads.push_front((account, read));
+            }
+            return Step::More;
+        }
+        for _ in 0..SLICE {
+            let Some(object) = self.objects.pop() else {
+                renew_sessions(&accounts);
+                return Step::Done;
+            };
+            if !self.right.contains(&object)
+                && let Some((account, state)) = accounts.state_of(object)
+            {
+                let topic = state_topic(object.0, object.1);
+                let message = state_message(topic, account, Some(state), now.wall);
+                shard.publish_own(&message, now);
+            }
+        }
+        Step::More
+    }
+}
+
+/// The object whose state this is, if it is so.
+fn is_right(accounts: &Accounts, account: u64, topic: &str, payload: &[u8]) -> Option<(Kind, u64)> {
+    let id: u64 = topic.rsplit_once('/')?.1.parse().ok()?;
+    let kinds = [Kind::Token, Kind::Account, Kind::Limit].into_iter();
+    let mut objects = kinds.map(|kind| (kind, id));
+    let object = objects.find(|(kind, id)| state_topic(*kind, *id) == topic)?;
+    let (of, state) = accounts.state_of(object)?;
+    let is_so = of == account && Value::Object(state).to_string().as_bytes() == payload;
+    is_so.then_some(object)
+}
+
+/// Every shard retains the states of its sessions, which were all taken away.
+fn renew_sessions(accounts: &Accounts) {
+    let Some(broker) = accounts.broker.get() else { return };
+    for mailbox in broker.mailboxes.iter() {
+        let mut left = None;
+        mailbox.put_task(Box::new(move |shard, now| {
+            let left = left.get_or_insert_with(|| shard.all_sessions());
+            shard.renew_states(left, now)
+        }));
+    }
+}

@@ -1,0 +1,144 @@
+//! What the broker itself publishes: it alone may under `flespi/`, in the name of any account.
+
+use bytes::Bytes;
+use longshore_acl::BROKER_CLASS;
+use longshore_codec::{QoS, topic};
+
+use tracing::warn;
+
+use super::deliver::Outgoing;
+use super::{Shard, Step, Task};
+use crate::cache::Route;
+use crate::clock::{Now, Wall};
+use crate::form::Source;
+use crate::message::Parts;
+use crate::output::COPY_MAX;
+use crate::parties::Party;
+use crate::record::Event;
+use crate::retained::{Age, Found, Read};
+use crate::stamp::of_broker;
+
+/// Messages that are published in one slice.
+const SLICE: usize = 64;
+/// Retained messages that are visited in one slice.
+const VISITS: usize = 128;
+
+/// A message of the broker's own.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnMessage {
+    /// In whose topics it is published: whoever sees those of the account sees it.
+    account: u64,
+    topic: String,
+    /// Empty and retained, it takes away what was retained.
+    payload: Bytes,
+    /// `cid` and `timestamp`, and what else is said of it.
+    properties: Vec<u8>,
+    qos: QoS,
+    retain: bool,
+}
+
+impl OwnMessage {
+    /// A message of QoS 0 about something that happened at that time.
+    pub(crate) fn new(account: u64, topic: String, payload: impl Into<Bytes>, at: Wall) -> Self {
+        let (payload, properties) = (payload.into(), of_broker(account, at));
+        Self { account, topic, payload, properties, qos: QoS::AtMostOnce, retain: false }
+    }
+
+    /// The same, retained. At QoS 1: who was away gets what is the state when it comes back.
+    pub(crate) fn retained(self) -> Self {
+        Self { retain: true, qos: QoS::AtLeastOnce, ..self }
+    }
+}
+
+/// Publishes these, in order.
+pub(crate) fn publish_all(messages: Vec<OwnMessage>) -> Task {
+    let mut left = messages.into_iter();
+    Box::new(move |shard, now| {
+        for message in left.by_ref().take(SLICE) {
+            shard.publish_own(&message, now);
+        }
+        if left.len() == 0 { Step::Done } else { Step::More }
+    })
+}
+
+impl Shard {
+    /// Publishes a message of the broker's own; what cannot be, the log hears of.
+    pub(crate) fn publish_own(&mut self, message: &OwnMessage, now: Now) {
+        if let Err(cause) = self.try_publish_own(message, now) {
+            warn!(topic = message.topic, cause, "a message of the broker was not published");
+        }
+    }
+
+    fn try_publish_own(&mut self, message: &OwnMessage, now: Now) -> Result<(), &'static str> {
+        let OwnMessage { account, payload, properties, qos, retain, .. } = message;
+        let name = message.topic.as_bytes();
+        topic::validate(name).map_err(|_| "it is no topic name")?;
+        self.check_topic(name)?;
+        let shared = (payload.len() > COPY_MAX).then_some(payload);
+        let parts = Parts { topic: name, properties, payload, shared };
+        let source = Source { parts, expiry: None, packet: None };
+        let mut outgoing = Outgoing::new(source, *qos, *retain, None);
+        outgoing.account = *account;
+        if *retain {
+            if let Some(cause) = self.refused_work() {
+                return Err(cause);
+            }
+            let full = "limits.retained_messages or limits.retained_bytes is reached";
+            self.retain(&mut outgoing, now.wall).map_err(|_| full)?;
+        }
+        let route = self.route_own(*account, &message.topic);
+        self.distribute(&route, &mut outgoing, now);
+        self.write_down(&mut outgoing);
+        Ok(())
+    }
+
+    /// Goes on with a read of what is retained, a slice of topics and payloads. Whether it is
+    /// through.
+    pub(crate) fn visit_retained(
+        &mut self,
+        read: &mut Read,
+        now: Now,
+        mut visit: impl FnMut(&str, &[u8]),
+    ) -> bool {
+        let mut slice = std::mem::take(&mut self.slice);
+        let is_through = read.next(now.wall, VISITS, |item| slice.take(item, VISITS, usize::MAX));
+        let mut visit = |parts: Parts<'_>| {
+            if let Ok(topic) = std::str::from_utf8(parts.topic) {
+                visit(topic, parts.payload);
+            }
+        };
+        for (_, found) in slice.iter() {
+            match found {
+                Found::Small { parts, .. } => visit(parts),
+                Found::Large(kept) => match self.load_retained(kept) {
+                    Some(message) => visit(message.parts()),
+                    None => {}
+                },
+            }
+        }
+        slice.clear();
+        self.slice = slice;
+        is_through
+    }
+
+    /// Takes away what is retained, and tells nobody.
+    pub(crate) fn forget_own(&mut self, account: u64, topic: &[u8]) {
+        let age = Age { time: None, now: Wall(0) };
+        let sequence = self.commons.retained.of(account).clear(topic, age);
+        if let (Some(sequence), Some(journal)) = (sequence, self.journal.as_deref_mut()) {
+            journal.note(&Event::Clear { account, sequence, topic });
+        }
+    }
+
+    /// Where it goes. Such topics are many and each is seldom seen again: they are not to drive
+    /// those of clients out of the cache.
+    fn route_own(&mut self, account: u64, name: &str) -> Route {
+        let from = Party { account, class: BROKER_CLASS };
+        // Mail says by which epoch it was routed.
+        let _ = self.cache.get(self.commons.epoch(), from, name.as_bytes());
+        self.matches.clear();
+        self.commons.matches(from, name, &mut self.matches);
+        self.work += self.matches.work();
+        Route::new(self.number, name.as_bytes(), &mut self.matches)
+    }
+}
