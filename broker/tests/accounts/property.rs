@@ -18,7 +18,7 @@
 //! | CVE-2018-12546 | a retained message outlived its publisher's right | `rows` |
 //! | NATS 2026-26 | what is retained or waits went around a rule | here |
 //! | Mosquitto 2.0.16 | a will went where its client might not publish | here |
-//! | MPInspector | the same client identifier, of another identity | `main.rs` |
+//! | MPInspector | the same client identifier, of another identity | `namespaces` |
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
