@@ -14,7 +14,9 @@ mod clients {
     mod tools;
 
     // The clients.
+    mod flespi;
     mod mosquitto;
+    mod openapi;
     mod rumqttc;
     mod scripts;
 }

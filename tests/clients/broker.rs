@@ -76,6 +76,19 @@ impl Broker {
 
 /// `program`, which ends in the binary, as a broker open to everybody with its data in `folder`.
 pub(crate) fn command(
+    program: Command,
+    folder: &Path,
+    schemes: &[&str],
+    settings: &[(&str, &str)],
+) -> Command {
+    let mut command = closed(program, folder, schemes, settings);
+    command.arg("--anonymous");
+    command
+}
+
+/// The same for those alone who have a token; the first is in the file `master-token` of
+/// `longshore-data`.
+pub(crate) fn closed(
     mut program: Command,
     folder: &Path,
     schemes: &[&str],
@@ -86,10 +99,7 @@ pub(crate) fn command(
             program.env_remove(name);
         }
     }
-    program
-        .current_dir(folder)
-        .args(["serve", "--anonymous", "--data-dir"])
-        .arg(folder.join("longshore-data"));
+    program.current_dir(folder).args(["serve", "--data-dir"]).arg(folder.join("longshore-data"));
     // Whoever meets here comes from different threads, also on a machine of two processors.
     program.env("LONGSHORE_THREADS__SHARDS", "3");
     for scheme in schemes {

@@ -1,6 +1,7 @@
 // What MQTT.js does with a broker, the same in Node and in a browser.
 //
-// Each function that is exported runs one scenario and throws when something is not as it must be.
+// Each function that is exported runs one scenario and throws when something is not as it must be,
+// but for those at the foot, which other scenarios are made with.
 // `at` says where and how: `mqtt` is the library, `url` the broker, `version` 3, 4 or 5, and
 // `options` go into each connection.
 
@@ -319,3 +320,5 @@ export async function large(at) {
   await soon(published, 'PUBACK');
   await client.end();
 }
+
+export { Client, equal, payloads, soon };

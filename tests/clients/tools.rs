@@ -46,6 +46,11 @@ pub(crate) fn python(name: &str) -> Command {
     command
 }
 
+/// A program that came with a package of Python.
+pub(crate) fn of_python(name: &str) -> Command {
+    Command::new(installed(clients().join("venv/bin").join(name)))
+}
+
 /// A script in JavaScript that finds MQTT.js and playwright-core.
 pub(crate) fn node(name: &str) -> Command {
     let mut command = Command::new(system("node"));

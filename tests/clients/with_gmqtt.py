@@ -3,10 +3,12 @@
     with_gmqtt.py SCENARIO URL VERSION [CA]
 
 runs one scenario, named below, with MQTT 3.1.1 or 5, and ends with 0 when everything is as it must
-be. URL is one of mqtt and mqtts; CA signs the certificate of the broker.
+be. URL is one of mqtt and mqtts; CA signs the certificate of the broker. The environment may have
+MQTT_USERNAME and MQTT_PASSWORD.
 """
 
 import asyncio
+import os
 import ssl
 import sys
 from urllib.parse import urlparse
@@ -22,6 +24,7 @@ URL = urlparse(sys.argv[2])
 VERSION = VERSIONS[sys.argv[3]]
 TLS = ssl.create_default_context(cafile=sys.argv[4]) if URL.scheme == "mqtts" else False
 IS_V5 = VERSION == MQTTv50
+USERNAME, PASSWORD = os.environ.get("MQTT_USERNAME"), os.environ.get("MQTT_PASSWORD")
 
 
 def equal(got, want, what):
@@ -36,16 +39,23 @@ def soon(waiting):
 class Client:
     """A client whose callbacks become queues that can be waited on."""
 
-    def __init__(self, name, clean=True, expiry_secs=0, will=None):
-        extra = {"session_expiry_interval": expiry_secs} if IS_V5 else {}
+    def __init__(self, name, clean=True, expiry_secs=0, will=None, **extra):
+        if IS_V5:
+            extra["session_expiry_interval"] = expiry_secs
         self.gmqtt = gmqtt.Client(name, clean_session=clean, will_message=will, **extra)
+        if USERNAME is not None:
+            self.gmqtt.set_auth_credentials(USERNAME, PASSWORD)
         self.messages, self.subacks, self.unsubacks = (asyncio.Queue() for _ in range(3))
         self.connacks, self.ends = asyncio.Queue(), asyncio.Queue()
-        self.gmqtt.on_connect = lambda _c, flags, _code, _p: self.connacks.put_nowait(flags)
+        self.gmqtt.on_connect = self.on_connect
         self.gmqtt.on_subscribe = lambda _c, _m, codes, _p: self.subacks.put_nowait(codes)
         self.gmqtt.on_unsubscribe = lambda _c, _m, codes: self.unsubacks.put_nowait(codes)
         self.gmqtt.on_disconnect = lambda _c, packet, exc=None: self.ends.put_nowait(packet)
         self.gmqtt.on_message = self.on_message
+
+    def on_connect(self, _client, flags, _code, properties):
+        self.properties = properties
+        self.connacks.put_nowait(flags)
 
     def on_message(self, _client, topic, payload, qos, properties):
         self.messages.put_nowait((topic, payload, qos, properties))

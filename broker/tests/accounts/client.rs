@@ -7,7 +7,7 @@ use std::time::Duration;
 use longshore_broker::{Broker, Scheme};
 use longshore_codec::wire::put_varint;
 use longshore_codec::{
-    Connect, Packet, PacketId, PacketType, Properties, Property, Publish, QoS, ReasonCode,
+    Ack, Connect, Packet, PacketId, PacketType, Properties, Property, Publish, QoS, ReasonCode,
     SubscribeOptions, Subscriptions, Version, Will, decode, encode, frame,
 };
 
@@ -51,6 +51,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) packet_max: Option<u32>,
     /// Topic of the will.
     pub(crate) will: Option<&'a str>,
+    /// And its payload.
+    pub(crate) last_word: &'a str,
 }
 
 impl<'a> Ask<'a> {
@@ -58,7 +60,8 @@ impl<'a> Ask<'a> {
     pub(crate) fn with(token: &'a str, id: &'a str) -> Self {
         let username = Some(token);
         let (version, password, lasting) = (Version::V5, None, false);
-        Self { version, id, username, password, lasting, packet_max: None, will: None }
+        let (packet_max, will, last_word) = (None, None, "gone");
+        Self { version, id, username, password, lasting, packet_max, will, last_word }
     }
 
     pub(crate) fn lasting(self) -> Self {
@@ -79,6 +82,8 @@ pub(crate) struct Client {
     waiting: Vec<Got>,
     /// Whether what the broker itself publishes is given out; otherwise it is passed over.
     pub(crate) hears_broker: bool,
+    /// Whether it acknowledges what it gets.
+    pub(crate) acknowledges: bool,
 }
 
 impl Client {
@@ -89,8 +94,9 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (version, hears_broker) = (ask.version, false);
-        let mut client = Self { stream, version, bytes: vec![], waiting: vec![], hears_broker };
+        let (version, bytes, waiting) = (ask.version, Vec::new(), Vec::new());
+        let (hears_broker, acknowledges) = (false, false);
+        let mut client = Self { stream, version, bytes, waiting, hears_broker, acknowledges };
         let mut block = Vec::new();
         if ask.version == Version::V5 {
             let expiry = if ask.lasting { 3_600 } else { 0 };
@@ -102,7 +108,7 @@ impl Client {
         let properties = Properties::none();
         let will = ask.will.map(|topic| Will {
             topic,
-            payload: b"gone",
+            payload: ask.last_word.as_bytes(),
             qos: QoS::AtLeastOnce,
             retain: false,
             properties,
@@ -150,6 +156,11 @@ impl Client {
             if let Some(found) = found.filter(|it| it.total() <= self.bytes.len()) {
                 let packet: Vec<u8> = self.bytes.drain(..found.total()).collect();
                 let packet = decode(self.version, found.first, &packet[found.header..]).unwrap();
+                if let Packet::Publish(Publish { packet_id: Some(id), .. }) = &packet
+                    && self.acknowledges
+                {
+                    self.send(&Packet::Puback(Ack::success(*id)));
+                }
                 match got(&packet) {
                     Got::Message { topic, .. }
                         if topic.starts_with("flespi/") && !self.hears_broker => {}

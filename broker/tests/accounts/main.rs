@@ -9,6 +9,7 @@ mod limits;
 mod logs;
 mod messages;
 mod namespaces;
+mod property;
 mod restart;
 mod rig;
 mod rights;
