@@ -46,17 +46,17 @@ macro_rules! path {
     };
 }
 
-/// One limit under the name it has in the broker; the type is that of its field.
-macro_rules! limit {
-    ($name:ident: $range:expr) => {
+/// One number under the name it has in the broker; the type is that of its field.
+macro_rules! number {
+    ($section:ident.$name:ident: $range:expr) => {
         Key {
-            section: "limits",
+            section: stringify!($section),
             name: stringify!($name),
             set: |config, value, _| {
-                config.limits.$name = value.number(&$range)?;
+                config.$section.$name = value.number(&$range)?;
                 Ok(())
             },
-            show: |config| config.limits.$name.to_string(),
+            show: |config| config.$section.$name.to_string(),
         }
     };
 }
@@ -90,43 +90,37 @@ static KEYS: &[Key] = &[
     switch!(auth.anonymous),
     switch!(auth.special),
     switch!(auth.show_keys),
-    Key {
-        section: "auth",
-        name: "failures_per_minute",
-        set: |config, value, _| {
-            config.auth.failures_per_minute = value.number(&(1..=u32::MAX))?;
-            Ok(())
-        },
-        show: |config| config.auth.failures_per_minute.to_string(),
-    },
-    limit!(connections: SOME),
-    limit!(connections_per_address: SOME),
-    limit!(handshakes: SOME),
-    limit!(connect_timeout_secs: SECONDS),
-    limit!(connect_bytes: 64..=PACKET_BYTES_MAX),
-    limit!(connect_bytes_total: SOME),
-    limit!(packet_bytes: 64..=PACKET_BYTES_MAX),
-    limit!(packet_secs: SECONDS),
-    limit!(input_bytes: SOME),
-    limit!(output_bytes: SOME),
-    limit!(output_bytes_total: SOME),
-    limit!(output_stall_secs: SECONDS),
-    limit!(topic_levels: 1..=65_535),
-    limit!(topic_bytes: 1..=65_535),
-    limit!(topic_aliases: 0..=u16::MAX),
-    limit!(topic_alias_bytes: ANY),
-    limit!(topic_aliases_out: 0..=u16::MAX),
-    limit!(packet_filters: SOME),
-    limit!(subscriptions: SOME),
-    limit!(subscription_bytes: SOME),
-    limit!(shared_subscriptions: ANY),
-    limit!(user_properties: ANY),
-    limit!(receive_maximum: 1..=u16::MAX),
-    limit!(inflight: 1..=u16::MAX),
-    limit!(queue_messages: ANY),
-    limit!(queue_bytes: ANY),
-    limit!(queue_memory: ANY),
-    limit!(queue_bytes_total: ANY),
+    number!(auth.failures_per_minute: 1..=u32::MAX),
+    number!(auth.log_ttl_secs: SECONDS),
+    number!(auth.log_events_per_account: 0..=i64::MAX as u64),
+    number!(limits.connections: SOME),
+    number!(limits.connections_per_address: SOME),
+    number!(limits.handshakes: SOME),
+    number!(limits.connect_timeout_secs: SECONDS),
+    number!(limits.connect_bytes: 64..=PACKET_BYTES_MAX),
+    number!(limits.connect_bytes_total: SOME),
+    number!(limits.packet_bytes: 64..=PACKET_BYTES_MAX),
+    number!(limits.packet_secs: SECONDS),
+    number!(limits.input_bytes: SOME),
+    number!(limits.output_bytes: SOME),
+    number!(limits.output_bytes_total: SOME),
+    number!(limits.output_stall_secs: SECONDS),
+    number!(limits.topic_levels: 1..=65_535),
+    number!(limits.topic_bytes: 1..=65_535),
+    number!(limits.topic_aliases: 0..=u16::MAX),
+    number!(limits.topic_alias_bytes: ANY),
+    number!(limits.topic_aliases_out: 0..=u16::MAX),
+    number!(limits.packet_filters: SOME),
+    number!(limits.subscriptions: SOME),
+    number!(limits.subscription_bytes: SOME),
+    number!(limits.shared_subscriptions: ANY),
+    number!(limits.user_properties: ANY),
+    number!(limits.receive_maximum: 1..=u16::MAX),
+    number!(limits.inflight: 1..=u16::MAX),
+    number!(limits.queue_messages: ANY),
+    number!(limits.queue_bytes: ANY),
+    number!(limits.queue_memory: ANY),
+    number!(limits.queue_bytes_total: ANY),
     Key {
         section: "limits",
         name: "queue_overflow",
@@ -143,16 +137,16 @@ static KEYS: &[Key] = &[
             _ => "\"end\"".to_owned(),
         },
     },
-    limit!(sessions: SOME),
-    limit!(will_bytes: ANY),
-    limit!(session_expiry_secs: 0..=u32::MAX),
-    limit!(keep_alive_secs: 0..=u16::MAX),
-    limit!(retained_messages: ANY),
-    limit!(retained_bytes: ANY),
-    limit!(route_cache_bytes: SOME),
-    limit!(request_bytes: SOME),
-    limit!(request_bytes_total: SOME),
-    limit!(request_secs: SECONDS),
+    number!(limits.sessions: SOME),
+    number!(limits.will_bytes: ANY),
+    number!(limits.session_expiry_secs: 0..=u32::MAX),
+    number!(limits.keep_alive_secs: 0..=u16::MAX),
+    number!(limits.retained_messages: ANY),
+    number!(limits.retained_bytes: ANY),
+    number!(limits.route_cache_bytes: SOME),
+    number!(limits.request_bytes: SOME),
+    number!(limits.request_bytes_total: SOME),
+    number!(limits.request_secs: SECONDS),
     Key {
         section: "dialect",
         name: "wildcard_delete",
