@@ -111,6 +111,11 @@ impl Cursor {
     }
 }
 
+/// Whether the broker retains it for itself: no limit of an account is about that.
+fn is_own(topic: &[u8]) -> bool {
+    std::str::from_utf8(topic).is_ok_and(is_reserved)
+}
+
 impl Retained {
     /// Nothing yet, in so many parts.
     fn new(account: u64, parts: usize, counts: Arc<Counts>) -> Self {
@@ -149,9 +154,8 @@ impl Retained {
         [(&self.messages, &self.bytes), (&self.counts.messages, &self.counts.bytes)]
     }
 
-    /// Counts so many messages more, of so many bytes, of which its account knows the bytes.
+    /// Counts so many messages more, of so many bytes.
     fn count(&self, more: usize, size: usize) {
-        self.counts.tallies.add(self.account, Measure::RetainedMessages, more as u64);
         for (messages, bytes) in self.counters() {
             messages.fetch_add(more, Ordering::SeqCst);
             bytes.fetch_add(size, Ordering::Relaxed);
@@ -187,6 +191,9 @@ impl Retained {
             return Ok(None);
         }
         self.make_room(&part, topic, size, messages_max, bytes_max)?;
+        if !is_own(topic) {
+            self.counts.tallies.add(self.account, Measure::RetainedMessages, 1);
+        }
         self.count(1, size);
         let sequence = self.counts.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         item.set_sequence(sequence);
@@ -217,6 +224,9 @@ impl Retained {
             if bytes - old.unwrap_or(0) + size > bytes_max {
                 return Err(Full::Bytes);
             }
+        }
+        if is_own(topic) {
+            return Ok(());
         }
         let take = |instead| {
             let (measure, size) = (Measure::RetainedBytes, size as u64);
@@ -275,7 +285,11 @@ impl Retained {
     pub(crate) fn restore(&self, replayed: Replayed) {
         let Replayed { topics, bytes, sequence, .. } = replayed;
         self.counts.sequence.fetch_max(sequence, Ordering::SeqCst);
-        self.counts.tallies.add(self.account, Measure::RetainedBytes, bytes as u64);
+        for item in topics.iter().filter(|item| !is_own(item.topic())) {
+            let Counts { tallies, .. } = &*self.counts;
+            tallies.add(self.account, Measure::RetainedMessages, 1);
+            tallies.add(self.account, Measure::RetainedBytes, item.size() as u64);
+        }
         self.count(topics.len(), bytes);
         if let [part] = &*self.parts {
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
@@ -314,9 +328,11 @@ impl Retained {
     fn forget(&self, part: &mut Part, old: Option<Item>) {
         let Some(old) = old else { return };
         let size = old.size();
-        let Counts { tallies, .. } = &*self.counts;
-        tallies.remove(self.account, Measure::RetainedMessages, 1);
-        tallies.remove(self.account, Measure::RetainedBytes, size as u64);
+        if !is_own(old.topic()) {
+            let Counts { tallies, .. } = &*self.counts;
+            tallies.remove(self.account, Measure::RetainedMessages, 1);
+            tallies.remove(self.account, Measure::RetainedBytes, size as u64);
+        }
         for (messages, bytes) in self.counters() {
             messages.fetch_sub(1, Ordering::Relaxed);
             bytes.fetch_sub(size, Ordering::Relaxed);

@@ -139,7 +139,8 @@ fn only_what_was_retained_since_may_be_asked_for() {
     for (topic, time) in [("a", "1700000000"), ("b", "1700000000.5"), ("c", "1700000001")] {
         client.publish_with(topic, "x", true, &[("timestamp", time)]);
     }
-    let rows: [(&str, &[(&str, &str)], &[&str]); 5] = [
+    type Row = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+    let rows: [Row; 5] = [
         ("#", &[("modified_since", "1700000000")], &["b=x", "c=x"]),
         ("#", &[("modified_since", "1700000000.5")], &["c=x"]),
         ("#", &[("modified_since", "yesterday")], &["a=x", "b=x", "c=x"]),

@@ -262,8 +262,7 @@ fn logs_of_a_branch_are_read_in_the_order_of_time_from_either_end() {
     let accounts = [ROOT_ACCOUNT, child];
     let mut listener = listener(&rig, ROOT_ACCOUNT, "flespi/log/platform/customer/#");
     for number in 0..200 {
-        let mut call = Call::default();
-        call.status = number;
+        let call = Call { status: number, ..Call::default() };
         rig.accounts.note_call(accounts[usize::from(number % 2)], call);
     }
     let _ = listener.subscribe("flespi/log/platform/customer/#");
@@ -311,6 +310,9 @@ fn nobody_deletes_states_and_who_has_no_token_asks_for_them_by_name() {
     options.anonymous = true;
     let rig = Rig::of(options, 1);
     let mut client = rig.connect(rig.master.expose(), "client");
+    // It is told soon after the start.
+    client.subscribe("flespi/state/platform/tokens/+");
+    assert!(next(&mut client).0.ends_with("tokens/1"));
     for topic in ["#", "flespi/#", "flespi,x/state/#"] {
         client.publish_with(topic, "", false, &[]);
     }

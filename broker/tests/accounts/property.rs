@@ -85,7 +85,7 @@ impl World {
         let master = TokenKey::generate().unwrap();
         let accounts = Arc::new(Accounts::in_memory(&master, Options::default()).unwrap());
         let builder = Broker::builder().accounts(Arc::clone(&accounts));
-        let builder = builder.shards(if seed % 2 == 0 { 1 } else { 3 });
+        let builder = builder.shards(if seed.is_multiple_of(2) { 1 } else { 3 });
         let builder = builder.listen("mqtt://127.0.0.1:0").listen("http://127.0.0.1:0");
         let mut world = Self {
             seed,

@@ -229,7 +229,8 @@ impl World {
             false => self.reference.read(token, asked),
         };
         let mut got = self.collect(at, want.len());
-        (got.sort(), want.sort());
+        got.sort();
+        want.sort();
         if got != want {
             self.fail(&format!("retained: got {got:?}, want {want:?}"));
         }
@@ -283,7 +284,8 @@ impl World {
                 self.fail(&format!("read {message:?}"));
             }
         }
-        (got.sort(), want.sort());
+        got.sort();
+        want.sort();
         if got != want {
             self.fail(&format!("got {got:?}, want {want:?}"));
         }
