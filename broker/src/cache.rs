@@ -112,12 +112,13 @@ fn bytes_of(targets: &[Target]) -> usize {
 /// Takes out what is of sessions with a condition in any of their subscriptions: only a message
 /// says what they get.
 fn take_conditional(sorted: &mut Vec<Subscriber>) -> Box<[Box<[Subscriber]>]> {
-    if sorted.iter().all(|subscriber| subscriber.condition.is_none()) {
+    let asks = |it: &Subscriber| it.condition.as_ref().is_some_and(|it| !it.is_plain());
+    if !sorted.iter().any(asks) {
         return Box::default();
     }
     let (mut conditional, mut plain) = (Vec::new(), Vec::new());
     for of_one in sorted.chunk_by(|a, b| a.session == b.session) {
-        match of_one.iter().any(|subscriber| subscriber.condition.is_some()) {
+        match of_one.iter().any(asks) {
             true => conditional.push(of_one.into()),
             false => plain.extend_from_slice(of_one),
         }

@@ -374,8 +374,9 @@ impl Commons {
     }
 
     /// Removes the session's subscription, if there is one.
-    pub(crate) fn unsubscribe(&self, account: u64, filter: &str, session: SessionId) {
-        self.change(account, |index| index.unsubscribe(filter, session));
+    pub(crate) fn unsubscribe(&self, account: u64, asked: &Asked<'_>, session: SessionId) {
+        let condition = asked.condition.as_ref();
+        self.change(account, |index| index.unsubscribe(asked.inner, session, condition));
     }
 
     /// Makes the session a member of the group `name`, which begins with its first member.

@@ -34,6 +34,20 @@ pub(crate) struct Subscriber {
     pub(crate) condition: Option<Arc<Condition>>,
 }
 
+/// Which subscription of a topic filter: a session may have one for each condition, and one
+/// without.
+type Asker = (SessionId, u64);
+
+impl Subscriber {
+    fn asker(&self) -> Asker {
+        (self.session, number_of(self.condition.as_ref()))
+    }
+}
+
+fn number_of(condition: Option<&Arc<Condition>>) -> u64 {
+    condition.map_or(0, |condition| condition.number())
+}
+
 /// What a topic name reaches.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
@@ -108,43 +122,43 @@ enum Here {
 #[derive(Debug, Default)]
 struct List {
     subscribers: Vec<Subscriber>,
-    /// Where each session stands in `subscribers`, once looking through them would take long.
-    places: HashMap<SessionId, u32>,
+    /// Where each stands in `subscribers`, once looking through them would take long.
+    places: HashMap<Asker, u32>,
     groups: Vec<Arc<Group>>,
 }
 
 const LIST_SCAN_MAX: usize = 16;
 
 impl List {
-    fn place(&self, session: SessionId) -> Option<usize> {
+    fn place(&self, asker: Asker) -> Option<usize> {
         if self.places.is_empty() {
-            return self.subscribers.iter().position(|known| known.session == session);
+            return self.subscribers.iter().position(|known| known.asker() == asker);
         }
-        self.places.get(&session).map(|place| *place as usize)
+        self.places.get(&asker).map(|place| *place as usize)
     }
 
     fn set(&mut self, subscriber: Subscriber) {
-        if let Some(place) = self.place(subscriber.session) {
+        let asker = subscriber.asker();
+        if let Some(place) = self.place(asker) {
             self.subscribers[place] = subscriber;
             return;
         }
-        let session = subscriber.session;
         self.subscribers.push(subscriber);
         if !self.places.is_empty() {
-            self.places.insert(session, self.subscribers.len() as u32 - 1);
+            self.places.insert(asker, self.subscribers.len() as u32 - 1);
         } else if self.subscribers.len() > LIST_SCAN_MAX {
             let numbered = self.subscribers.iter().zip(0..);
-            self.places = numbered.map(|(known, place)| (known.session, place)).collect();
+            self.places = numbered.map(|(known, place)| (known.asker(), place)).collect();
         }
     }
 
-    fn remove(&mut self, session: SessionId) {
-        let Some(place) = self.place(session) else { return };
+    fn remove(&mut self, asker: Asker) {
+        let Some(place) = self.place(asker) else { return };
         self.subscribers.swap_remove(place);
-        if self.places.remove(&session).is_some()
+        if self.places.remove(&asker).is_some()
             && let Some(moved) = self.subscribers.get(place)
         {
-            self.places.insert(moved.session, place as u32);
+            self.places.insert(moved.asker(), place as u32);
         }
     }
 }
@@ -168,15 +182,15 @@ impl Here {
     fn set(&mut self, subscriber: Subscriber) {
         match self {
             Self::None => *self = Self::One(subscriber),
-            Self::One(known) if known.session == subscriber.session => *known = subscriber,
+            Self::One(known) if known.asker() == subscriber.asker() => *known = subscriber,
             _ => self.list().set(subscriber),
         }
     }
 
-    fn remove(&mut self, session: SessionId) {
+    fn remove(&mut self, asker: Asker) {
         match self {
-            Self::One(known) if known.session == session => *self = Self::None,
-            Self::Many(list) => list.remove(session),
+            Self::One(known) if known.asker() == asker => *self = Self::None,
+            Self::Many(list) => list.remove(asker),
             Self::None | Self::One(_) => {}
         }
         self.shrink();
@@ -362,9 +376,15 @@ impl Index {
         self.here(filter).set(subscriber);
     }
 
-    /// Removes the session's subscription, if there is one.
-    pub(crate) fn unsubscribe(&mut self, filter: &str, session: SessionId) {
-        self.remove(filter, |here| here.remove(session));
+    /// Removes the session's subscription with this condition, if there is one.
+    pub(crate) fn unsubscribe(
+        &mut self,
+        filter: &str,
+        session: SessionId,
+        condition: Option<&Arc<Condition>>,
+    ) {
+        let asker = (session, number_of(condition));
+        self.remove(filter, |here| here.remove(asker));
     }
 
     /// Adds a shared group under the filter inside its `$share`.

@@ -263,7 +263,7 @@ fn mosquitto_clients_come_in_with_a_token_and_do_what_its_rules_allow() {
     ];
     for version in ["mqttv31", "mqttv311", "mqttv5"] {
         for login in logins {
-            let options = ["-d", "-t", "#", "-q", "1", "-C", "1", "-F", "got %t %p"];
+            let options = ["-d", "-t", "plant/#", "-q", "1", "-C", "1", "-F", "got %t %p"];
             let mut reader =
                 Process::start(&mut command("mosquitto_sub", version, login, &options));
             reader.until("Subscribed (mid: 1)");

@@ -130,7 +130,7 @@ export async function accounts(at) {
     watchers.push([watcher, want]);
   }
   const root = await Client.connect(at, 'root');
-  await left.client.subscribe('#', 1);
+  await left.client.subscribe('accounts/#', 1);
   const owners = [['root', root], ['left', left.client], ['right', right.client]];
   for (const [name, client] of owners) {
     const options = { retain: true, properties: { userProperties: { cid: '99', own: 'x' } } };

@@ -9,7 +9,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
                       response_headers_conformance,response_schema_conformance";
 
 /// Requests for each operation that are made up, beside those at the edges of what it takes.
-const EXAMPLES: &str = "8";
+const EXAMPLES: &str = "4";
 
 /// Broker specification, 15.3.4.
 #[test]

@@ -65,8 +65,8 @@ fn a_topic_reaches_exactly_the_filters_that_match_it() {
         let gone: Vec<_> = known.iter().skip(1).step_by(3).cloned().collect();
         known.retain(|entry| !gone.contains(entry));
         for (filter, session) in gone {
-            index.unsubscribe(&filter, session);
-            index.unsubscribe(&filter, session);
+            index.unsubscribe(&filter, session, None);
+            index.unsubscribe(&filter, session, None);
         }
         for topic in names(seed + 1000, false) {
             let mut found = Matches::default();
@@ -82,7 +82,7 @@ fn a_topic_reaches_exactly_the_filters_that_match_it() {
             assert_eq!(reached, want, "seed {seed}, topic {topic:?}");
         }
         for (filter, session) in known {
-            index.unsubscribe(&filter, session);
+            index.unsubscribe(&filter, session, None);
         }
         assert_eq!(index.nodes(), 1, "nothing is left but the root");
     }
@@ -96,7 +96,7 @@ fn many_subscribers_of_one_filter_are_found_and_removed() {
         index.subscribe("a", subscriber(*session));
     }
     for session in sessions.iter().step_by(2) {
-        index.unsubscribe("a", *session);
+        index.unsubscribe("a", *session, None);
     }
     let mut found = Matches::default();
     index.matches(b"a", &mut found);
@@ -120,6 +120,6 @@ fn a_selector_is_one_place_however_much_it_lists() {
         index.matches(topic.as_bytes(), &mut found);
         assert_eq!((found.visited, found.subscribers.len()), (visited, reached), "{topic}");
     }
-    index.unsubscribe(&filter, session);
+    index.unsubscribe(&filter, session, None);
     assert!(index.nodes() == 1 && index.nodes[ROOT as usize].is_empty());
 }

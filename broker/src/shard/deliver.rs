@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use longshore_acl::{Action, ROOT_ACCOUNT};
 use longshore_codec::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
-
 use tracing::{debug, warn};
 
 use super::{Shard, Unsettled};
-use crate::cache::{Local, Route, Target, merge};
+use crate::cache::{Local, Route, Target};
 use crate::clock::{Now, Wall};
-use crate::condition::View;
 use crate::connection::ConnectionId;
 use crate::form::{Delivery, Source, TooLarge, append_single};
-use crate::index::Subscriber;
 use crate::message::{Entry, Identifiers, Kept, Message, Parts};
 use crate::record::{GROUP_BIT, Ref};
 use crate::session::{Manner, Pending, Place, Recorded, SessionId, Step};
 use crate::share::Group;
 use crate::stamp::unstamped;
 use crate::stats::Drop;
+
+mod selective;
 
 /// Bytes of output that every client may have, however much the others have.
 const OUTPUT_MIN: usize = 64 << 10;
@@ -170,43 +169,8 @@ impl Shard {
             self.post(*shard, targets, outgoing);
         }
         if !route.conditional.is_empty() || !route.groups.is_empty() {
-            reached += self.distribute_rarely(route, outgoing, now);
+            reached += self.distribute_selectively(route, outgoing, now);
         }
-        reached
-    }
-
-    /// The same for shared groups, and for those who ask more of a message than its topic.
-    fn distribute_rarely(&mut self, route: &Route, outgoing: &mut Outgoing<'_>, now: Now) -> usize {
-        let (mut reached, parts) = (0, outgoing.source.parts);
-        let view = View::new(parts, outgoing.account, now.wall);
-        for of_one in &route.conditional {
-            let meets = |subscriber: &&Subscriber| {
-                subscriber.condition.as_ref().is_none_or(|condition| view.meets(condition))
-            };
-            let passing: Vec<Subscriber> = of_one.iter().filter(meets).cloned().collect();
-            for target in merge(&passing) {
-                reached += match target.session.shard() {
-                    here if here == self.number => {
-                        usize::from(self.deliver_to_target(&target, outgoing, now))
-                    }
-                    there => {
-                        self.post(there, &Arc::from([target]), outgoing);
-                        1
-                    }
-                };
-            }
-        }
-        for (group, stick) in &route.groups {
-            let condition = group.charter.condition.as_ref();
-            if condition
-                .is_some_and(|it| it.only != 0 && it.only != outgoing.account || !view.meets(it))
-            {
-                continue;
-            }
-            reached += 1;
-            self.deliver_to_group(group, stick.as_ref(), outgoing, now);
-        }
-        self.work += view.work();
         reached
     }
 

@@ -27,9 +27,13 @@ use crate::record::{Event, Ref};
 use crate::retained::Found;
 use crate::session::{Pending, Read, Recorded, Session, SessionId, Subscription, filter_bytes};
 use crate::share::{Group, Member, Noted, Seat, lot};
-use crate::stamp::{CID, MODIFIED_SINCE, account_of, parse_time};
+use crate::stamp::account_of;
 use crate::stats::Drop;
 use crate::tally::Measure;
+
+mod extras;
+
+use self::extras::{Extras, both};
 
 /// Names a read of retained messages visits before others have their turn.
 const SLICE_VISITS: usize = 256;
@@ -53,30 +57,6 @@ impl Refusals {
     fn note(&mut self, filter: &str, cause: &'static str) {
         let (_, count) = self.0.entry(cause).or_insert_with(|| (filter.to_owned(), 0));
         *count += 1;
-    }
-}
-
-/// What a SUBSCRIBE asks for in user properties, for all its topic filters. What is no valid value
-/// is not there (specification of the broker, 10.5).
-struct Extras {
-    only: u64,
-    since: Option<Wall>,
-}
-
-impl Extras {
-    fn of(properties: Properties<'_>) -> Self {
-        let value = |name: &str| properties.user_properties().find(|(it, _)| *it == name);
-        let only = value(CID).and_then(|(_, cid)| cid.parse().ok());
-        let since = value(MODIFIED_SINCE).and_then(|(_, time)| parse_time(time));
-        Self { only: only.unwrap_or(0), since }
-    }
-}
-
-/// The account that is asked for twice, or once; `None` where that is not the same.
-fn both(one: u64, other: u64) -> Option<u64> {
-    match (one, other) {
-        (0, only) | (only, 0) => Some(only),
-        (one, other) => (one == other).then_some(one),
     }
 }
 
@@ -316,7 +296,7 @@ impl Shard {
             identifier,
             class,
             only,
-            condition: asked.condition.clone().filter(|condition| !condition.is_plain()),
+            condition: asked.condition.clone(),
         };
         self.commons.subscribe(account, asked.inner, subscriber);
     }
@@ -378,7 +358,7 @@ impl Shard {
         self.commons.tallies.remove(account, Measure::Subscriptions, 1);
         match self.commons.take_apart(name) {
             Ok(Asked { share: Some(_), .. }) => self.leave_group(account, session_id, name),
-            Ok(asked) => self.commons.unsubscribe(account, asked.inner, session_id),
+            Ok(asked) => self.commons.unsubscribe(account, &asked, session_id),
             // It was not taken in.
             Err(_) => {}
         }

@@ -156,3 +156,28 @@ fn only_what_was_retained_since_may_be_asked_for() {
         assert_eq!(reader.messages(), ["d=old"]);
     }
 }
+
+/// Spec 14.1: a session may ask for one topic filter several times, each time for something else.
+#[test]
+fn conditions_on_one_topic_filter_stand_beside_each_other() {
+    for shards in [1, 3] {
+        let rig = Rig::of(Options::default(), shards);
+        let child = rig.account(ROOT_ACCOUNT);
+        let mut root = rig.connect(rig.master.expose(), "root");
+        let mut below = rig.connect(&rig.standard(child).1, "below");
+        let mut reader = rig.connect(rig.master.expose(), "reader");
+        let all = ["t", &format!("$filter/cid={child}/t"), "$filter/payload=value%3E5/t"];
+        for filter in all {
+            assert_eq!(reader.subscribe(filter), 1, "{filter}");
+        }
+        root.publish("t", "1");
+        below.publish("t", "2");
+        assert_eq!(reader.messages(), ["t=1", "t=2"], "one copy each");
+        reader.unsubscribe("t");
+        for (publisher, payload) in [(&mut root, "1"), (&mut below, "2")] {
+            publisher.publish("t", payload);
+        }
+        root.publish("t", "9");
+        assert_eq!(reader.messages(), ["t=2", "t=9"], "the others are still there");
+    }
+}
