@@ -355,7 +355,8 @@ impl Broker {
 
     /// A client in this process, which passes the same gates as all but needs no credentials.
     ///
-    /// `client_id` names it in logs, and takes over an earlier client of that name.
+    /// It acts as the root account, unrestricted, and as it has no token, what it publishes arrives
+    /// as it is. `client_id` names it in logs, and takes over an earlier client of that name.
     #[must_use]
     pub fn link(&self, client_id: &str) -> Link {
         Link::open(self.opener(), client_id)

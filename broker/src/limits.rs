@@ -52,7 +52,8 @@ pub struct Limits {
     pub topic_alias_bytes: usize,
     /// Topic aliases the broker sets on one connection whose client allows them. Default 64.
     pub topic_aliases_out: u16,
-    /// Topic filters of one SUBSCRIBE or UNSUBSCRIBE; 0x97. Default 10,000.
+    /// Topic filters of one SUBSCRIBE or UNSUBSCRIBE; 0x97. They are taken in one go, in which
+    /// nobody else of their shard is served. Default 1,000.
     pub packet_filters: usize,
     /// Subscriptions of one session; further ones get 0x97 in SUBACK. Default 10,000.
     pub subscriptions: usize,
@@ -136,7 +137,7 @@ impl Default for Limits {
             topic_aliases: 64,
             topic_alias_bytes: 256 << 10,
             topic_aliases_out: 64,
-            packet_filters: 10_000,
+            packet_filters: 1_000,
             subscriptions: 10_000,
             subscription_bytes: 4 << 20,
             shared_subscriptions: 100,

@@ -102,6 +102,12 @@ fn subscribe<'a>(identifier: u32, filters: impl IntoIterator<Item = &'a str>) ->
     framed(0x82, &body)
 }
 
+/// All these filters, in packets as full as they may be (`limits.packet_filters`).
+fn subscribe_all(filters: &[String]) -> Vec<u8> {
+    let packets = filters.chunks(1_000);
+    packets.flat_map(|some| subscribe(0, some.iter().map(String::as_str))).collect()
+}
+
 /// All filters of so many levels of which each is `a` or `+`.
 fn filters(levels: usize, tail: &str) -> impl Iterator<Item = String> {
     (0..1_u32 << levels).map(move |bits| {
@@ -127,7 +133,7 @@ fn nearly_matching_filters(address: SocketAddr) {
     let mut line = Line::connect(address, "nearly");
     let tail = "a/".repeat(100) + "b";
     let filters: Vec<_> = filters(10, &tail).collect();
-    line.send(&subscribe(0, filters.iter().map(String::as_str)));
+    line.send(&subscribe_all(&filters));
     for number in 0..1_000 {
         let topic = format!("{}{number}", "a/".repeat(110));
         line.send(&wire::publish(V5, &topic, 0, 0, b"x"));
@@ -138,7 +144,7 @@ fn nearly_matching_filters(address: SocketAddr) {
 fn acknowledgements_in_groups(address: SocketAddr) {
     let mut line = Line::connect(address, "member");
     let groups: Vec<_> = (0..9_000).map(|number| format!("$share/{number}/t")).collect();
-    line.send(&subscribe(0, groups.iter().map(String::as_str)));
+    line.send(&subscribe_all(&groups));
     let acks: Vec<u8> = (1..=30_000).flat_map(|id| ack(first::PUBACK, id)).collect();
     line.send(&acks);
     line.settle();
@@ -157,7 +163,7 @@ fn repeated_filters(address: SocketAddr) {
     line.send(&kept);
     let filters: Vec<_> = (0..9_000).map(|number| format!("repeated/{number}/+")).collect();
     for _ in 0..20 {
-        line.send(&subscribe(0, filters.iter().map(String::as_str)));
+        line.send(&subscribe_all(&filters));
     }
     line.settle();
 }

@@ -104,7 +104,8 @@ fn mqttjs_over(scheme: &str, scenario: &str, version: &str) {
 
 fn run(command: &mut Command) {
     let lines = Process::start(command).finish();
-    assert_eq!(lines.last().map(String::as_str), Some("ok"), "{lines:?}");
+    // A client may complain of its own end after that.
+    assert!(lines.iter().any(|line| line == "ok"), "{lines:?}");
 }
 
 /// Spec 3.1, 3.3, 12.2.

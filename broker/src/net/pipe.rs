@@ -117,7 +117,10 @@ impl std::fmt::Debug for Pipe {
 
 impl Pipe {
     pub(crate) fn new(from: Arc<ToShard>, to: Arc<dyn Receiver>) -> Self {
-        Self { from, to, principal: Principal::master() }
+        // It has the rights of the master token and shows none: what it publishes bears no stamp.
+        let mut principal = Principal::master();
+        principal.token = None;
+        Self { from, to, principal }
     }
 
     /// The same, of a client that acts as this principal.

@@ -1,7 +1,7 @@
 //! What all accounts retain, each for itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use longshore_acl::ROOT_ACCOUNT;
@@ -47,6 +47,9 @@ impl Counts {
 pub(crate) struct Accounts {
     root: Arc<Retained>,
     others: DashMap<u64, Arc<Retained>>,
+    /// Whether there ever was another: most brokers have one account, and a subscription should not
+    /// look through the locks of the map to see that.
+    has_others: AtomicBool,
     counts: Arc<Counts>,
     /// Parts that each account has.
     parts: usize,
@@ -72,7 +75,7 @@ impl Accounts {
     pub(crate) fn new(parts: usize, tallies: Arc<Tallies>) -> Self {
         let counts = Arc::new(Counts::new(tallies));
         let root = Arc::new(Retained::new(ROOT_ACCOUNT, parts, Arc::clone(&counts)));
-        Self { root, others: DashMap::new(), counts, parts }
+        Self { root, others: DashMap::new(), has_others: AtomicBool::new(false), counts, parts }
     }
 
     /// What an account retains.
@@ -84,11 +87,15 @@ impl Accounts {
             return Arc::clone(&known);
         }
         let new = || Arc::new(Retained::new(account, self.parts, Arc::clone(&self.counts)));
+        self.has_others.store(true, Ordering::SeqCst);
         Arc::clone(&self.others.entry(account).or_insert_with(new))
     }
 
     /// All accounts that retain something, by their numbers.
     pub(crate) fn holders(&self) -> Vec<u64> {
+        if !self.has_others.load(Ordering::SeqCst) {
+            return vec![ROOT_ACCOUNT];
+        }
         let others = self.others.iter().filter(|it| !it.value().is_empty()).map(|it| *it.key());
         let mut all: Vec<u64> = others.chain([ROOT_ACCOUNT]).collect();
         all.sort_unstable();

@@ -202,7 +202,7 @@ impl Shard {
         Ok(())
     }
 
-    /// The limits on a topic name beyond its syntax.
+    /// The limits on a client's topic name beyond its syntax.
     pub(super) fn check_topic(&self, name: &[u8]) -> Result<(), &'static str> {
         if name.len() > self.limits.topic_bytes {
             return Err("the topic name is too long (limits.topic_bytes)");

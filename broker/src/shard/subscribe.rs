@@ -35,6 +35,8 @@ mod extras;
 
 use self::extras::{Extras, both};
 
+/// Steps of work that a topic filter of a SUBSCRIBE costs, beside its length.
+const FILTER_WORK: usize = 4;
 /// Names a read of retained messages visits before others have their turn.
 const SLICE_VISITS: usize = 256;
 /// Names all reads together visit in one call of `advance`.
@@ -84,7 +86,7 @@ impl Shard {
         let mut refusals = Refusals::default();
         for (name, mut options) in subscribe.filters.iter() {
             options.qos = options.qos.min(self.dialect.max_qos);
-            self.work += 1 + filter_bytes(name) / BYTES_PER_WORK;
+            self.work += FILTER_WORK + filter_bytes(name) / BYTES_PER_WORK;
             let subscription = Subscription { options, identifier, only: extras.only, read: 0 };
             let code = match self.check_filter(name) {
                 Ok(asked) => self.subscribe(session_id, name, &asked, subscription, extras.since),
@@ -250,7 +252,8 @@ impl Shard {
     /// Notes what the session asks of a topic filter.
     pub(super) fn note_subscription(&mut self, session_id: SessionId, name: &str) {
         let Some(session) = self.sessions.get(session_id) else { return };
-        if let (1.., Some(subscription)) = (session.holder, session.subscription(name))
+        if session.holder != 0
+            && let Some(subscription) = session.subscription(name)
             && let Some(journal) = self.journal.as_deref_mut()
         {
             journal.note(&subscribe_event(session, name, subscription));
