@@ -124,14 +124,14 @@ fn messages_are_published_read_and_removed() {
             .iter()
             .map(|it| format!("{}={}", it["topic"].as_str().unwrap(), it["payload"]))
             .collect();
+        // What the broker itself keeps there.
+        found.retain(|it| !it.starts_with("flespi/state/"));
         found.sort();
         found
     };
     let all = [r#"a/1="root""#, r#"a/1="x""#, r#"a/2="{\"v\":7}""#];
     assert_eq!(read(&rig, "GET /mqtt/messages/a%2F%2B"), all);
-    let mut everything = read(&rig, "GET /mqtt/messages/%23");
-    everything.retain(|it| !it.starts_with("flespi/state/"));
-    assert_eq!(everything, all);
+    assert_eq!(read(&rig, "GET /mqtt/messages/%23"), all);
     assert_eq!(read(&rig, "GET /mqtt/messages/a%2F1,3"), [r#"a/1="root""#, r#"a/1="x""#]);
     let own = "GET /mqtt/messages/a%2F1?data={%22recursive%22:false}";
     assert_eq!(read(&rig, own), [r#"a/1="root""#]);
