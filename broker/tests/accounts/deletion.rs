@@ -1,12 +1,12 @@
 //! What a deletion by topic filter takes: what its publisher may publish, and no more.
 
-use longshore_acl::{ROOT_ACCOUNT, TokenKey};
+use longshore_acl::ROOT_ACCOUNT;
+use longshore_broker::Broker;
 use longshore_broker::accounts::Options;
-use longshore_broker::{Broker, Storage};
 use serde_json::json;
 
 use crate::client::{Ask, Client};
-use crate::rig::{BOTH, Rig};
+use crate::rig::{BOTH, DataDir, Rig};
 
 /// All that is retained and may be read.
 fn retained(broker: &Broker, token: &str) -> Vec<String> {
@@ -53,21 +53,14 @@ fn a_deletion_takes_what_the_token_may_publish() {
 /// Spec 5.9, 9.7: what a token may do later changes nothing of what it has deleted.
 #[test]
 fn a_deletion_is_after_a_restart_what_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let master = TokenKey::generate().unwrap();
-    let start = || {
-        let storage = Storage::at(folder.path().join("journal"));
-        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
-        let (path, key) = (folder.path().to_owned(), master.clone());
-        builder.accounts_in(path, key, Options::default()).start().unwrap()
-    };
-    let broker = start();
+    let data = DataDir::new();
+    let broker = data.start();
     let access =
         |topic: &str| json!({"type": 2, "acl": [{"uri": "mqtt", "topic": topic, "actions": BOTH}]});
     let accounts = broker.accounts().unwrap();
     let body = json!({"ttl": 3600, "access": access("a/#")});
     let (token, key) = accounts.create_token(ROOT_ACCOUNT, &body).unwrap();
-    let mut client = Client::connect(&broker, &Ask::with(master.expose(), "master"));
+    let mut client = Client::connect(&broker, &Ask::with(data.master.expose(), "master"));
     for topic in ["a/1", "a/2", "b/1"] {
         client.retain(topic, "x");
     }
@@ -76,7 +69,7 @@ fn a_deletion_is_after_a_restart_what_it_was() {
     client.retain("a/2", "y");
     accounts.update_token(token.id, &json!({"access": access("b/#")})).unwrap();
     let want = ["a/2=y", "b/1=x"];
-    assert_eq!(retained(&broker, master.expose()), want);
+    assert_eq!(retained(&broker, data.master.expose()), want);
     drop((client, bound, broker));
-    assert_eq!(retained(&start(), master.expose()), want);
+    assert_eq!(retained(&data.start(), data.master.expose()), want);
 }

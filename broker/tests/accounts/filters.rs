@@ -1,12 +1,11 @@
 //! What subscriptions ask for beyond topics.
 
-use longshore_acl::{ROOT_ACCOUNT, TokenKey};
+use longshore_acl::ROOT_ACCOUNT;
 use longshore_broker::accounts::Options;
-use longshore_broker::{Broker, Storage};
 use serde_json::json;
 
 use super::client::{Ask, Client};
-use super::rig::Rig;
+use super::rig::{DataDir, Rig};
 
 /// Spec 6.3, 6.5, 13.11, 14.1.5.
 #[test]
@@ -102,26 +101,19 @@ fn a_subscription_may_ask_for_what_messages_say() {
 /// Spec 14.1.5: what waits for an absent client, too, and after a restart.
 #[test]
 fn what_is_asked_for_is_asked_for_as_long_as_the_session_lasts() {
-    let folder = tempfile::tempdir().unwrap();
-    let master = TokenKey::generate().unwrap();
-    let start = || {
-        let storage = Storage::at(folder.path().join("journal"));
-        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
-        let (path, key) = (folder.path().to_owned(), master.clone());
-        builder.accounts_in(path, key, Options::default()).start().unwrap()
-    };
-    let broker = start();
+    let data = DataDir::new();
+    let broker = data.start();
     let child = broker.accounts().unwrap().create_account(ROOT_ACCOUNT, &json!({"name": "c"}));
     let child = child.unwrap().id;
     let body = json!({"ttl": 3600, "access": {"type": 0}});
     let (_, key) = broker.accounts().unwrap().create_token(child, &body).unwrap();
-    let ask = Ask::with(master.expose(), "client").lasting();
+    let ask = Ask::with(data.master.expose(), "client").lasting();
     let mut client = Client::connect(&broker, &ask);
     assert_eq!(client.subscribe("$filter/payload=value%3E1/a"), 1);
     assert_eq!(client.subscribe_with("b", &[("cid", &child.to_string())]), 1);
     drop((client, broker));
-    let broker = start();
-    let mut root = Client::connect(&broker, &Ask::with(master.expose(), "publisher"));
+    let broker = data.start();
+    let mut root = Client::connect(&broker, &Ask::with(data.master.expose(), "publisher"));
     let mut below = Client::connect(&broker, &Ask::with(key.expose(), "publisher"));
     root.publish("a", "1");
     root.publish("a", "2");

@@ -1,13 +1,12 @@
 //! Who comes in, and what an account sees.
 
-use longshore_acl::{ROOT_ACCOUNT, TokenKey};
+use longshore_acl::ROOT_ACCOUNT;
 use longshore_broker::accounts::Options;
-use longshore_broker::{Broker, Storage};
 use longshore_codec::PacketType;
 use serde_json::{Value, json};
 
 use super::client::{Ask, Client, Got};
-use super::rig::{BOTH, Rig};
+use super::rig::{BOTH, DataDir, Rig};
 
 /// Spec 3.1 to 3.5, 3.7.
 #[test]
@@ -136,15 +135,8 @@ fn connack_tells_of_the_token_and_of_what_is_subscribed_to() {
 /// Spec 6.1, 10.1: a restart changes nothing of it.
 #[test]
 fn accounts_and_what_is_theirs_outlive_the_broker() {
-    let folder = tempfile::tempdir().unwrap();
-    let master = TokenKey::generate().unwrap();
-    let start = || {
-        let storage = Storage::at(folder.path().join("journal"));
-        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
-        let (path, key) = (folder.path().to_owned(), master.clone());
-        builder.accounts_in(path, key, Options::default()).start().unwrap()
-    };
-    let broker = start();
+    let data = DataDir::new();
+    let broker = data.start();
     let accounts = broker.accounts().unwrap();
     let child = accounts.create_account(ROOT_ACCOUNT, &json!({"name": "child"})).unwrap().id;
     let body = json!({"ttl": 3600, "access": {"type": 2, "acl": [
@@ -154,14 +146,14 @@ fn accounts_and_what_is_theirs_outlive_the_broker() {
     let mut client = Client::connect(&broker, &ask);
     client.subscribe("#");
     client.retain("t/kept", "child");
-    let mut root = Client::connect(&broker, &Ask::with(master.expose(), "root"));
+    let mut root = Client::connect(&broker, &Ask::with(data.master.expose(), "root"));
     root.retain("t/kept", "root");
     assert_eq!(client.messages(), ["t/kept=child"]);
     drop((client, root, broker));
-    let broker = start();
+    let broker = data.start();
     let mut publisher = Client::connect(&broker, &Ask::with(key.expose(), "publisher"));
     publisher.publish("t/new", "1");
-    let mut root = Client::connect(&broker, &Ask::with(master.expose(), "root"));
+    let mut root = Client::connect(&broker, &Ask::with(data.master.expose(), "root"));
     root.subscribe_with("t/kept", &[]);
     let mut kept = root.messages();
     kept.sort();

@@ -1,38 +1,15 @@
 //! Accounts that are kept, and what the journal has of them, when the broker is started again.
 
-use std::path::PathBuf;
-
-use longshore_acl::{ROOT_ACCOUNT, Row, TokenKey};
+use longshore_acl::{ROOT_ACCOUNT, Row};
 use longshore_broker::accounts::{Options, TABLES_FOLDER};
 use longshore_broker::{Broker, Storage};
 use longshore_storage::{Changes, Tables};
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::client::{Ask, Client};
+use super::rig::DataDir;
 
-/// A data directory.
-struct Kept {
-    folder: TempDir,
-    master: TokenKey,
-}
-
-impl Kept {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), master: TokenKey::generate().unwrap() }
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.folder.path().join("journal")
-    }
-
-    fn start(&self) -> Broker {
-        let storage = Storage::at(self.journal());
-        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
-        let (path, key) = (self.folder.path().to_owned(), self.master.clone());
-        builder.accounts_in(path, key, Options::default()).start().unwrap()
-    }
-
+impl DataDir {
     /// Takes an account out of the tables, as a broker does that is killed before it comes to take
     /// it out of the journal.
     fn remove(&self, account: u64, token: u64) {
@@ -48,8 +25,8 @@ impl Kept {
 /// Sessions, shared groups and retained messages of an account go with it, and nothing else does.
 #[test]
 fn what_the_journal_has_of_an_account_that_is_gone_is_dropped() {
-    let kept = Kept::new();
-    let broker = kept.start();
+    let data = DataDir::new();
+    let broker = data.start();
     let accounts = broker.accounts().unwrap();
     let child = |name: &str| {
         let account = accounts.create_account(ROOT_ACCOUNT, &json!({"name": name})).unwrap().id;
@@ -58,8 +35,8 @@ fn what_the_journal_has_of_an_account_that_is_gone_is_dropped() {
         (account, token.id, key)
     };
     let (gone, stays) = (child("gone"), child("stays"));
-    let root = Ask::with(kept.master.expose(), "root").lasting();
-    let mut keys = vec![kept.master.expose()];
+    let root = Ask::with(data.master.expose(), "root").lasting();
+    let mut keys = vec![data.master.expose()];
     keys.extend([&gone, &stays].map(|(_, _, key)| key.expose()));
     for (name, key) in ["root", "gone", "stays"].into_iter().zip(&keys) {
         let mut client = Client::connect(&broker, &Ask::with(key, "client").lasting());
@@ -74,22 +51,22 @@ fn what_the_journal_has_of_an_account_that_is_gone_is_dropped() {
     drop(broker);
 
     // All is there while the account is.
-    let broker = kept.start();
+    let broker = data.start();
     assert_eq!(broker.stats().sessions.get(), 4);
     drop(broker);
-    kept.remove(gone.0, gone.1);
+    data.remove(gone.0, gone.1);
 
     // Again and again, until the journal is compacted.
     for _ in 0..2 {
-        let broker = kept.start();
+        let broker = data.start();
         assert_eq!(broker.stats().sessions.get(), 3);
-        let mut reader = Client::connect(&broker, &Ask::with(kept.master.expose(), "reader"));
+        let mut reader = Client::connect(&broker, &Ask::with(data.master.expose(), "reader"));
         reader.subscribe("kept");
         let mut retained = reader.messages();
         retained.sort();
         assert_eq!(retained, ["kept=root", "kept=stays"]);
     }
-    let broker = kept.start();
+    let broker = data.start();
     let mut client = Client::connect(&broker, &root);
     let messages = client.messages();
     assert!(messages.contains(&"waits=gone".into()), "it was the reader's: {messages:?}");
@@ -101,12 +78,12 @@ fn what_the_journal_has_of_an_account_that_is_gone_is_dropped() {
 /// Whoever comes second learns who was first, and nothing is touched.
 #[test]
 fn a_second_broker_of_a_folder_is_refused_before_it_opens_the_accounts() {
-    let kept = Kept::new();
-    let _broker = kept.start();
+    let data = DataDir::new();
+    let _broker = data.start();
     let other = tempfile::tempdir().unwrap();
-    let builder = Broker::builder().storage(Storage::at(kept.journal()));
+    let builder = Broker::builder().storage(Storage::at(data.journal()));
     let path = other.path().to_owned();
-    let builder = builder.accounts_in(path, kept.master.clone(), Options::default());
+    let builder = builder.accounts_in(path, data.master.clone(), Options::default());
     let refused = builder.start().unwrap_err().to_string();
     assert!(refused.contains(&format!("in use by process {}", std::process::id())), "{refused}");
     assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 0);

@@ -1,11 +1,13 @@
-//! A broker with accounts in memory.
+//! A broker with accounts, in memory or in a data directory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::{Broker, Builder, Dialect};
+use longshore_broker::{Broker, Builder, Dialect, Storage};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::client::{Ask, Client};
 
@@ -77,5 +79,28 @@ impl Rig {
 
     pub(crate) fn connect(&self, token: &str, id: &str) -> Client {
         Client::connect(&self.broker, &Ask::with(token, id))
+    }
+}
+
+/// A data directory with accounts, which outlives its brokers, and the key of the master token.
+pub(crate) struct DataDir {
+    pub(crate) folder: TempDir,
+    pub(crate) master: TokenKey,
+}
+
+impl DataDir {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), master: TokenKey::generate().unwrap() }
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    pub(crate) fn start(&self) -> Broker {
+        let storage = Storage::at(self.journal());
+        let builder = Broker::builder().storage(storage).listen("mqtt://127.0.0.1:0");
+        let (path, key) = (self.folder.path().to_owned(), self.master.clone());
+        builder.accounts_in(path, key, Options::default()).start().unwrap()
     }
 }
