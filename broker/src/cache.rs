@@ -196,15 +196,24 @@ impl RouteCache {
     /// The route of a topic, if it is known and of this epoch. A known topic is a valid one.
     #[inline]
     pub(crate) fn get(&mut self, epoch: u64, from: Party, topic: &[u8]) -> Option<&Rc<Route>> {
-        if self.epoch != epoch {
-            self.clear();
-            self.epoch = epoch;
+        if !self.enter(epoch) {
             return None;
         }
         let hash = self.hash(from, topic);
         self.table
             .find(hash, |entry| entry.from == from && *entry.topic == *topic)
             .map(|entry| &entry.route)
+    }
+
+    /// Forgets all that is of another epoch; whether there was nothing to forget.
+    #[inline]
+    pub(crate) fn enter(&mut self, epoch: u64) -> bool {
+        let is_same = self.epoch == epoch;
+        if !is_same {
+            self.clear();
+            self.epoch = epoch;
+        }
+        is_same
     }
 
     /// Keeps what the index found, and returns it.
