@@ -4,10 +4,13 @@ use std::hash::{Hash, Hasher};
 
 use longshore_codec::topic::levels;
 
-use crate::topics::{Level, RESERVED, Topics, is_shy, levels_of, texts_of};
+use crate::topics::{COUNTERS, Level, RESERVED, Topics, is_shy, levels_of, texts_of};
 
-/// A list of topic filters. No topic under `flespi/` is among those that they match: that is not
-/// for users to open. A level with `,` stands for each text between its commas, and for itself.
+/// First levels of topics that no client publishes to.
+const CLOSED: [&str; 2] = [RESERVED, COUNTERS];
+
+/// A list of topic filters. No topic under `flespi/` or `$SYS/` is among those that they match: that
+/// is not for users to open. A level with `,` stands for each text between its commas, and for itself.
 #[derive(Debug, Clone)]
 pub struct TopicFilters {
     texts: Box<[Box<str>]>,
@@ -18,7 +21,7 @@ impl TopicFilters {
     /// Those of these texts, which are legal filters without `$share/...` or the like before them.
     pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let texts: Box<[Box<str>]> = texts.into_iter().map(Box::from).collect();
-        let topics = Topics::of(texts.iter().filter_map(|text| of_users(text)));
+        let topics = Topics::of(texts.iter().filter_map(|text| without(&CLOSED, text)));
         Self { texts, topics }
     }
 
@@ -62,11 +65,11 @@ impl Hash for TopicFilters {
     }
 }
 
-/// A filter without what it cannot open: topics under `flespi/` (4.12).
-pub(crate) fn of_users(filter: &str) -> Option<Vec<Level>> {
+/// A filter without what it cannot open: topics with these first levels (4.12).
+pub(crate) fn without(closed: &[&str], filter: &str) -> Option<Vec<Level>> {
     let mut levels: Vec<Level> = levels_of(filter).collect();
     if let Some(Level::OneOf(texts)) = levels.first_mut() {
-        texts.retain(|text| **text != *RESERVED);
+        texts.retain(|text| !closed.contains(&&**text));
         if texts.is_empty() {
             return None;
         }
@@ -111,7 +114,7 @@ fn meet(level: &Level, name: &str, is_first: bool) -> bool {
         (Level::Any | Level::Rest, _) => texts_of(name).any(is_free),
         (Level::OneOf(texts), "+" | "#") => texts.iter().any(|text| is_free(text)),
         (Level::OneOf(texts), _) => texts_of(name)
-            .filter(|text| !is_first || *text != RESERVED)
+            .filter(|text| !is_first || !CLOSED.contains(text))
             .any(|text| texts.binary_search_by(|it| (**it).cmp(text)).is_ok()),
     }
 }
@@ -137,7 +140,8 @@ mod tests {
             filters.push(format!("{first}/#"));
             filters.extend(asked.map(|second| format!("{first}/{second}")));
         }
-        let is_users = |topic: &&String| topic.split('/').next() != Some(RESERVED);
+        let is_users =
+            |topic: &&String| !topic.split('/').next().is_some_and(|it| CLOSED.contains(&it));
         let commas = ["a,b", "flespi,b", "$s,a"];
         topics.extend(commas.map(str::to_owned));
         topics.extend(commas.map(|first| format!("{first}/a")));

@@ -86,3 +86,4 @@ pub use rights::{Action, Coverage, Rights, Scope, TopicGrant};
 pub use row::{Greatest, Row};
 pub use secret::{KeyRecord, PREFIX_CHARS, SECRET_BYTES, Secret};
 pub use token::{InvalidToken, MasterToken, NoRandomness, TOKEN_CHARS, TokenKey};
+pub use topics::is_reserved;

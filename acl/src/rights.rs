@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::access::{Access, Ace, Ids, Kind, MQTT, Method, Methods};
-use crate::filters::{TopicFilters, of_users};
-use crate::topics::{Level, RESERVED, Topics, levels_of};
+use crate::filters::{TopicFilters, without};
+use crate::topics::{COUNTERS, Level, RESERVED, Topics, levels_of};
 
 /// The part of the API that is for master tokens only (broker specification, 15.3.1).
 const PLATFORM: &str = "platform";
@@ -133,7 +133,7 @@ impl Rights {
 
     /// Everything, but for receiving from these, and publishing what is reserved (5.3).
     fn all_but(closed: impl IntoIterator<Item = Vec<Level>>, rest: Rest) -> Self {
-        let reserved = [Level::OneOf(vec![RESERVED.into()]), Level::Rest];
+        let reserved = [Level::OneOf(vec![RESERVED.into(), COUNTERS.into()]), Level::Rest];
         let publish = Rules::Closed(Topics::of([reserved]));
         Self { publish, subscribe: Rules::Closed(Topics::of(closed)), rest }
     }
@@ -149,7 +149,8 @@ impl Rights {
             let is_whole = scope == Scope::All || grant.filter.split('/').any(|it| it == ID);
             (scope != Scope::None && is_whole).then(|| opened(grant, &scope))
         });
-        let read = filters(|entry| entry.subscribe).filter_map(of_users);
+        let read = filters(|entry| entry.subscribe);
+        let read = read.filter_map(|filter| without(&[RESERVED], filter));
         let subscribe = Rules::Open(Topics::of(read.chain(granted)));
         let publish = Arc::new(TopicFilters::of(filters(|entry| entry.publish)));
         Self { publish: Rules::Listed(publish), subscribe, rest }

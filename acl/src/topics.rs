@@ -5,6 +5,14 @@ use longshore_codec::topic::levels;
 /// The first level that belongs to the broker. No wildcard stands for it.
 pub(crate) const RESERVED: &str = "flespi";
 
+/// The first level of the counters that a broker shows. Who may read them is said as for any topic.
+pub(crate) const COUNTERS: &str = "$SYS";
+
+/// Whether no client publishes to a topic: it is the broker's own, or one of its modules.
+pub fn is_reserved(topic: &str) -> bool {
+    [RESERVED, COUNTERS].contains(&split(topic).0)
+}
+
 /// Steps of a comparison of two sets of filters, after which it says that it does not know.
 const STEPS_MAX: usize = 10_000;
 

@@ -28,6 +28,7 @@ use crate::net::keeper::keep_accounts;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
+use crate::net::sys::Sys;
 use crate::net::tls::Tls;
 use crate::rest::Api;
 use crate::shard::Config;
@@ -241,7 +242,9 @@ impl Builder {
             await_compaction(store, &around, || open.is_closed())?;
         }
         let _ = open.send(true);
-        broker.start_others(accounts, entrance, others, stopped)?;
+        let sys = || Sys::new(around.totals.clone(), Arc::clone(&around.mailboxes), around.clock);
+        let sys = self.dialect.sys_topics.then(sys);
+        broker.start_others(accounts, sys, entrance, others, stopped)?;
         Ok(broker)
     }
 }
@@ -425,10 +428,11 @@ impl Broker {
         begin_together(&all_restored, restored, begin)
     }
 
-    /// Starts what runs beside the shards: the time of accounts, and the entrance.
+    /// Starts what runs beside the shards: the time of accounts with the counters, and the entrance.
     fn start_others(
         &self,
         accounts: Option<Arc<Accounts>>,
+        sys: Option<Sys>,
         entrance: Entrance,
         doors: Vec<Door>,
         stopped: watch::Receiver<bool>,
@@ -436,7 +440,7 @@ impl Broker {
         if let Some(accounts) = accounts {
             let stopped = stopped.clone();
             self.spawn("longshore-accounts", move |runtime| {
-                keep_accounts(runtime, &accounts, stopped);
+                keep_accounts(runtime, &accounts, sys, stopped);
             })?;
         }
         if !doors.is_empty() {

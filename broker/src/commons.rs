@@ -136,8 +136,17 @@ impl Commons {
             self.conditions.retain(|_, known| known.strong_count() > 0);
             self.conditions_kept.store(self.conditions.len(), Ordering::Relaxed);
         }
-        self.conditions.insert(text.into(), Arc::downgrade(&condition));
-        Ok(condition)
+        match self.conditions.entry(text.into()) {
+            // Another shard may have been first.
+            Entry::Occupied(mut entry) => Ok(entry.get().upgrade().unwrap_or_else(|| {
+                entry.insert(Arc::downgrade(&condition));
+                condition
+            })),
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::downgrade(&condition));
+                Ok(condition)
+            }
+        }
     }
 
     fn new_group(&self, name: &str, asked: &Asked<'_>, holder: u64) -> Arc<Group> {
@@ -285,7 +294,8 @@ impl Commons {
         let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         for account in namespaces.tree.upwards(from.account) {
             if let Some(index) = namespaces.indexes.get(&account) {
-                match is_reserved(topic) {
+                // A `$` at the front hides a topic from wildcards as it is.
+                match is_reserved(topic) && !topic.starts_with('$') {
                     true => index.reserved_matches(topic.as_bytes(), found),
                     false => index.matches(topic.as_bytes(), found),
                 }

@@ -69,21 +69,12 @@ pub(crate) struct Condition {
     payload: Option<Expression>,
     /// Holds for the message.
     message: Option<Expression>,
-    /// Made of its text; never 0.
-    number: u64,
-}
-
-/// FNV-1a, and never 0.
-fn number(text: &str) -> u64 {
-    let take = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, take).max(1)
 }
 
 impl Condition {
     /// From the text between `$filter/` and the next `/`; what is wrong with it otherwise.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let number = number(text);
-        let mut condition = Self { number, ..Self::default() };
+        let mut condition = Self::default();
         for pair in text.split('&') {
             let is_sign = |byte: &u8| matches!(byte, b'=' | b'>');
             let at = pair.bytes().position(|byte| is_sign(&byte));
@@ -116,11 +107,6 @@ impl Condition {
             _ => return Err("$filter knows cid, modified_since, payload and message"),
         }
         Ok(())
-    }
-
-    /// The same for the same text, and for no other that anybody will meet.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
     }
 
     /// Whether it asks nothing of what a message says.

@@ -36,6 +36,9 @@ pub struct Dialect {
     /// `flespi/state/mqtt/sessions/{id}`: what is retained takes memory for each session, and every
     /// CONNECT and its end a message more. Default `false`.
     pub session_state: bool,
+    /// Whether a broker with accounts retains its counters under `$SYS/broker/...` of the root
+    /// account, every 10 seconds those that have changed. Default `true`.
+    pub sys_topics: bool,
 }
 
 impl Default for Dialect {
@@ -49,6 +52,7 @@ impl Default for Dialect {
             filters: true,
             max_qos: QoS::ExactlyOnce,
             session_state: false,
+            sys_topics: true,
         }
     }
 }

@@ -35,17 +35,18 @@ pub(crate) struct Subscriber {
 }
 
 /// Which subscription of a topic filter: a session may have one for each condition, and one
-/// without.
-type Asker = (SessionId, u64);
+/// without. All who ask the same share one condition (`Commons::take_apart`), so where it is in
+/// memory tells it from others; 0 for none.
+type Asker = (SessionId, usize);
 
 impl Subscriber {
     fn asker(&self) -> Asker {
-        (self.session, number_of(self.condition.as_ref()))
+        (self.session, place_of(self.condition.as_ref()))
     }
 }
 
-fn number_of(condition: Option<&Arc<Condition>>) -> u64 {
-    condition.map_or(0, |condition| condition.number())
+fn place_of(condition: Option<&Arc<Condition>>) -> usize {
+    condition.map_or(0, |condition| Arc::as_ptr(condition).addr())
 }
 
 /// What a topic name reaches.
@@ -383,7 +384,7 @@ impl Index {
         session: SessionId,
         condition: Option<&Arc<Condition>>,
     ) {
-        let asker = (session, number_of(condition));
+        let asker = (session, place_of(condition));
         self.remove(filter, |here| here.remove(asker));
     }
 

@@ -21,6 +21,7 @@
 //! | `mailbox` | what comes to a shard from the others |
 //! | `pipe` | a client's two ends within the process |
 //! | `proxy` | the header of the PROXY protocol |
+//! | `sys` | the counters as retained messages |
 //! | `tls` | certificates |
 //! | `transport` | the one type that the driver reads and writes |
 
@@ -36,6 +37,7 @@ pub(crate) mod mailbox;
 mod metrics;
 pub(crate) mod pipe;
 mod proxy;
+pub(crate) mod sys;
 pub(crate) mod tls;
 pub(crate) mod transport;
 mod websocket;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use hashbrown::HashMap;
+pub(crate) use longshore_acl::is_reserved;
 use longshore_acl::{Action, BROKER_CLASS, Coverage, Principal, Rights};
 
 /// Accounts stand below one another at most so deep.
@@ -28,11 +29,6 @@ impl From<&Principal> for Party {
 #[derive(Debug, Default)]
 pub(crate) struct Classes {
     rights: DashMap<u32, Arc<Rights>>,
-}
-
-/// Whether a topic is the broker's own and that of its modules.
-pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic.strip_prefix("flespi").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Classes {

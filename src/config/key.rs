@@ -171,6 +171,7 @@ static KEYS: &[Key] = &[
     switch!(dialect.stamp),
     switch!(dialect.describe_session),
     switch!(dialect.session_state),
+    switch!(dialect.sys_topics),
     Key {
         section: "dialect",
         name: "max_qos",

@@ -78,6 +78,22 @@ fn take(subscriber: &mut Process, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn mosquitto_sub_reads_the_counters_of_the_broker() {
+    if unwanted() {
+        return;
+    }
+    let broker = Broker::start(&["mqtt"], &[]);
+    for version in VERSIONS {
+        let clients = Clients::new(&broker, version);
+        let options = ["-t", "$SYS/broker/#", "-C", "30", "-F", FORMAT];
+        let lines = Process::start(&mut clients.command("mosquitto_sub", &options)).finish();
+        let uptime = messages(&lines).into_iter().find(|it| it.starts_with("$SYS/broker/uptime"));
+        let uptime = uptime.expect("it is among them");
+        assert!(uptime.ends_with(" seconds"), "{uptime}");
+    }
+}
+
+#[test]
 fn mosquitto_clients_deliver_in_order_at_every_qos_in_every_version() {
     if unwanted() {
         return;

@@ -289,8 +289,8 @@ fn filters_match_the_names_they_should() {
         ("/", "/"),
         ("Accounts payable", "Accounts payable"),
         ("\u{e9}", "\u{e9}"),
-        ("$SYS/#", "$SYS/x"),
-        ("$SYS/monitor/+", "$SYS/monitor/Clients"),
+        ("$mine/#", "$mine/x"),
+        ("$mine/monitor/+", "$mine/monitor/Clients"),
         ("a/$b", "a/$b"),
         ("+/$b", "a/$b"),
         ("#", "a/$b"),
@@ -342,10 +342,10 @@ fn filters_do_not_match_other_names() {
 fn a_leading_wildcard_does_not_match_a_leading_dollar() {
     for version in BOTH {
         for (filter, topic) in [
-            ("#", "$SYS"),
-            ("#", "$SYS/x"),
-            ("+/monitor/Clients", "$SYS/monitor/Clients"),
-            ("+/#", "$SYS/x"),
+            ("#", "$mine"),
+            ("#", "$mine/x"),
+            ("+/monitor/Clients", "$mine/monitor/Clients"),
+            ("+/#", "$mine/x"),
             ("+", "$"),
             ("#", "$other/x"),
             ("+/x", "$/x"),

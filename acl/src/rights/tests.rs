@@ -37,9 +37,15 @@ fn check(rights: &Rights, action: Action, open: &[&str], closed: &[&str]) {
 fn standard_and_master_tokens_have_all_topics_but_publish_none_that_is_reserved() {
     let standard = Rights::compile(&Access::default(), &[]);
     for rights in [&standard, &Rights::everything()] {
-        let reserved = ["flespi", "flespi/", "flespi/x/y"];
-        check(rights, Action::Publish, &["a", "/", "flespi2", "/flespi", "$x/y"], &reserved);
-        check(rights, Action::Subscribe, &["a", "$x/y", "flespi", "flespi/log/mqtt/x"], &[]);
+        let reserved = ["flespi", "flespi/", "flespi/x/y", "$SYS", "$SYS/broker/uptime"];
+        check(
+            rights,
+            Action::Publish,
+            &["a", "/", "flespi2", "/flespi", "$x/y", "$SYSx"],
+            &reserved,
+        );
+        let open = ["a", "$x/y", "flespi", "flespi/log/mqtt/x", "$SYS/broker/uptime"];
+        check(rights, Action::Subscribe, &open, &[]);
     }
     let platform = ["flespi/log/platform/x", "flespi/state/platform", "flespi/state/platform/a/b"];
     check(&standard, Action::Subscribe, &[], &platform);
@@ -64,10 +70,12 @@ fn an_acl_token_has_the_union_of_its_entries_and_nothing_reserved() {
         {"uri": "mqtt", "topic": "flespi/#", "actions": ["publish", "subscribe"]},
         {"uri": "mqtt", "topic": "flespi,z/#", "actions": ["subscribe"]},
         {"uri": "mqtt", "topic": "unused"},
+        {"uri": "mqtt", "topic": "$SYS/broker/#", "actions": ["publish", "subscribe"]},
     ]));
     let open = ["plant/7", "plant/7/a/b", "a/x", "b/x", "a,b/x"];
-    check(&rights, Action::Publish, &open, &["plant", "plant/70", "cmd/7/a", "c/x", "flespi/a"]);
-    let open = ["plant/7", "cmd/7/a", "cmd/7/", "z/a", "z", "flespi,z/a"];
+    let closed = ["plant", "plant/70", "cmd/7/a", "c/x", "flespi/a", "$SYS/broker/x"];
+    check(&rights, Action::Publish, &open, &closed);
+    let open = ["plant/7", "cmd/7/a", "cmd/7/", "z/a", "z", "flespi,z/a", "$SYS/broker/x"];
     check(&rights, Action::Subscribe, &open, &["cmd/7", "cmd/7/a/b", "flespi/a", "unused", "a/x"]);
 }
 

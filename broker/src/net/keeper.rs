@@ -1,4 +1,5 @@
-//! What time asks of accounts, and their logs: a thread that no client waits for.
+//! What time asks of accounts, their logs, and the counters that are shown: a thread that no client
+//! waits for.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{error, info};
 
+use super::sys::{self, Sys};
 use crate::accounts::Accounts;
 
 /// How often it is looked which tokens have come to their end, and logs are written.
@@ -21,12 +23,15 @@ const NOTICES_SPAN: Duration = Duration::from_millis(20);
 pub(crate) fn keep_accounts(
     runtime: &Runtime,
     accounts: &Arc<Accounts>,
+    mut sys: Option<Sys>,
     mut stopped: watch::Receiver<bool>,
 ) {
     accounts.renew_states();
     runtime.block_on(async {
         let mut every = interval(SPAN);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(sys::SPAN);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut dropped = 0;
         loop {
             tokio::select! {
@@ -35,6 +40,7 @@ pub(crate) fn keep_accounts(
                     end_tokens(accounts);
                     dropped = accounts.keep_logs(dropped);
                 }
+                _ = looks.tick(), if sys.is_some() => sys.iter_mut().for_each(Sys::tick),
                 notices = poll_fn(|cx| accounts.notices().poll_take(cx)) => {
                     accounts.take_notices(notices);
                     sleep(NOTICES_SPAN).await;

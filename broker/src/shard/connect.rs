@@ -158,15 +158,20 @@ impl Shard {
     ) -> Result<Principal, Fault> {
         let credentials = Credentials { username: connect.username, password: connect.password };
         let address = connection.peer.address.ip();
+        // Clients of the original that speak an older version are told 5 of a bad token, not 4
+        // (broker specification, 3.7).
+        let bad = match connect.version {
+            Version::V5 => ReasonCode::BadUserNameOrPassword,
+            _ => ReasonCode::NotAuthorized,
+        };
         self.authenticate.authenticate(&credentials, address).map_err(|refusal| {
             use ReasonCode as Code;
             let (reason, cause) = match refusal {
-                Refusal::NoCredentials => (
-                    Code::BadUserNameOrPassword,
-                    "no credentials: send the token as user name or password",
-                ),
-                Refusal::Expired => (Code::BadUserNameOrPassword, "the token has expired"),
-                Refusal::Disabled => (Code::BadUserNameOrPassword, "the token is disabled"),
+                Refusal::NoCredentials => {
+                    (bad, "no credentials: send the token as user name or password")
+                }
+                Refusal::Expired => (bad, "the token has expired"),
+                Refusal::Disabled => (bad, "the token is disabled"),
                 Refusal::AddressNotAllowed => {
                     (Code::NotAuthorized, "the token does not allow this address")
                 }
@@ -174,7 +179,7 @@ impl Shard {
                 Refusal::TooManyFailures => {
                     (Code::ConnectionRateExceeded, "too many failed attempts from this address")
                 }
-                _ => (Code::BadUserNameOrPassword, "unknown user name or password"),
+                _ => (bad, "unknown user name or password"),
             };
             Fault::new(reason, cause)
         })

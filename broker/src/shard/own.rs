@@ -37,13 +37,16 @@ pub(crate) struct OwnMessage {
     properties: Vec<u8>,
     qos: QoS,
     retain: bool,
+    /// Whether the journal is told what is retained.
+    lasts: bool,
 }
 
 impl OwnMessage {
     /// A message of QoS 0 about something that happened at that time.
     pub(crate) fn new(account: u64, topic: String, payload: impl Into<Bytes>, at: Wall) -> Self {
         let (payload, properties) = (payload.into(), of_broker(account, at));
-        Self { account, topic, payload, properties, qos: QoS::AtMostOnce, retain: false }
+        let qos = QoS::AtMostOnce;
+        Self { account, topic, payload, properties, qos, retain: false, lasts: false }
     }
 
     /// Bytes of memory, roughly.
@@ -53,7 +56,12 @@ impl OwnMessage {
 
     /// The same, retained. At QoS 1: who was away gets what is the state when it comes back.
     pub(crate) fn retained(self) -> Self {
-        Self { retain: true, qos: QoS::AtLeastOnce, ..self }
+        Self { retain: true, lasts: true, qos: QoS::AtLeastOnce, ..self }
+    }
+
+    /// The same, retained as long as this process lasts: it is not worth a write.
+    pub(crate) fn shown(self) -> Self {
+        Self { retain: true, ..self }
     }
 }
 
@@ -86,7 +94,7 @@ impl Shard {
     }
 
     fn try_publish_own(&mut self, message: &OwnMessage, now: Now) -> Result<(), &'static str> {
-        let OwnMessage { account, payload, properties, qos, retain, .. } = message;
+        let OwnMessage { account, payload, properties, qos, retain, lasts, .. } = message;
         let name = message.topic.as_bytes();
         // Limits on topics are for those of clients.
         topic::validate(name).map_err(|_| "it is no topic name")?;
@@ -96,11 +104,12 @@ impl Shard {
         let mut outgoing = Outgoing::new(source, *qos, *retain, None);
         outgoing.account = *account;
         if *retain {
-            if let Some(cause) = self.refused_work() {
+            if let Some(cause) = self.refused_work().filter(|_| *lasts) {
                 return Err(cause);
             }
             let full = "limits.retained_messages or limits.retained_bytes is reached";
             self.retain(&mut outgoing, now.wall).map_err(|_| full)?;
+            outgoing.sequence = outgoing.sequence.filter(|_| *lasts);
         }
         let route = self.route_own(*account, &message.topic);
         self.distribute(&route, &mut outgoing, now);

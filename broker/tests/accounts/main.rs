@@ -14,3 +14,4 @@ mod restart;
 mod rig;
 mod rights;
 mod switches;
+mod sys;

@@ -29,6 +29,12 @@ fn a_token_opens_in_every_form_of_credentials_and_nothing_else_does() {
         let ask = Ask { username, password, ..Ask::with("", "client") };
         let (_, answer) = Client::attempt(&rig.broker, &ask);
         assert_eq!(answer.code(), want, "{username:?} {password:?}");
+        if username.is_some() {
+            // Return code 5, not authorized.
+            let (_, answer) = Client::attempt(&rig.broker, &ask.v3());
+            let want = if want == 0 { 0 } else { 0x87 };
+            assert_eq!(answer.code(), want, "{username:?} {password:?}");
+        }
     }
 }
 
