@@ -7,9 +7,9 @@ mod bed;
 
 use std::hint::black_box;
 
-use bed::{Bed, publish};
+use bed::{Bed, publish, publish_in};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use longshore::codec::QoS;
+use longshore::codec::{QoS, Version};
 
 const BATCH: u64 = 64;
 
@@ -103,6 +103,29 @@ fn route_selector(c: &mut Criterion) {
     group.finish();
 }
 
+/// What the token of a publisher costs a message, by what publisher and subscriber speak: only who
+/// speaks MQTT 5 is told of it.
+fn stamp(c: &mut Criterion) {
+    let mut group = c.benchmark_group("stamp");
+    group.throughput(Throughput::Elements(BATCH));
+    for (name, version) in [("v3", Version::V3_1_1), ("v5", Version::V5)] {
+        for (of, mut bed) in [("without", Bed::new()), ("with", Bed::with_token())] {
+            bed.version = version;
+            let subscriber = bed.connect("subscriber");
+            bed.subscribe(subscriber, "fleet/7/position", QoS::AtMostOnce);
+            let publisher = bed.connect("publisher");
+            let payload = [b'x'; 64];
+            let one = publish_in(version, "fleet/7/position", QoS::AtMostOnce, false, &payload);
+            let batch = one.repeat(BATCH as usize);
+            assert!(bed.turn(publisher, &batch) >= batch.len(), "they arrive");
+            group.bench_function(format!("{name}/{of}"), |b| {
+                b.iter(|| black_box(bed.turn(publisher, &batch)));
+            });
+        }
+    }
+    group.finish();
+}
+
 /// One publisher, many subscribers; per delivery.
 fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out");
@@ -172,5 +195,5 @@ fn retained(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route_hit, route_miss, route_selector, fan_out, qos_1, retained);
+criterion_group!(benches, route_hit, route_miss, route_selector, stamp, fan_out, qos_1, retained);
 criterion_main!(benches);

@@ -1,10 +1,10 @@
 //! A shard with clients, driven directly: what benches and the allocation test measure.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use longshore::acl::Anonymous;
+use longshore::acl::{Anonymous, Authenticate, Credentials, Principal, ROOT_ACCOUNT, Refusal};
 use longshore::clock::{Mono, Now, Wall};
 use longshore::codec::{self, Connect, Packet, PacketId, Properties, Publish, QoS, Version};
 use longshore::shard::Config;
@@ -18,6 +18,17 @@ pub(crate) struct Bed {
     now: Now,
     dirty: Vec<ConnectionId>,
     packet: Vec<u8>,
+    /// What clients that connect from now on speak.
+    pub(crate) version: Version,
+}
+
+/// Lets everybody in by one token.
+struct OneToken;
+
+impl Authenticate for OneToken {
+    fn authenticate(&self, _: &Credentials<'_>, _: IpAddr) -> Result<Principal, Refusal> {
+        Ok(Principal::of_token(ROOT_ACCOUNT, 1_000, 123_456))
+    }
 }
 
 impl Bed {
@@ -26,6 +37,13 @@ impl Bed {
 
     pub(crate) fn new() -> Self {
         Self::of(Self::config())
+    }
+
+    /// The same, whose clients have a token.
+    pub(crate) fn with_token() -> Self {
+        let mut config = Self::config();
+        config.authenticate = Arc::new(OneToken);
+        Self::of(config)
     }
 
     /// What its shard is made with.
@@ -42,7 +60,8 @@ impl Bed {
 
     pub(crate) fn of(config: Config) -> Self {
         let shard = Shard::new(config);
-        Self { shard, now: Self::NOW, dirty: Vec::new(), packet: Vec::new() }
+        let (dirty, packet, version) = (Vec::new(), Vec::new(), Version::V3_1_1);
+        Self { shard, now: Self::NOW, dirty, packet, version }
     }
 
     /// A client that is connected.
@@ -65,7 +84,7 @@ impl Bed {
         self.send(
             id,
             &Packet::Connect(Connect {
-                version: Version::V3_1_1,
+                version: self.version,
                 clean_start,
                 keep_alive: 0,
                 client_id,
@@ -79,10 +98,13 @@ impl Bed {
         id
     }
 
-    /// Subscribes at QoS 0 or 1.
+    /// Subscribes at QoS 0 or 1, a client that speaks as the last one that connected.
     pub(crate) fn subscribe(&mut self, id: ConnectionId, filter: &str, qos: QoS) {
         // SUBSCRIBE by hand: the decoder's type borrows a list that clients write.
         let mut body = vec![0, 1];
+        if self.version == Version::V5 {
+            body.push(0);
+        }
         codec::wire::put_str(&mut body, filter.as_bytes());
         body.push(qos as u8);
         let mut packet = vec![0x82];
@@ -94,7 +116,7 @@ impl Bed {
 
     fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
         self.packet.clear();
-        codec::encode(Version::V3_1_1, packet, &mut self.packet);
+        codec::encode(self.version, packet, &mut self.packet);
         self.shard.receive(id, &self.packet, self.now);
     }
 
@@ -135,11 +157,22 @@ impl Bed {
     }
 }
 
-/// A PUBLISH as bytes.
+/// A PUBLISH as bytes, before MQTT 5.
 pub(crate) fn publish(topic: &str, qos: QoS, retain: bool, payload: &[u8]) -> Vec<u8> {
+    publish_in(Version::V3_1_1, topic, qos, retain, payload)
+}
+
+/// A PUBLISH as bytes.
+pub(crate) fn publish_in(
+    version: Version,
+    topic: &str,
+    qos: QoS,
+    retain: bool,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut packet = Vec::new();
     codec::encode_publish(
-        Version::V3_1_1,
+        version,
         &Publish {
             dup: false,
             qos,
