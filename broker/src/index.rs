@@ -111,12 +111,13 @@ impl Node {
     }
 }
 
-/// Who subscribed at one place. Most places have one subscriber, and then need no allocation.
+/// Who subscribed at one place. Most places have nobody, and few have more than one: a node is one
+/// line of the cache.
 #[derive(Debug, Default)]
 enum Here {
     #[default]
     None,
-    One(Subscriber),
+    One(Box<Subscriber>),
     Many(Box<List>),
 }
 
@@ -171,7 +172,7 @@ impl Here {
             Self::None | Self::One(_) => {
                 let mut list = Box::<List>::default();
                 if let Self::One(subscriber) = std::mem::take(self) {
-                    list.set(subscriber);
+                    list.set(*subscriber);
                 }
                 *self = Self::Many(list);
                 let Self::Many(list) = self else { unreachable!("it was set above") };
@@ -182,8 +183,8 @@ impl Here {
 
     fn set(&mut self, subscriber: Subscriber) {
         match self {
-            Self::None => *self = Self::One(subscriber),
-            Self::One(known) if known.asker() == subscriber.asker() => *known = subscriber,
+            Self::None => *self = Self::One(Box::new(subscriber)),
+            Self::One(known) if known.asker() == subscriber.asker() => **known = subscriber,
             _ => self.list().set(subscriber),
         }
     }
@@ -209,7 +210,7 @@ impl Here {
     fn collect(&self, found: &mut Matches) {
         match self {
             Self::None => {}
-            Self::One(subscriber) => found.subscribers.push(subscriber.clone()),
+            Self::One(subscriber) => found.subscribers.push(Subscriber::clone(subscriber)),
             Self::Many(list) => {
                 found.subscribers.extend_from_slice(&list.subscribers);
                 found.groups.extend(list.groups.iter().cloned());
