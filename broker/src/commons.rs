@@ -149,11 +149,12 @@ impl Commons {
         }
     }
 
-    fn new_group(&self, name: &str, asked: &Asked<'_>, holder: u64) -> Arc<Group> {
+    fn new_group(&self, account: u64, name: &str, asked: &Asked<'_>, holder: u64) -> Arc<Group> {
         let share = asked.share.filter(|_| self.dialect().sticky_groups);
         let sticky = share.and_then(Sticky::of);
         let (inner, condition) = (asked.inner.into(), asked.condition.clone());
-        Arc::new(Group::new(name, holder, Charter { inner, sticky, condition }))
+        let charter = Charter { inner, sticky, condition };
+        Arc::new(Group::new(name, (account, &self.tallies), holder, charter))
     }
 
     /// A number for a session that the journal is to know.
@@ -180,7 +181,7 @@ impl Commons {
         waiting: impl Iterator<Item = Pending>,
     ) -> Option<Arc<Group>> {
         let asked = self.take_apart(name).ok().filter(|asked| asked.share.is_some())?;
-        let group = self.new_group(name, &asked, holder);
+        let group = self.new_group(account, name, &asked, holder);
         for pending in waiting {
             group.lock().keep(pending, Noted::default());
         }
@@ -398,7 +399,7 @@ impl Commons {
         member: Member,
     ) -> Arc<Group> {
         let entry = self.groups.entry((account, name.into())).or_insert_with(|| {
-            let group = self.new_group(name, asked, self.next_holder() | GROUP_BIT);
+            let group = self.new_group(account, name, asked, self.next_holder() | GROUP_BIT);
             self.change(account, |index| index.add_group(asked.inner, Arc::clone(&group)));
             group
         });

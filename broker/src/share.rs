@@ -12,6 +12,7 @@ use longshore_codec::{QoS, Sticky};
 
 use crate::condition::Condition;
 use crate::session::{Pending, SessionId};
+use crate::tally::{Measure, Tallies};
 
 mod sticky;
 
@@ -22,6 +23,7 @@ pub(crate) use self::sticky::{Stick, lot};
 pub(crate) struct Group {
     /// `$share/name/filter`, as it is subscribed to.
     pub(crate) filter: Box<str>,
+    pub(crate) account: u64,
     /// Its number in the journal.
     pub(crate) holder: u64,
     pub(crate) charter: Charter,
@@ -40,13 +42,21 @@ pub(crate) struct Charter {
 }
 
 impl Group {
-    pub(crate) fn new(filter: &str, holder: u64, charter: Charter) -> Self {
-        Self { filter: filter.into(), holder, charter, turns: Mutex::default() }
+    pub(crate) fn new(
+        filter: &str,
+        (account, tallies): (u64, &Arc<Tallies>),
+        holder: u64,
+        charter: Charter,
+    ) -> Self {
+        let account_of_turns = Some((account, Arc::clone(tallies)));
+        let turns = Mutex::new(Turns { account: account_of_turns, ..Turns::default() });
+        Self { filter: filter.into(), account, holder, charter, turns }
     }
 
     #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(filter: &str) -> Self {
-        Self::new(filter, 0, Charter { inner: filter.into(), sticky: None, condition: None })
+        let charter = Charter { inner: filter.into(), sticky: None, condition: None };
+        Self::new(filter, (1, &Arc::default()), 0, charter)
     }
 
     /// Whether the topic says who gets a message.
@@ -78,6 +88,8 @@ pub(crate) struct Turns {
     /// Messages that no member could take, oldest first.
     backlog: VecDeque<(Pending, Noted)>,
     backlog_bytes: usize,
+    /// Whose storage those bytes are of, and where that is counted.
+    account: Option<(u64, Arc<Tallies>)>,
     /// Whether the log has been told that the oldest go.
     pub(crate) dropping: bool,
     /// The last member has left: nobody will ever ask for what waits.
@@ -188,7 +200,7 @@ impl Turns {
         }
         self.members.is_empty().then(|| {
             self.is_over = true;
-            self.backlog_bytes = 0;
+            self.set_bytes(0);
             std::mem::take(&mut self.backlog).len() as u64
         })
     }
@@ -219,7 +231,7 @@ impl Turns {
     /// Keeps a message until a member can take it; false when the group is over.
     pub(crate) fn keep(&mut self, pending: Pending, noted: Noted) -> bool {
         if !self.is_over {
-            self.backlog_bytes += pending.message.size();
+            self.set_bytes(self.backlog_bytes + pending.message.size());
             self.backlog.push_back((pending, noted));
         }
         !self.is_over
@@ -229,7 +241,7 @@ impl Turns {
     /// over.
     pub(crate) fn take_back(&mut self, pending: Pending, noted: Noted) -> bool {
         if !self.is_over {
-            self.backlog_bytes += pending.message.size();
+            self.set_bytes(self.backlog_bytes + pending.message.size());
             self.backlog.push_front((pending, noted));
         }
         !self.is_over
@@ -259,7 +271,16 @@ impl Turns {
     /// Takes the oldest message that waits.
     pub(crate) fn take(&mut self) -> Option<Pending> {
         let (pending, _) = self.backlog.pop_front()?;
-        self.backlog_bytes -= pending.message.size();
+        self.set_bytes(self.backlog_bytes - pending.message.size());
         Some(pending)
+    }
+
+    fn set_bytes(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.backlog_bytes, bytes);
+        let Some((account, tallies)) = &self.account else { return };
+        match bytes.checked_sub(before) {
+            Some(more) => tallies.add(*account, Measure::QueuedBytes, more as u64),
+            None => tallies.remove(*account, Measure::QueuedBytes, (before - bytes) as u64),
+        }
     }
 }

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::config::LOG_WORK;
 use super::deliver::Outgoing;
+use super::quota::MESSAGES;
 use super::{Fault, Shard};
 use crate::cache::Route;
 use crate::clock::{Now, Wall};
@@ -528,7 +529,16 @@ impl Shard {
             self.note(holder, &Event::NoWill { holder });
             return;
         }
-        if self.route(from, topic).is_err() {
+        let Ok(route) = self.route(from, topic) else {
+            self.note(holder, &Event::NoWill { holder });
+            return;
+        };
+        if let Some(meter) = &route.meter
+            && let Err(exceeded) = meter.count(now.wall)
+        {
+            self.stats.over_quota_total.add(1);
+            let (cause, account) = (MESSAGES, exceeded.account);
+            warn!(client = &*owner.1, account, cause, "a will is not sent");
             self.note(holder, &Event::NoWill { holder });
             return;
         }

@@ -11,6 +11,7 @@ use crate::connection::ConnectionId;
 use crate::index::Subscriber;
 use crate::retained::Full;
 use crate::session::SessionId;
+use crate::share::Group;
 use crate::tally::{Measure, Meter};
 
 /// Why a session that is new is not begun.
@@ -18,7 +19,7 @@ pub(super) const SESSIONS: &str = "too many sessions of the account (its limit m
 /// Why a subscription that is new is not made.
 pub(super) const SUBSCRIPTIONS: &str =
     "too many subscriptions of the account (its limit mqtt_subscriptions)";
-const MESSAGES: &str = "too many messages of the account in a minute (its limit mqtt_messages)";
+pub(super) const MESSAGES: &str = "too many messages of the account in a minute (its limit mqtt_messages)";
 const QUEUED: &str =
     "too many bytes wait in sessions of the account (its limit mqtt_session_storage)";
 const RETAINED: &str = "the account retains too many bytes (its limit mqtt_retained_storage)";
@@ -57,7 +58,7 @@ impl Shard {
         Some(MESSAGES)
     }
 
-    /// Whether the message would wait in a session of an account that is full. Of sessions of other
+    /// Whether the message would wait in a session or a shared group of an account that is full. Of sessions of other
     /// shards those that last are taken to be away: what they have room for is not known here.
     fn would_wait(&self, meter: &Meter, route: &Route, qos: QoS) -> bool {
         let waits_in = |session: SessionId| {
@@ -76,6 +77,7 @@ impl Shard {
         route.targets.iter().any(waits)
             || route.conditional.iter().any(|of_one| of_one.iter().any(asks))
             || route.remote.iter().any(|(_, targets)| targets.iter().any(lasts))
+            || route.groups.iter().any(|(group, _)| waits_with(meter, group))
     }
 
     /// Refuses a message for a limit of the account. What promises nothing is dropped.
@@ -123,4 +125,13 @@ impl Shard {
             None => tallies.remove(account, Measure::QueuedBytes, (before - stored) as u64),
         }
     }
+}
+
+/// Whether a message would wait with a group, whose account is full.
+fn waits_with(meter: &Meter, group: &Group) -> bool {
+    let is_away = || {
+        let turns = group.lock();
+        !turns.members().iter().any(|member| member.presence.is_online())
+    };
+    meter.is_full_for(group.account) && is_away()
 }

@@ -167,6 +167,68 @@ fn an_account_keeps_as_many_bytes_for_its_sessions_as_its_limit_says() {
     }
 }
 
+/// Spec 13.5, 17.3: what waits with a shared group is of its account, too.
+#[test]
+fn what_waits_with_a_shared_group_counts_as_what_waits_in_a_session() {
+    for shards in [1, 3] {
+        let rig = Rig::of(Options::default(), shards);
+        let ([parent, child], [_, other]) = family(&rig);
+        rig.limit(parent, json!({"mqtt_session_storage": 1000}));
+        let ask = Ask::with(&other, "away").lasting();
+        let mut away = Client::connect(&rig.broker, &ask);
+        away.subscribe("$share/group/#");
+        drop(away);
+        let mut publisher = rig.connect(&other, "publisher");
+        while publisher.publish("t", "x").code() == 0 && rig.accounts.usage(child).queued_bytes == 0
+        {
+            // Until the broker has seen that the client is gone.
+        }
+        let mut sent = 0;
+        while publisher.publish("t", &"x".repeat(100)).code() == 0 {
+            sent += 1;
+            assert!(sent < 100, "{:?}", rig.accounts.usage(parent));
+        }
+        assert_eq!(publisher.publish("t", "x").code(), QUOTA_EXCEEDED, "{shards} shards");
+        assert!(rig.accounts.usage(parent).queued_bytes >= 1000);
+        let mut away = Client::connect(&rig.broker, &ask);
+        assert!(away.sorted(sent).len() >= sent);
+        await_usage(&rig, parent, |usage| usage.queued_bytes == 0);
+        assert_eq!(publisher.publish("t", "x").code(), 0, "there is room again");
+    }
+}
+
+/// Spec 17.3, 19: a will is a message of its account.
+#[test]
+fn a_will_counts_as_a_message_of_the_minute() {
+    let rig = Rig::start();
+    let ([parent, _], [one, _]) = family(&rig);
+    rig.limit(parent, json!({"mqtt_messages": 1_000}));
+    let mut master = rig.connect(rig.master.expose(), "master");
+    master.subscribe("#");
+    let mut publisher = rig.connect(&one, "publisher");
+    let dies = |id| {
+        let ask = Ask { will: Some("will"), ..Ask::with(&one, id) };
+        Client::connect(&rig.broker, &ask).vanish();
+    };
+    // A minute may end meanwhile, once.
+    let is_counted = (0..2).any(|_| {
+        dies("first");
+        assert_eq!(master.sorted(1), ["will=gone"]);
+        rig.accounts.usage(parent).messages == Some(1)
+    });
+    assert!(is_counted);
+    let is_refused = (0..2).any(|_| {
+        while publisher.publish("t", "x").code() != QUOTA_EXCEEDED {}
+        master.messages();
+        let refused = || rig.broker.stats().over_quota_total.get();
+        let before = refused();
+        dies("second");
+        while refused() == before && master.messages().is_empty() {}
+        refused() > before
+    });
+    assert!(is_refused);
+}
+
 /// Spec 17.3, 17.6: `mqtt_messages`.
 #[test]
 fn an_account_publishes_as_many_messages_a_minute_as_its_limit_says() {
