@@ -204,6 +204,12 @@ impl Accounts {
         Ok(())
     }
 
+    /// Topics that tokens open from now on, beside those that they open already: of clients that
+    /// are yet to come.
+    pub(crate) fn add_grants(&self, grants: Vec<TopicGrant>) {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner).extend(grants);
+    }
+
     /// From now on this broker acts by them.
     pub(crate) fn attach(&self, commons: Arc<Commons>, mailboxes: Mailboxes) {
         for account in self.read().accounts().filter(|account| account.parent != 0) {

@@ -1,9 +1,8 @@
 //! The broker as a thing to start and stop: its threads and listeners around the shard.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +10,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use longshore_acl::{Authenticate, MasterOnly, MasterToken, TokenKey};
-use longshore_storage::Disk;
+use longshore_acl::{Authenticate, MasterOnly, MasterToken};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::accounts::{Accounts, Options};
+use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::limits::Limits;
 use crate::link::{Link, Opener};
+use crate::module::{self, Context, Maker, Module};
 use crate::net::acceptor::{self, Entrance};
 use crate::net::driver::Around;
 use crate::net::keeper::keep_accounts;
@@ -33,16 +32,18 @@ use crate::net::tls::Tls;
 use crate::rest::Api;
 use crate::shard::Config;
 use crate::stats::Stats;
-use crate::store::{Figures, Storage, Store};
+use crate::store::{Figures, Store};
 use crate::totals::Totals;
 
+mod builder;
 mod error;
 mod inside;
 mod keeping;
 
+pub use self::builder::Builder;
 pub use self::error::{Failed, StartError};
 use self::inside::{Inside, Ways};
-use self::keeping::{AccountsAt, Keeping, Kept};
+use self::keeping::{Keeping, Kept};
 
 /// Connections the kernel keeps ready for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -59,20 +60,6 @@ const BLOCKING_THREADS: usize = 8;
 /// Clients whose handshakes are done and that the shard has not taken yet.
 const ARRIVALS: usize = 256;
 
-/// How a broker is to be.
-#[derive(Clone)]
-pub struct Builder {
-    limits: Limits,
-    dialect: Dialect,
-    auth: Option<Arc<dyn Authenticate>>,
-    accounts: Option<AccountsAt>,
-    tls: Option<Tls>,
-    listen: Vec<Result<Listen, InvalidListen>>,
-    shards: usize,
-    storage: Option<Storage>,
-    disk: Option<Arc<dyn Disk>>,
-}
-
 /// A running broker. Dropping it stops it.
 #[derive(Debug)]
 pub struct Broker {
@@ -87,95 +74,7 @@ pub struct Broker {
     accounts: Option<Arc<Accounts>>,
 }
 
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("listen", &self.listen).finish_non_exhaustive()
-    }
-}
-
 impl Builder {
-    /// The bounds clients move in.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Where the broker does more than the standard asks for.
-    #[must_use]
-    pub fn dialect(mut self, dialect: Dialect) -> Self {
-        self.dialect = dialect;
-        self
-    }
-
-    /// Who may come in. Without it, a token is made that nobody knows.
-    #[must_use]
-    pub fn auth(mut self, auth: Arc<dyn Authenticate>) -> Self {
-        self.auth = Some(auth);
-        self
-    }
-
-    /// Lets in who shows a token of these accounts, in place of [`Builder::auth`].
-    #[must_use]
-    pub fn accounts(mut self, accounts: Arc<Accounts>) -> Self {
-        self.accounts = Some(AccountsAt::Memory(accounts));
-        self
-    }
-
-    /// The same with accounts that are kept in a folder, as [`Accounts::open`] opens them. They are
-    /// opened once this process is known to be the only one that uses the storage.
-    #[must_use]
-    pub fn accounts_in(mut self, folder: PathBuf, master: TokenKey, options: Options) -> Self {
-        self.accounts = Some(AccountsAt::Folder(folder, master, options));
-        self
-    }
-
-    /// Certificates and key of the listeners that speak TLS.
-    #[must_use]
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
-        self
-    }
-
-    /// Threads that serve clients, each with a shard of them; at most 64. 0 takes one for each
-    /// core, and one on two cores: there a second costs more in wake-ups than it gives.
-    #[must_use]
-    pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = shards;
-        self
-    }
-
-    /// Remembers there what is to outlive this process: sessions that do not end with their
-    /// connection, with what waits for them, and retained messages. Without it, nothing does.
-    #[must_use]
-    pub fn storage(mut self, storage: Storage) -> Self {
-        self.storage = Some(storage);
-        self
-    }
-
-    /// Remembers on this disk, as [`Builder::storage`] does in a directory: for tests of what a
-    /// broker does when its disk is full or fails.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn storage_on(mut self, disk: Arc<dyn Disk>, storage: Storage) -> Self {
-        self.disk = Some(disk);
-        self.storage(storage)
-    }
-
-    /// Adds a listener, for example `mqtt://127.0.0.1:1883`; port 0 takes a free one.
-    #[must_use]
-    pub fn listen(mut self, url: impl AsRef<str>) -> Self {
-        self.listen.push(url.as_ref().parse());
-        self
-    }
-
-    /// Adds a listener.
-    #[must_use]
-    pub fn listen_on(mut self, listen: Listen) -> Self {
-        self.listen.push(Ok(listen));
-        self
-    }
-
     /// Opens the listeners and starts the broker on threads of its own.
     ///
     /// # Errors
@@ -191,6 +90,8 @@ impl Builder {
             counts: Arc::default(),
             clock: Clock::start(),
         };
+        let folder = self.accounts.as_ref().and_then(|it| it.folder());
+        let folder = folder.map(Path::to_owned);
         let keeping = Keeping { storage: self.storage, disk: self.disk, accounts: self.accounts };
         let Kept { store, accounts } = keeping.open(&mut configs, &around)?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
@@ -210,6 +111,7 @@ impl Builder {
             store: store.clone(),
             accounts: accounts.clone(),
         };
+        let modules = broker.make_modules(&self.modules, folder.as_deref(), &stopped)?;
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
         let (first, mailboxes) = (&configs[0], &around.mailboxes);
@@ -244,6 +146,7 @@ impl Builder {
         let _ = open.send(true);
         let sys = || Sys::new(around.totals.clone(), Arc::clone(&around.mailboxes), around.clock);
         let sys = self.dialect.sys_topics.then(sys);
+        broker.start_modules(modules)?;
         broker.start_others(accounts, sys, entrance, others, stopped)?;
         Ok(broker)
     }
@@ -328,8 +231,8 @@ impl Broker {
     pub fn builder() -> Builder {
         let (limits, dialect) = (Limits::default(), Dialect::default());
         let (storage, disk, listen) = (None, None, Vec::new());
-        let (auth, accounts, tls, shards) = (None, None, None, 0);
-        Builder { limits, dialect, auth, accounts, tls, listen, shards, storage, disk }
+        let (auth, accounts, tls, shards, modules) = (None, None, None, 0, Vec::new());
+        Builder { limits, dialect, auth, accounts, tls, modules, listen, shards, storage, disk }
     }
 
     /// Where the broker listens, in the order of [`Builder::listen`]; a host name stands there once
@@ -426,6 +329,37 @@ impl Broker {
             self.spawn(&name, move |runtime| inside.run(runtime, until))?;
         }
         begin_together(&all_restored, restored, begin)
+    }
+
+    /// Makes the modules, and lets tokens open what they have.
+    fn make_modules(
+        &self,
+        makers: &[Maker],
+        folder: Option<&Path>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Vec<Arc<dyn Module>>, StartError> {
+        let mut modules = Vec::new();
+        for make in makers {
+            let (Some(accounts), Some(folder)) = (&self.accounts, folder) else {
+                return Err(StartError::NoAccounts);
+            };
+            let (accounts, opener) = (Arc::clone(accounts), self.opener());
+            let (folder, stopped) = (folder.to_owned(), stopped.clone());
+            let context = Context { accounts, folder, opener, stopped };
+            modules.push(make(context).map_err(StartError::Module)?);
+        }
+        if let Some(accounts) = &self.accounts {
+            accounts.add_grants(modules.iter().flat_map(|module| module.grants()).collect());
+        }
+        Ok(modules)
+    }
+
+    fn start_modules(&self, modules: Vec<Arc<dyn Module>>) -> Result<(), StartError> {
+        for module in modules {
+            let name = format!("longshore-{}", module.name());
+            self.spawn(&name, move |runtime| module::run(runtime, module))?;
+        }
+        Ok(())
     }
 
     /// Starts what runs beside the shards: the time of accounts with the counters, and the entrance.

@@ -5,6 +5,7 @@
 //! | [`broker`] | the broker to start and stop |
 //! | [`shard`] | the broker as a machine without I/O: bytes and time in, bytes out |
 //! | [`link`] | the client inside this process |
+//! | [`module`] | what plugs into a broker |
 //! | [`journal`], [`recovery`] | what a shard writes down, and how it comes back |
 //! | [`limits`] | every bound, with unit and default |
 //! | [`dialect`] | where the broker does more than the standard asks for |
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod link;
 mod mail;
 mod message;
+pub mod module;
 mod net;
 mod notices;
 mod output;
@@ -59,6 +61,7 @@ pub use dialect::{Dialect, WildcardDelete};
 pub use limits::{Limits, QueueOverflow};
 pub use link::{Link, LinkError, Message, Outcome, Subscription};
 pub use mail::{Mail, Moved};
+pub use module::{Context, Module, ModuleError};
 pub use net::listen::{InvalidListen, Listen, Network, Scheme};
 pub use net::tls::{InvalidTls, Tls};
 pub use output::Output;

@@ -86,7 +86,12 @@ pub(crate) fn of_broker(account: u64, at: Wall) -> Vec<u8> {
 
 /// The account in which a message was published, as far as it says so.
 pub(crate) fn account_of(parts: &Parts<'_>) -> u64 {
-    let mut named = Properties::from_raw(parts.properties).user_properties();
+    cid_of(Properties::from_raw(parts.properties))
+}
+
+/// The account that properties name, or else the root account.
+pub(crate) fn cid_of(properties: Properties<'_>) -> u64 {
+    let mut named = properties.user_properties();
     let cid = named.find(|(name, _)| *name == CID).and_then(|(_, value)| value.parse().ok());
     cid.unwrap_or(ROOT_ACCOUNT)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::accounts::OpenError;
+use crate::module::ModuleError;
 use crate::net::listen::{InvalidListen, Listen};
 use crate::store::StoreError;
 
@@ -26,6 +27,10 @@ pub enum StartError {
     Storage(StoreError),
     /// The accounts cannot be opened.
     Accounts(OpenError),
+    /// There are modules, and no folder of accounts to act by.
+    NoAccounts,
+    /// A module cannot begin.
+    Module(ModuleError),
     /// The system gave no thread, no event queue or no randomness.
     System(io::Error),
 }
@@ -38,6 +43,8 @@ impl fmt::Display for StartError {
             Self::NoTls(listen) => write!(f, "{listen} needs certificate and key"),
             Self::Storage(error) => error.fmt(f),
             Self::Accounts(error) => write!(f, "the accounts cannot be opened: {error}"),
+            Self::NoAccounts => f.write_str("modules need accounts in a folder"),
+            Self::Module(error) => write!(f, "a module cannot begin: {error}"),
             Self::System(error) => write!(f, "the system gave too little to start: {error}"),
         }
     }

@@ -1,6 +1,6 @@
 //! What outlives a broker: its journal and its accounts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_acl::{Authenticate, TokenKey};
@@ -63,6 +63,14 @@ pub(super) enum AccountsAt {
 }
 
 impl AccountsAt {
+    /// Where they are kept, if they are.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Folder(folder, ..) => Some(folder),
+        }
+    }
+
     fn open(self) -> Result<Arc<Accounts>, StartError> {
         match self {
             Self::Memory(accounts) => Ok(accounts),

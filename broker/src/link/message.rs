@@ -2,6 +2,8 @@
 
 use longshore_codec::{Carrier, Properties, Property, Publish, QoS, topic};
 
+use crate::stamp::{CID, cid_of};
+
 use super::LinkError;
 
 /// A message to publish, or one received.
@@ -51,6 +53,19 @@ impl Message {
     pub fn property(mut self, property: Property<'_>) -> Self {
         property.append(&mut self.properties);
         self
+    }
+
+    /// The same message of this account, in whose topics it is published where the link is that of
+    /// a module; other links publish in the root account, whatever they say.
+    #[must_use]
+    pub fn of_account(self, account: u64) -> Self {
+        self.property(Property::UserProperty(CID, &account.to_string()))
+    }
+
+    /// The account in whose topics it was published, as far as it says so; else the root account.
+    #[must_use]
+    pub fn account(&self) -> u64 {
+        cid_of(self.properties())
     }
 
     /// Its MQTT 5 properties.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use longshore_acl::Action;
+use longshore_acl::{Action, BROKER_CLASS};
 use longshore_codec::{
     Ack, Carrier, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Version, topic,
 };
@@ -25,7 +25,9 @@ use crate::parties::Party;
 use crate::record::Event;
 use crate::retained::{Age, Fresh, Full, is_large};
 use crate::session::{Owner, SessionId};
-use crate::stamp::{CID, COUNT_SUBSCRIBERS, SUBSCRIBERS_COUNT, TIMESTAMP, TOKEN_ID, counting_time};
+use crate::stamp::{
+    CID, COUNT_SUBSCRIBERS, SUBSCRIBERS_COUNT, TIMESTAMP, TOKEN_ID, cid_of, counting_time,
+};
 
 /// The packet a PUBLISH came in.
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +98,16 @@ impl Shard {
     ) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.tally.published += 1;
-        let (v5, from) = (connection.version == Version::V5, connection.party);
+        let (v5, mut from) = (connection.version == Version::V5, connection.party);
         let said = if publish.properties.is_empty() {
             Said::default()
         } else {
             self.read_properties(publish.properties, now.wall)?
         };
+        if said.has_claims && from.class == BROKER_CLASS {
+            // A module says in whose topics it publishes.
+            from.account = cid_of(publish.properties);
+        }
         let aliased;
         let mut name = publish.topic;
         if said.alias.is_some() || name.is_empty() {

@@ -19,7 +19,8 @@ pub(super) const SESSIONS: &str = "too many sessions of the account (its limit m
 /// Why a subscription that is new is not made.
 pub(super) const SUBSCRIPTIONS: &str =
     "too many subscriptions of the account (its limit mqtt_subscriptions)";
-pub(super) const MESSAGES: &str = "too many messages of the account in a minute (its limit mqtt_messages)";
+pub(super) const MESSAGES: &str =
+    "too many messages of the account in a minute (its limit mqtt_messages)";
 const QUEUED: &str =
     "too many bytes wait in sessions of the account (its limit mqtt_session_storage)";
 const RETAINED: &str = "the account retains too many bytes (its limit mqtt_retained_storage)";

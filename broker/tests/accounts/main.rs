@@ -8,6 +8,7 @@ mod filters;
 mod limits;
 mod logs;
 mod messages;
+mod modules;
 mod namespaces;
 mod property;
 mod restart;

@@ -1,0 +1,100 @@
+//! What plugs into a broker: a part that has objects of its own, and publishes what they have to say
+//! under `flespi/`.
+//!
+//! A [`Module`] meets the broker through its [`Context`] alone. What it publishes goes through a
+//! [`Link`], so it passes the same gates and quotas as what clients publish; beyond theirs it has
+//! one right, to publish what is reserved, in the topics of any account. Who may read that is said
+//! by its grants. Modules meet one another only through topics and REST.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use longshore_acl::{Principal, TopicGrant};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::accounts::Accounts;
+use crate::link::{Link, Opener};
+use crate::net::pipe::Pipe;
+
+/// What a module does until the broker stops.
+pub type Running = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Why a module cannot begin.
+pub type ModuleError = Box<dyn Error + Send + Sync>;
+
+/// Makes a module, once the accounts of its broker are open and before any client comes in.
+pub(crate) type Maker = Arc<dyn Fn(Context) -> Result<Arc<dyn Module>, ModuleError> + Send + Sync>;
+
+/// See the module's documentation.
+pub trait Module: Send + Sync + 'static {
+    /// Its name, for its folder, its thread and the log: a word in lower case.
+    fn name(&self) -> &'static str;
+
+    /// Topics of its objects, and what of REST a token must be able to read for each. A topic under
+    /// `flespi/` that no grant opens can be read by tokens that are not limited to a list.
+    fn grants(&self) -> Vec<TopicGrant> {
+        Vec::new()
+    }
+
+    /// Does its work, on a thread of its own with a runtime of tokio for it alone, where tasks that
+    /// are not `Send` may be spawned as local ones. It ends when [`Context::stopped`] does, and has
+    /// a moment to bring to an end what it has begun; if it ends before, the broker stops.
+    fn run(self: Arc<Self>) -> Running;
+}
+
+/// What a module is given of its broker. Clones are the same.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) folder: PathBuf,
+    pub(crate) opener: Opener,
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// A client in this process that acts for the whole broker: it publishes in the topics of the
+    /// account that a message says it is of ([`Message::of_account`](crate::Message::of_account)),
+    /// also under `flespi/`, and what it subscribes to reaches it from all accounts. `client_id`
+    /// names it in logs, and takes over an earlier client of that name.
+    #[must_use]
+    pub fn link(&self, client_id: &str) -> Link {
+        let opener = Arc::clone(&self.opener);
+        let open = move |pipe: Pipe| opener(pipe.acting_as(Principal::broker()));
+        Link::open(Arc::new(open), client_id)
+    }
+
+    /// The accounts whose objects it has.
+    #[must_use]
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    /// The folder of the accounts, in which those of modules are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Ends when the broker stops.
+    pub async fn stopped(&self) {
+        // An error is a broker that is gone.
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Runs a module on this thread until it ends.
+pub(crate) fn run(runtime: &Runtime, module: Arc<dyn Module>) {
+    LocalSet::new().block_on(runtime, module.run());
+}

@@ -1,0 +1,167 @@
+//! A module that plugs into the broker: what it publishes, and who may read it.
+
+use std::sync::Arc;
+
+use longshore_acl::{Method, ROOT_ACCOUNT, TokenKey, TopicGrant};
+use longshore_broker::accounts::{Accounts, Options};
+use longshore_broker::module::Running;
+use longshore_broker::{Broker, Context, Message, Module, StartError};
+use longshore_codec::{QoS, SubscribeOptions};
+use serde_json::{Value, json};
+
+use super::client::{Ask, Client};
+
+/// Has depots. Whoever writes to `depots/7/arrived` gets the depot 7 to say so, and its state.
+struct Depots(Context);
+
+impl Module for Depots {
+    fn name(&self) -> &'static str {
+        "depots"
+    }
+
+    fn grants(&self) -> Vec<TopicGrant> {
+        let (uri, method) = (|| "gw/depots".to_owned(), Method::Get);
+        let message = "flespi/message/gw/depots/{id}".to_owned();
+        let messages = Some("messages".to_owned());
+        vec![
+            TopicGrant { filter: message, uri: uri(), submodule: messages, method },
+            TopicGrant {
+                filter: "flespi/state/gw/depots/{id}".to_owned(),
+                uri: uri(),
+                submodule: None,
+                method,
+            },
+        ]
+    }
+
+    fn run(self: Arc<Self>) -> Running {
+        Box::pin(async move {
+            let link = self.0.link("depots");
+            let options = SubscribeOptions::new(QoS::AtLeastOnce);
+            let mut arrivals = link.subscribe("depots/+/arrived", options).await.unwrap();
+            let work = async {
+                while let Some(message) = arrivals.recv().await {
+                    let id = message.topic.split('/').nth(1).unwrap_or_default().to_owned();
+                    let of = |kind: &str| format!("flespi/{kind}/gw/depots/{id}");
+                    let payload = String::from_utf8(message.payload.clone()).unwrap();
+                    let told = Message::new(of("message"), payload.clone());
+                    let state = Message::new(of("state"), payload).retain();
+                    let all = [told, state]
+                        .map(|it| it.qos(QoS::AtLeastOnce).of_account(message.account()));
+                    let outcomes = link.publish_all(all).await.unwrap();
+                    assert!(outcomes.iter().all(|it| !it.reason.is_error()), "{outcomes:?}");
+                }
+            };
+            tokio::select! {
+                () = self.0.stopped() => {}
+                () = work => {}
+            }
+        })
+    }
+}
+
+struct Rig {
+    broker: Broker,
+    accounts: Arc<Accounts>,
+    master: TokenKey,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    fn start(shards: usize) -> Self {
+        let (folder, master) = (tempfile::tempdir().unwrap(), TokenKey::generate().unwrap());
+        let path = folder.path().to_owned();
+        let builder = Broker::builder().accounts_in(path, master.clone(), Options::default());
+        let builder = builder.module(|context| Ok(Depots(context))).shards(shards);
+        let broker = builder.listen("mqtt://127.0.0.1:0").start().unwrap();
+        let accounts = Arc::clone(broker.accounts().unwrap());
+        Self { broker, accounts, master, _folder: folder }
+    }
+
+    fn connect(&self, account: u64, id: &str, access: Value) -> Client {
+        let body = json!({"ttl": 3600, "access": access});
+        let (_, key) = self.accounts.create_token(account, &body).unwrap();
+        Client::connect(&self.broker, &Ask::with(key.expose(), id))
+    }
+}
+
+/// An ACL token that reads depots.
+fn reader(ids: Value) -> Value {
+    let submodules = json!([{"name": "messages", "methods": ["GET"]}]);
+    let entry = json!({"uri": "gw/depots", "methods": ["GET"], "ids": ids,
+        "submodules": submodules});
+    json!({"type": 2, "acl": [entry]})
+}
+
+/// Spec 4.12, 5.3, 5.7.
+#[test]
+fn what_a_module_publishes_is_read_by_the_grants_it_registers() {
+    for shards in [1, 3] {
+        let rig = Rig::start(shards);
+        let new = |name: &str| {
+            rig.accounts.create_account(ROOT_ACCOUNT, &json!({"name": name})).unwrap().id
+        };
+        let (here, there) = (new("here"), new("there"));
+        let filter = "flespi/+/gw/depots/+";
+        let mut readers = [
+            (rig.connect(here, "all", json!({"type": 0})), vec![7, 8]),
+            (rig.connect(here, "seven", reader(json!([7]))), vec![7]),
+            (rig.connect(here, "any", reader(json!("all"))), vec![7, 8]),
+            (rig.connect(there, "stranger", json!({"type": 0})), vec![]),
+        ];
+        for (reader, _) in &mut readers {
+            reader.hears_broker = true;
+            assert_eq!(reader.subscribe(filter), 1);
+        }
+        let closed = reader(json!([]));
+        let mut nobody = rig.connect(here, "nobody", closed);
+        assert_eq!(nobody.subscribe(filter), 0x87);
+
+        let mut writer = rig.connect(here, "writer", json!({"type": 0}));
+        // The module may not have subscribed yet.
+        while writer.publish("depots/1/arrived", "early").code() == 0x10 {}
+        for (reader, seen) in &mut readers {
+            let count = if seen.len() == 2 { 2 } else { 0 };
+            reader.sorted(count);
+        }
+        for id in [7, 8] {
+            writer.publish(&format!("depots/{id}/arrived"), "ship");
+        }
+        for (reader, seen) in &mut readers {
+            let of = |kind: &'static str| {
+                seen.iter().map(move |id| format!("flespi/{kind}/gw/depots/{id}=ship"))
+            };
+            let want: Vec<_> = of("message").chain(of("state")).collect();
+            assert_eq!(reader.sorted(want.len()), want, "{shards} shards");
+        }
+        let topic = "flespi/state/gw/depots/7";
+        assert_eq!(writer.publish(topic, "mine").code(), 0x87, "it is the module's");
+        for (id, access, want) in [
+            ("later", json!({"type": 0}), vec![format!("{topic}=ship")]),
+            ("later", reader(json!([8])), vec![]),
+        ] {
+            let mut later = rig.connect(here, id, access);
+            later.hears_broker = true;
+            later.subscribe(topic);
+            assert_eq!(later.sorted(want.len()), want, "what is retained, {shards} shards");
+        }
+        // A module's links are no sessions of anybody.
+        let ask = Ask::with(rig.master.expose(), "root");
+        let mut root = Client::connect(&rig.broker, &ask);
+        root.hears_broker = true;
+        root.subscribe("flespi/log/mqtt/sessions/depots/#");
+        assert_eq!(root.messages(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_module_needs_accounts_and_its_errors_stop_the_start() {
+    let start = Broker::builder().module(|context| Ok(Depots(context))).start();
+    assert!(matches!(start, Err(StartError::NoAccounts)), "{start:?}");
+    let (folder, master) = (tempfile::tempdir().unwrap(), TokenKey::generate().unwrap());
+    let path = folder.path().to_owned();
+    let builder = Broker::builder().accounts_in(path, master, Options::default());
+    let start = builder.module(|_| Err::<Depots, _>("the depot is closed".into())).start();
+    let said = start.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.contains("the depot is closed"), "{said}");
+}
