@@ -9,8 +9,9 @@ use crate::topics::{COUNTERS, Level, RESERVED, Topics, is_shy, levels_of, texts_
 /// First levels of topics that no client publishes to.
 const CLOSED: [&str; 2] = [RESERVED, COUNTERS];
 
-/// A list of topic filters. No topic under `flespi/` or `$SYS/` is among those that they match: that
-/// is not for users to open. A level with `,` stands for each text between its commas, and for itself.
+/// A list of topic filters. No topic under `flespi/` or `$SYS/` is among those that they match:
+/// that is not for users to open. A level with `,` stands for each text between its commas, and for
+/// itself.
 #[derive(Debug, Clone)]
 pub struct TopicFilters {
     texts: Box<[Box<str>]>,

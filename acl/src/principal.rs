@@ -38,8 +38,8 @@ impl Principal {
         Self { account, class, token: Some(token), anonymous: false }
     }
 
-    /// What the broker itself and its modules act as: in the root account, with the right to publish
-    /// what is reserved.
+    /// What the broker itself and its modules act as: in the root account, with the right to
+    /// publish what is reserved.
     pub const fn broker() -> Self {
         Self { account: ROOT_ACCOUNT, class: BROKER_CLASS, token: None, anonymous: false }
     }

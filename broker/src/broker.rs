@@ -21,7 +21,7 @@ use crate::dialect::Dialect;
 use crate::limits::Limits;
 use crate::link::{Link, Opener};
 use crate::module::{self, Context, Maker, Module};
-use crate::net::acceptor::{self, Entrance};
+use crate::net::acceptor::{self, Arrival, Entrance};
 use crate::net::driver::Around;
 use crate::net::keeper::keep_accounts;
 use crate::net::listen::{InvalidListen, Listen};
@@ -90,10 +90,8 @@ impl Builder {
             counts: Arc::default(),
             clock: Clock::start(),
         };
-        let folder = self.accounts.as_ref().and_then(|it| it.folder());
-        let folder = folder.map(Path::to_owned);
         let keeping = Keeping { storage: self.storage, disk: self.disk, accounts: self.accounts };
-        let Kept { store, accounts } = keeping.open(&mut configs, &around)?;
+        let Kept { store, accounts, folder } = keeping.open(&mut configs, &around)?;
         let (arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
         let (links, pipes): (Vec<_>, Vec<_>) =
@@ -114,21 +112,7 @@ impl Builder {
         let modules = broker.make_modules(&self.modules, folder.as_deref(), &stopped)?;
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
-        let (first, mailboxes) = (&configs[0], &around.mailboxes);
-        let api = accounts
-            .as_ref()
-            .map(|it| Api::new(it, first, mailboxes, broker.opener(), &broker.addresses));
-        let entrance = Entrance {
-            limits: Arc::clone(&configs[0].limits),
-            authenticate: Arc::clone(&configs[0].authenticate),
-            totals: around.totals.clone(),
-            counts: Arc::clone(&around.counts),
-            store: store.clone(),
-            tls: Arc::clone(&broker.tls),
-            clock: around.clock,
-            arrivals: arrivals.into(),
-            api,
-        };
+        let entrance = broker.entrance(&configs[0], &around, arrivals.into());
         let ways = arriving.into_iter().zip(pipes).map(|(arriving, pipes)| Ways {
             opened: opened.clone(),
             limits: Arc::clone(&entrance.limits),
@@ -331,6 +315,28 @@ impl Broker {
         begin_together(&all_restored, restored, begin)
     }
 
+    /// What handshakes go by.
+    fn entrance(
+        &self,
+        config: &Config,
+        around: &Around,
+        arrivals: Arc<[mpsc::Sender<Arrival>]>,
+    ) -> Entrance {
+        let (mailboxes, addresses) = (&around.mailboxes, &self.addresses);
+        let api = |it| Api::new(it, config, mailboxes, self.opener(), addresses);
+        Entrance {
+            limits: Arc::clone(&config.limits),
+            authenticate: Arc::clone(&config.authenticate),
+            totals: around.totals.clone(),
+            counts: Arc::clone(&around.counts),
+            store: self.store.clone(),
+            tls: Arc::clone(&self.tls),
+            clock: around.clock,
+            arrivals,
+            api: self.accounts.as_ref().map(api),
+        }
+    }
+
     /// Makes the modules, and lets tokens open what they have.
     fn make_modules(
         &self,
@@ -362,7 +368,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Starts what runs beside the shards: the time of accounts with the counters, and the entrance.
+    /// Starts what runs beside the shards: the time of accounts, the counters, the entrance.
     fn start_others(
         &self,
         accounts: Option<Arc<Accounts>>,

@@ -1,5 +1,5 @@
-//! What plugs into a broker: a part that has objects of its own, and publishes what they have to say
-//! under `flespi/`.
+//! What plugs into a broker: a part that has objects of its own, and publishes what they have to
+//! say under `flespi/`.
 //!
 //! A [`Module`] meets the broker through its [`Context`] alone. What it publishes goes through a
 //! [`Link`], so it passes the same gates and quotas as what clients publish; beyond theirs it has

@@ -1,6 +1,6 @@
 //! What outlives a broker: its journal and its accounts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use longshore_acl::{Authenticate, TokenKey};
@@ -24,6 +24,8 @@ pub(super) struct Keeping {
 pub(super) struct Kept {
     pub(super) store: Option<Arc<Store>>,
     pub(super) accounts: Option<Arc<Accounts>>,
+    /// Where the accounts are.
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl Keeping {
@@ -37,6 +39,7 @@ impl Keeping {
             None => Store::open(storage),
         };
         let opened = self.storage.as_ref().map(open).transpose().map_err(StartError::Storage)?;
+        let folder = self.accounts.as_ref().and_then(AccountsAt::folder);
         let accounts = self.accounts.map(AccountsAt::open).transpose()?;
         let begin = |mut opened: Opened| {
             if let Some(accounts) = &accounts {
@@ -51,7 +54,7 @@ impl Keeping {
             let gate = || Arc::clone(accounts) as Arc<dyn Authenticate>;
             configs.iter_mut().for_each(|config| config.authenticate = gate());
         }
-        Ok(Kept { store, accounts })
+        Ok(Kept { store, accounts, folder })
     }
 }
 
@@ -64,10 +67,10 @@ pub(super) enum AccountsAt {
 
 impl AccountsAt {
     /// Where they are kept, if they are.
-    pub(super) fn folder(&self) -> Option<&Path> {
+    fn folder(&self) -> Option<PathBuf> {
         match self {
             Self::Memory(_) => None,
-            Self::Folder(folder, ..) => Some(folder),
+            Self::Folder(folder, ..) => Some(folder.clone()),
         }
     }
 

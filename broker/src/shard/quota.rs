@@ -59,8 +59,9 @@ impl Shard {
         Some(MESSAGES)
     }
 
-    /// Whether the message would wait in a session or a shared group of an account that is full. Of sessions of other
-    /// shards those that last are taken to be away: what they have room for is not known here.
+    /// Whether the message would wait in a session or a shared group of an account that is full. Of
+    /// sessions of other shards those that last are taken to be away: what they have room for is
+    /// not known here.
     fn would_wait(&self, meter: &Meter, route: &Route, qos: QoS) -> bool {
         let waits_in = |session: SessionId| {
             let session = self.sessions.get(session).filter(|_| session.shard() == self.number);
