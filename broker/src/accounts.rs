@@ -32,6 +32,7 @@ mod secret;
 mod tell;
 
 pub use self::error::{ChangeError, OpenError};
+pub(crate) use self::logs::{Cursor, meets};
 pub use self::logs::{LogQuery, LogReader, Logs};
 pub use self::secret::NAME as SECRET_FILE;
 pub use crate::notices::{CALL_TEXT_MAX, Call};

@@ -21,6 +21,7 @@
 //! | `selector`, `query` | which objects; parameters and `data` |
 //! | `intake` | bodies of requests, and the room for them |
 //! | `openapi` | the documents, made of the table |
+//! | `logs` | reading the logs of accounts |
 //! | `mqtt` | sessions, subscriptions, messages |
 //! | `platform` | tokens, accounts and limits |
 //! | `auth`, `constants`, `expressions` | what tools ask for |
@@ -54,6 +55,7 @@ mod constants;
 mod expressions;
 pub(crate) mod fault;
 mod intake;
+mod logs;
 mod mqtt;
 mod openapi;
 mod platform;
@@ -185,11 +187,18 @@ impl Api {
 async fn run(route: &'static Route, call: Call) -> Outcome {
     match &route.handler {
         Handler::Waiting(work) => work(call).await,
-        Handler::Blocking(work) => match spawn_blocking(move || work(&call)).await {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Fault::new(Code::Unavailable, "the broker stops")),
-        },
+        Handler::Blocking(work) => blocking(move || work(&call)).await?,
+    }
+}
+
+/// Does something on a thread that may wait for the disk, and that may compute for a while.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    match spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Fault::new(Code::Unavailable, "the broker stops")),
     }
 }
 

@@ -15,7 +15,7 @@ use super::intake::Received;
 use super::query::{Query, json};
 use super::route::{Gate, Route};
 use super::schema::Fields;
-use super::selector::{IDS_MAX, Selector};
+use super::selector::IDS_MAX;
 
 /// The account that a call is made for, one of the caller's branch (broker specification, 6.8).
 pub(crate) const CID: &str = "x-flespi-cid";
@@ -149,14 +149,6 @@ impl Call {
     pub(crate) fn fields(&self) -> Result<Fields, Fault> {
         match self.route.gives {
             Some(object) => Fields::parse(self.query.get("fields"), object),
-            None => Err(Fault::new(Code::Internal, "the route gives no objects")),
-        }
-    }
-
-    /// The objects that the parameter at this place means.
-    pub(crate) fn selector(&self, at: usize) -> Result<Selector, Fault> {
-        match self.route.gives {
-            Some(object) => Selector::parse(self.parameter(at), object),
             None => Err(Fault::new(Code::Internal, "the route gives no objects")),
         }
     }

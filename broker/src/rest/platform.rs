@@ -1,7 +1,8 @@
 //! `/platform`: tokens, accounts and limits, for master tokens (broker specification, 15.3).
 
-use longshore_acl::Method;
+use longshore_acl::{Account, Limit, Method, Token};
 
+use super::logs;
 use super::route::{Gate, Handler, Route, Takes};
 
 mod collection;
@@ -87,5 +88,29 @@ static CUSTOMER: [Route; 2] = [
     },
 ];
 
+/// A route of logs.
+macro_rules! logs_of {
+    ($path:literal, $name:literal, $handler:expr) => {
+        Route {
+            method: Method::Get,
+            path: $path,
+            about: concat!("Read what has become of ", $name),
+            gate: GATE,
+            takes: Takes::Data(&logs::READING),
+            gives: Some(&logs::RECORD),
+            handler: Handler::Waiting(|call| Box::pin($handler(call))),
+        }
+    };
+}
+
+static LOGS: [Route; 5] = [
+    logs_of!("/platform/customer/logs", "the account and all it owns", customer::logs),
+    logs_of!("/platform/tokens/{sel}/logs", "tokens", collection::logs::<Token>),
+    logs_of!("/platform/customer/tokens/{sel}/logs", "tokens", collection::logs::<Token>),
+    logs_of!("/platform/subaccounts/{sel}/logs", "accounts below", collection::logs::<Account>),
+    logs_of!("/platform/limits/{sel}/logs", "limits", collection::logs::<Limit>),
+];
+
 /// The routes of this module.
-pub(super) static ROUTES: &[&[Route]] = &[&TOKENS, &OLD_TOKENS, &SUBACCOUNTS, &LIMITS, &CUSTOMER];
+pub(super) static ROUTES: &[&[Route]] =
+    &[&TOKENS, &OLD_TOKENS, &SUBACCOUNTS, &LIMITS, &CUSTOMER, &LOGS];

@@ -11,7 +11,7 @@ use longshore_broker::{Broker, Limits};
 use serde_json::{Value, json};
 
 /// Longer than anything takes on a machine with other work; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A broker, and the key of its master token.
 pub(crate) struct Rig {

@@ -7,9 +7,12 @@ use longshore_acl::Directory;
 use serde_json::{Map, Value, json};
 
 use crate::accounts::ChangeError;
+use crate::notices::Kind;
 use crate::rest::answer::{Answer, Items, Outcome, Part};
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
+use crate::rest::logs::{self, Subject};
+use crate::rest::schema::Object;
 use crate::rest::selector::Selector;
 
 /// Objects that one request changes or removes.
@@ -17,6 +20,11 @@ const CHANGES_MAX: usize = 10_000;
 
 /// An object kept in the directory.
 pub(super) trait Kept: Send + Sync + Sized + 'static {
+    /// What it is to the logs.
+    const KIND: Kind;
+    /// What it is to the API.
+    const OBJECT: &'static Object;
+
     /// All that an account may see.
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>>;
 
@@ -25,6 +33,9 @@ pub(super) trait Kept: Send + Sync + Sized + 'static {
 
     fn id(&self) -> u64;
 
+    /// The account whose log says what becomes of it.
+    fn logged_by(&self) -> u64;
+
     /// The fields that are always shown.
     fn fields(&self) -> Map<String, Value>;
 }
@@ -32,7 +43,7 @@ pub(super) trait Kept: Send + Sync + Sized + 'static {
 /// The objects that the selector means, by number or in its order, and the numbers that are not
 /// there.
 fn choose<T: Kept>(call: &Call) -> Result<(Vec<Arc<T>>, Vec<Fault>), Fault> {
-    let (account, selector) = (call.account, call.selector(0)?);
+    let (account, selector) = (call.account, Selector::parse(call.parameter(0), T::OBJECT)?);
     let all = || {
         // Nothing but references is taken as long as others wait for the lock.
         let mut all = T::all(&call.api.accounts.read(), account);
@@ -136,6 +147,19 @@ pub(super) fn create(
         }
     }
     Ok(Answer::partly(made, faults))
+}
+
+/// Answers with what has become of the objects that the selector means.
+pub(super) async fn logs<T: Kept>(call: Call) -> Outcome {
+    logs::read(call, |call| {
+        let (found, faults) = choose::<T>(call)?;
+        let mut accounts: Vec<_> = found.iter().map(|object| object.logged_by()).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        let ids = Some(found.iter().map(|object| object.id()).collect());
+        Ok(Subject { accounts, types: vec![T::KIND.origin()], ids, faults })
+    })
+    .await
 }
 
 /// The field that names an object that is a part of an answer.

@@ -4,9 +4,11 @@ use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value, json};
 
 use super::collection::numbered;
+use crate::notices::OF_PLATFORM;
 use crate::rest::answer::{Answer, Outcome};
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
+use crate::rest::logs::{self, Subject};
 use crate::rest::schema::{Field, Kind, Object};
 
 pub(super) static OBJECT: Object = Object {
@@ -48,6 +50,11 @@ pub(super) fn update(call: &Call) -> Outcome {
     let account = accounts.update_account(call.account, None, &Value::Object(body))?;
     let shown = shown(&accounts.read(), &account);
     Ok(Answer::of([fields.of(shown)]))
+}
+
+/// What has happened to the account, to what it owns, and to accounts below it.
+pub(super) async fn logs(call: Call) -> Outcome {
+    logs::read(call, |call| Ok(Subject::branch(call, &OF_PLATFORM))).await
 }
 
 fn shown(directory: &Directory, account: &Account) -> Map<String, Value> {

@@ -6,6 +6,7 @@ use longshore_acl::{Directory, Limit};
 use serde_json::{Map, Value};
 
 use super::collection::{self, Kept};
+use crate::notices;
 use crate::rest::answer::Outcome;
 use crate::rest::call::Call;
 use crate::rest::schema::{Field, Kind, Object};
@@ -34,6 +35,9 @@ pub(super) static OBJECT: Object = Object {
 };
 
 impl Kept for Limit {
+    const KIND: notices::Kind = notices::Kind::Limit;
+    const OBJECT: &'static Object = &OBJECT;
+
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
         let branch = directory.branch(account);
         branch.iter().flat_map(|account| directory.limits_of(*account)).cloned().collect()
@@ -46,6 +50,10 @@ impl Kept for Limit {
 
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn logged_by(&self) -> u64 {
+        self.account
     }
 
     fn fields(&self) -> Map<String, Value> {

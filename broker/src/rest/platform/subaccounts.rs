@@ -6,6 +6,7 @@ use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value};
 
 use super::collection::{self, Kept};
+use crate::notices;
 use crate::rest::answer::Outcome;
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
@@ -27,6 +28,9 @@ pub(super) static OBJECT: Object = Object {
 };
 
 impl Kept for Account {
+    const KIND: notices::Kind = notices::Kind::Account;
+    const OBJECT: &'static Object = &OBJECT;
+
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
         let below = directory.branch(account).into_iter().skip(1);
         below.filter_map(|id| directory.account(id)).cloned().collect()
@@ -39,6 +43,10 @@ impl Kept for Account {
 
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn logged_by(&self) -> u64 {
+        self.parent
     }
 
     fn fields(&self) -> Map<String, Value> {

@@ -6,6 +6,7 @@ use longshore_acl::{Directory, Token};
 use serde_json::{Map, Value, json};
 
 use super::collection::{self, Kept};
+use crate::notices;
 use crate::rest::answer::Outcome;
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
@@ -37,6 +38,9 @@ pub(super) static OBJECT: Object = Object {
 };
 
 impl Kept for Token {
+    const KIND: notices::Kind = notices::Kind::Token;
+    const OBJECT: &'static Object = &OBJECT;
+
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
         let branch = directory.branch(account);
         branch.iter().flat_map(|account| directory.tokens_of(*account)).cloned().collect()
@@ -49,6 +53,10 @@ impl Kept for Token {
 
     fn id(&self) -> u64 {
         self.id
+    }
+
+    fn logged_by(&self) -> u64 {
+        self.account
     }
 
     fn fields(&self) -> Map<String, Value> {
