@@ -34,11 +34,12 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
-use crate::accounts::Accounts;
+use crate::accounts::{self, Accounts, CALL_TEXT_MAX};
 use crate::commons::Commons;
 use crate::connection::Peer;
 use crate::dialect::Dialect;
@@ -46,6 +47,7 @@ use crate::journal::ReadRecords;
 use crate::link::Opener;
 use crate::net::listen::Listen;
 use crate::net::mailbox::Mailboxes;
+use crate::notices::cut;
 use crate::shard::Config;
 
 pub(crate) mod answer;
@@ -135,9 +137,9 @@ impl Api {
         if *request.method() == Method::OPTIONS {
             return Answered { response: preflight(), is_known: false };
         }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (head, body) = request.into_parts();
         let mut trace = Trace::default();
-        let outcome = self.serve(request, peer, &mut trace).await;
+        let outcome = self.serve(&head, body, peer, &mut trace).await;
         let response = match outcome {
             Ok(answer) => {
                 let status = answer.status();
@@ -145,29 +147,28 @@ impl Api {
             }
             Err(fault) => refuse(&fault),
         };
-        trace.log(&method, uri.path(), peer, response.status());
+        self.note(&trace, &head, peer, response.status());
         Answered { response, is_known: trace.token.is_some() }
     }
 
     async fn serve(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        head: &Parts,
+        body: Incoming,
         peer: Peer,
         trace: &mut Trace,
     ) -> Outcome {
-        let (head, body) = request.into_parts();
-        let (route, parameters) = self.router.find(&head.method, head.uri.path())?;
-        let caller = match route.gate {
-            Gate::Open => None,
-            _ => Some(Caller::of(self, route, &head.headers, peer.address.ip())?),
-        };
-        trace.token = caller.as_ref().map(|caller| caller.token.id);
-        let account = match &caller {
-            Some(caller) => caller.account(self, &head.headers)?,
-            None => 0,
-        };
-        trace.account = account;
+        let found = self.router.find(&head.method, head.uri.path());
+        let caller = self.caller(found.as_ref().ok().map(|(route, _)| *route), head, peer)?;
+        if let Some(caller) = &caller {
+            (trace.token, trace.account) = (Some(caller.token.id), caller.token.account);
+        }
         trace.origin = Origin::of(&head.headers)?;
+        let (route, parameters) = found?;
+        if let Some(caller) = &caller {
+            caller.check(route)?;
+            trace.account = caller.account(self, &head.headers)?;
+        }
         let parameters = parameters.iter().map(|text| decode(text)).collect::<Result<_, _>>()?;
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -176,10 +177,44 @@ impl Api {
             Some(_) => self.intake.read(body).await?,
             None => self.intake.nothing(),
         };
-        let is_secure = peer.transport == "wss";
+        let (account, is_secure) = (trace.account, peer.transport == "wss");
         let api = Arc::clone(self);
         let call = Call { api, route, caller, account, parameters, query, body, host, is_secure };
         run(route, call).await
+    }
+
+    /// Who calls, where that is asked for. On a path that is not there nobody has to be known, but
+    /// who is has called.
+    fn caller(
+        &self,
+        route: Option<&Route>,
+        head: &Parts,
+        peer: Peer,
+    ) -> Result<Option<Caller>, Fault> {
+        let caller = || Caller::of(self, &head.headers, peer.address.ip());
+        match route {
+            Some(route) if route.gate == Gate::Open => Ok(None),
+            Some(_) => caller().map(Some),
+            None if head.headers.contains_key(header::AUTHORIZATION) => Ok(caller().ok()),
+            None => Ok(None),
+        }
+    }
+
+    /// Tells the log of the broker of a call, and that of the account if it is known (15.1.8).
+    fn note(&self, trace: &Trace, head: &Parts, peer: Peer, status: StatusCode) {
+        trace.log(&head.method, head.uri.path(), peer, status);
+        let Some(token) = trace.token else { return };
+        let path = head.uri.path_and_query().map_or("", |it| it.as_str());
+        let made = accounts::Call {
+            method: head.method.to_string(),
+            uri: cut(path, CALL_TEXT_MAX).to_owned(),
+            status: status.as_u16(),
+            token,
+            app: trace.origin.app.clone(),
+            trace: trace.origin.trace.clone(),
+            host: peer.address.ip().to_canonical().to_string(),
+        };
+        self.accounts.note_call(trace.account, made);
     }
 }
 

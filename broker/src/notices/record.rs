@@ -21,7 +21,7 @@ pub(crate) const OF_PLATFORM: [u64; 4] =
     [CUSTOMER, Kind::Limit.origin(), Kind::Account.origin(), Kind::Token.origin()];
 
 /// The beginning of a text, of so many bytes at most.
-pub(super) fn cut(text: &str, most: usize) -> &str {
+pub(crate) fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 

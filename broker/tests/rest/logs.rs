@@ -148,3 +148,49 @@ fn a_long_log_is_read_whole() {
     let answer = rig.ask(&format!("GET {path}"), "");
     assert!(answer.head.contains("transfer-encoding: chunked"));
 }
+
+/// Broker specification, 15.1.7, 15.1.8, 20.3.
+#[test]
+fn every_call_of_who_is_known_is_in_the_log_of_the_account_it_was_made_for() {
+    let rig = Rig::with(|limits| limits.request_bytes = 100, |_| {});
+    let child = rig.account(1);
+    let (id, key) = rig.token(child, &json!({"type": 2, "acl": []}));
+    let fields = ["x-flespi-app: tool", "x-flespi-trace: 7"];
+    let rows: [(&str, &str, u16); 6] = [
+        ("GET", "/auth/info?fields=id", 200),
+        ("GET", "/platform/customer", 403),
+        ("GET", "/nothing", 404),
+        ("BREW", "/auth/info", 405),
+        ("POST", "/storage/expressions/test", 413),
+        ("HEAD", "/auth/info", 200),
+    ];
+    for (method, uri, status) in rows {
+        let body = if status == 413 { "x".repeat(101) } else { String::new() };
+        let answer = rig.ask_as(&key, &format!("{method} {uri}"), &fields, &body);
+        assert_eq!(answer.status, status, "{method} {uri}");
+    }
+    let long = format!("x-flespi-app: {}", "a".repeat(65));
+    assert_eq!(rig.ask_as(&key, "GET /auth/info", &[&long], "").status, 400);
+    // Nobody's: no token, one that is none, one that opens nothing any more.
+    for shown in ["wrong", ""] {
+        assert_eq!(rig.ask_as(shown, "GET /auth/info", &fields, "").status, 401);
+        assert_eq!(rig.ask_as(shown, "GET /nothing", &fields, "").status, 404);
+    }
+    rig.ask_for(child, "GET /platform/customer", "").result();
+    let calls = json!({"filter": format!("event_code == 1000 && cid == {child}")});
+    let made = records(&rig, &rig.key, &data("/platform/customer/logs", &calls), rows.len() + 3);
+    let of_token: Vec<_> = made.iter().filter(|it| it["token_id"] == id).collect();
+    for (record, (method, uri, status)) in of_token.iter().zip(rows) {
+        let want = json!({"timestamp": record["timestamp"], "cid": child, "event_code": 1000,
+            "origin_type": 1, "origin_id": child, "method": method, "uri": uri, "app": "tool",
+            "trace": "7", "response_code": status, "token_id": id, "host": "127.0.0.1",
+            "source": "127.0.0.1"});
+        assert_eq!(**record, want);
+    }
+    assert_eq!((of_token.len(), &of_token[6]["response_code"]), (7, &json!(400)));
+    let of_master: Vec<_> = made.iter().filter(|it| it["token_id"] == 1).collect();
+    // The token was made for the account, and it was read.
+    let uris: Vec<_> = of_master.iter().map(|it| it["uri"].clone()).collect();
+    assert_eq!(uris, ["/platform/tokens", "/platform/customer"]);
+    assert_eq!(made.len(), 9);
+}
