@@ -26,6 +26,7 @@ use crate::tally::Bounds;
 pub use crate::tally::Usage;
 
 mod changes;
+mod counters;
 mod error;
 mod logs;
 mod secret;

@@ -40,6 +40,7 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
 use crate::accounts::{self, Accounts, CALL_TEXT_MAX};
+use crate::clock::wall;
 use crate::commons::Commons;
 use crate::connection::Peer;
 use crate::dialect::Dialect;
@@ -140,13 +141,17 @@ impl Api {
         let (head, body) = request.into_parts();
         let mut trace = Trace::default();
         let outcome = self.serve(&head, body, peer, &mut trace).await;
-        let response = match outcome {
+        let mut response = match outcome {
             Ok(answer) => {
                 let status = answer.status();
                 respond(status, answer.into_body())
             }
             Err(fault) => refuse(&fault),
         };
+        if let Some(account) = trace.spends {
+            let api = Arc::clone(self);
+            response.body_mut().on_piece(move |bytes| api.spend(account, bytes));
+        }
         self.note(&trace, &head, peer, response.status());
         Answered { response, is_known: trace.token.is_some() }
     }
@@ -164,6 +169,12 @@ impl Api {
             (trace.token, trace.account) = (Some(caller.token.id), caller.token.account);
         }
         trace.origin = Origin::of(&head.headers)?;
+        if let Some(caller) = &caller {
+            let (now, account) = (wall(), caller.token.account);
+            let counted = self.commons.tallies.count_call(account, now);
+            counted.map_err(|spending| Fault::over(spending, now))?;
+            trace.spends = Some(account);
+        }
         let (route, parameters) = found?;
         if let Some(caller) = &caller {
             caller.check(route)?;
@@ -174,13 +185,22 @@ impl Api {
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.map(str::to_owned);
         let body = match &caller {
-            Some(_) => self.intake.read(body).await?,
+            Some(caller) => {
+                let body = self.intake.read(body).await?;
+                self.spend(caller.token.account, body.bytes.len());
+                body
+            }
             None => self.intake.nothing(),
         };
         let (account, is_secure) = (trace.account, peer.transport == "wss");
         let api = Arc::clone(self);
         let call = Call { api, route, caller, account, parameters, query, body, host, is_secure };
         run(route, call).await
+    }
+
+    /// Counts bytes of a body for the account whose token was shown.
+    fn spend(&self, account: u64, bytes: usize) {
+        self.commons.tallies.count_traffic(account, bytes as u64, wall());
     }
 
     /// Who calls, where that is asked for. On a path that is not there nobody has to be known, but
@@ -242,12 +262,14 @@ async fn blocking<T: Send + 'static>(
 struct Trace {
     token: Option<u64>,
     account: u64,
+    /// The account that bytes of the answer count for.
+    spends: Option<u64>,
     origin: Origin,
 }
 
 impl Trace {
     fn log(&self, method: &Method, path: &str, peer: Peer, status: StatusCode) {
-        let Self { token, account, origin } = self;
+        let Self { token, account, origin, .. } = self;
         let token = token.unwrap_or_default();
         let (app, trace) = (origin.app.as_deref(), origin.trace.as_deref());
         let path = path.get(..LOGGED_PATH_BYTES).unwrap_or(path);

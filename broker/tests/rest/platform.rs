@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use super::client::Rig;
+use super::client::{Answer, Rig};
 
 /// Broker specification, 4.2 and 15.3.3.
 #[test]
@@ -122,8 +122,10 @@ fn the_account_itself_is_read_and_named() {
     rig.ask(&format!("PUT /platform/subaccounts/{child}"), body.clone()).result();
     let key = rig.master(child);
     let read = rig.ask_with(&key, "GET /platform/customer", "").result();
-    let want = json!({"tokens_count": 1, "subaccounts_count": 0, "limits_count": 0});
-    assert_eq!((&read[0]["id"], &read[0]["counters"]), (&json!(child), &want));
+    assert_eq!(read[0]["id"], child);
+    for (counter, want) in [("tokens_count", 1), ("subaccounts_count", 0), ("mqtt_sessions", 0)] {
+        assert_eq!(read[0]["counters"][counter], want, "{counter}");
+    }
     assert_eq!(read[0]["limits"]["tokens_count"], 9);
     let request = "PUT /platform/customer?fields=name";
     assert_eq!(
@@ -211,4 +213,62 @@ fn a_long_list_goes_out_in_pieces_and_is_whole() {
     let answer = rig.ask("GET /platform/limits/all", "");
     assert!(answer.head.contains("transfer-encoding: chunked"));
     assert_eq!(answer.ids(), (1..=2_000).collect::<Vec<u64>>());
+}
+
+/// The 429 of a limit that is reached in this minute; if the minute ends meanwhile, in the next.
+fn until_refused(ask: impl Fn() -> Answer) -> Answer {
+    // More than one minute takes, and less than two.
+    for _ in 0..20 {
+        let answer = ask();
+        if answer.status != 200 {
+            return answer;
+        }
+    }
+    panic!("nothing was refused");
+}
+
+/// Broker specification, 17.3: `api_calls` and `api_traffic`.
+#[test]
+fn calls_and_traffic_of_a_minute_are_limited_for_an_account_and_all_below_it() {
+    let rig = Rig::new();
+    let child = rig.account(1);
+    let below = rig.account(child);
+    let (key, of_below) = (rig.master(child), rig.master(below));
+    let rows = [
+        (json!({"api_calls": 5}), "api_calls", ""),
+        (json!({"api_calls": 0, "api_traffic": 40_000}), "api_traffic", &*" ".repeat(9_000)),
+    ];
+    let limit = rig.ask("POST /platform/limits", json!({"name": "l"})).ids()[0];
+    let path = format!("PUT /platform/subaccounts/{child}");
+    rig.ask(&path, json!({"limit_id": limit})).result();
+    for (bounds, name, body) in rows {
+        rig.ask(&format!("PUT /platform/limits/{limit}"), bounds).result();
+        let ask = || rig.ask_with(&of_below, "GET /auth/info", body);
+        let answer = until_refused(ask);
+        assert_eq!(answer.refusal(), (429, 10), "{name}");
+        let reason = answer.json()["errors"][0]["reason"].as_str().unwrap().to_owned();
+        assert_eq!(
+            reason,
+            format!("the limit {name} of account {child} is reached in this minute")
+        );
+        let secs = answer.head.lines().find_map(|it| it.strip_prefix("retry-after: ")).unwrap();
+        assert!((1..=60).contains(&secs.parse::<u64>().unwrap()), "{secs}");
+        let answer = until_refused(|| rig.ask_with(&key, "GET /auth/info", body));
+        assert_eq!(answer.refusal(), (429, 10), "those above share it");
+        assert_eq!(rig.ask_for(below, "GET /platform/customer", "").status, 200, "others do not");
+    }
+    rig.ask(&format!("DELETE /platform/limits/{limit}"), "").result();
+    let counters = |key: &str| {
+        rig.ask_with(key, "GET /platform/customer?fields=counters", "").result()[0]["counters"]
+            .clone()
+    };
+    // The minute may end between two looks.
+    let seen = (0..3).any(|_| {
+        let (own, above) = (counters(&of_below), counters(&key));
+        let count = |of: &Value, name: &str| of[name].as_u64().unwrap();
+        count(&own, "api_calls") > 0
+            && count(&above, "api_calls") > count(&own, "api_calls")
+            && count(&above, "api_traffic") > count(&own, "api_traffic")
+    });
+    assert!(seen);
 }

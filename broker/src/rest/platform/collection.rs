@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use longshore_acl::Directory;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::accounts::ChangeError;
 use crate::notices::Kind;
@@ -160,11 +160,4 @@ pub(super) async fn logs<T: Kept>(call: Call) -> Outcome {
         Ok(Subject { accounts, types: vec![T::KIND.origin()], ids, faults })
     })
     .await
-}
-
-/// The field that names an object that is a part of an answer.
-pub(super) fn numbered<const N: usize>(fields: [(&str, u64); N]) -> Value {
-    let mut object = json!({});
-    fields.into_iter().for_each(|(name, count)| object[name] = count.into());
-    object
 }

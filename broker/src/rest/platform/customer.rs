@@ -3,7 +3,7 @@
 use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value, json};
 
-use super::collection::numbered;
+use crate::accounts::Accounts;
 use crate::notices::OF_PLATFORM;
 use crate::rest::answer::{Answer, Outcome};
 use crate::rest::call::Call;
@@ -33,9 +33,10 @@ const FOREIGN: [&str; 2] = ["cid", "limit_id"];
 
 pub(super) fn read(call: &Call) -> Outcome {
     let fields = call.fields()?;
-    let directory = call.api.accounts.read();
+    let accounts = &call.api.accounts;
+    let directory = accounts.read();
     let account = directory.account(call.account).ok_or_else(|| Fault::not_found(call.account))?;
-    let shown = shown(&directory, account);
+    let shown = shown(accounts, &directory, account);
     drop(directory);
     Ok(Answer::of([fields.of(shown)]))
 }
@@ -48,7 +49,7 @@ pub(super) fn update(call: &Call) -> Outcome {
     }
     let accounts = &call.api.accounts;
     let account = accounts.update_account(call.account, None, &Value::Object(body))?;
-    let shown = shown(&accounts.read(), &account);
+    let shown = shown(accounts, &accounts.read(), &account);
     Ok(Answer::of([fields.of(shown)]))
 }
 
@@ -57,14 +58,9 @@ pub(super) async fn logs(call: Call) -> Outcome {
     logs::read(call, |call| Ok(Subject::branch(call, &OF_PLATFORM))).await
 }
 
-fn shown(directory: &Directory, account: &Account) -> Map<String, Value> {
+fn shown(accounts: &Accounts, directory: &Directory, account: &Account) -> Map<String, Value> {
     let mut shown = account.to_json();
-    let counters = numbered([
-        ("tokens_count", directory.tokens_of(account.id).count() as u64),
-        ("subaccounts_count", directory.children(account.id).count() as u64),
-        ("limits_count", directory.limits_of(account.id).count() as u64),
-    ]);
-    shown.insert("counters".to_owned(), counters);
+    shown.insert("counters".to_owned(), accounts.counters(directory, account.id).into());
     let limits = directory.limit_for(account.id).map(|limit| limit.to_json().into());
     shown.insert("limits".to_owned(), limits.unwrap_or_else(|| json!({})));
     shown
