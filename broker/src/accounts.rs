@@ -32,6 +32,7 @@ mod logs;
 mod secret;
 mod tell;
 
+use self::counters::Told;
 pub use self::error::{ChangeError, OpenError};
 pub(crate) use self::logs::{Cursor, meets};
 pub use self::logs::{LogQuery, LogReader, Logs};
@@ -69,6 +70,8 @@ pub struct Accounts {
     /// Bytes of records that are to be published.
     unpublished: Arc<AtomicUsize>,
     logs: Logs,
+    /// What is retained of counters.
+    counters: Told,
     broker: OnceLock<Attached>,
 }
 
@@ -93,6 +96,9 @@ pub struct Options {
     /// Records that the log of an account has at least before the oldest are forgotten. Default
     /// 10,000, of some 300 bytes each; where accounts are in memory, all have 100,000 together.
     pub log_events_per_account: u64,
+    /// Seconds between two looks at what accounts use, after which counters that have changed are
+    /// retained under `flespi/state/platform/customer/counters`; 0 for never. Default 10.
+    pub counters_secs: u64,
 }
 
 impl Default for Options {
@@ -104,6 +110,7 @@ impl Default for Options {
             show_keys: true,
             log_ttl_secs: 7 * 86_400,
             log_events_per_account: 10_000,
+            counters_secs: 10,
         }
     }
 }
@@ -173,6 +180,7 @@ impl Accounts {
             notices: Arc::default(),
             unpublished: Arc::default(),
             logs,
+            counters: Told::default(),
             broker: OnceLock::new(),
         };
         accounts.begin(master)?;
@@ -385,6 +393,7 @@ impl Accounts {
         }
         self.keep_touched(now)?;
         self.block_exceeded(now)?;
+        self.tell_counters(wall());
         let expired = self.read().expired(now);
         let gone = expired.into_iter().map(|id| self.end_token(id, Change::Expired));
         gone.collect()

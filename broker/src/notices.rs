@@ -16,7 +16,7 @@ mod topic;
 
 pub use self::record::CALL_TEXT_MAX;
 pub(crate) use self::record::{OF_MQTT, OF_PLATFORM, cut};
-pub(crate) use self::topic::{log_topic, state_of_session, state_topic};
+pub(crate) use self::topic::{counter_topic, log_topic, state_of_session, state_topic};
 
 /// Bytes of notices that wait; what exceeds them is dropped and counted.
 const WAITING_BYTES: usize = 8 << 20;

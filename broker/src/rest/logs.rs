@@ -58,6 +58,9 @@ const WAITING: usize = 64;
 /// Seconds to which a time may come: the numbers of JSON have every microsecond until then.
 const SECS_MAX: f64 = 8e9;
 
+/// How statistics may be summed up.
+const METHODS: [&str; 3] = ["average", "minimum", "maximum"];
+
 /// Whose records are asked for.
 pub(crate) struct Subject {
     /// In whose logs they are.
@@ -143,9 +146,21 @@ impl Asked {
                 };
                 self.types = Some(types.ok_or_else(|| wrong("a number, or a list of such"))?);
             }
+            "generalize" if value.as_u64().is_none() => return Err(wrong("seconds")),
+            "method" if !METHODS.contains(&text()?) => {
+                return Err(wrong("average, minimum or maximum"));
+            }
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Asked {
+    /// Whether a record of this time is asked for.
+    pub(crate) fn is_met(&self, at: Wall, record: &Map<String, Value>) -> bool {
+        let meets = |filter: &Expression| meets(filter, &Value::Object(record.clone()));
+        (self.from..self.to).contains(&at) && self.filter.as_ref().is_none_or(meets)
     }
 }
 

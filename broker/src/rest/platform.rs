@@ -67,7 +67,7 @@ static SUBACCOUNTS: [Route; 4] = routes_of!(
 );
 static LIMITS: [Route; 4] =
     routes_of!(limits: "/platform/limits", "/platform/limits/{sel}", "limits of accounts below");
-static CUSTOMER: [Route; 2] = [
+static CUSTOMER: [Route; 3] = [
     Route {
         method: Method::Get,
         path: "/platform/customer",
@@ -85,6 +85,15 @@ static CUSTOMER: [Route; 2] = [
         takes: Takes::One(&customer::OBJECT),
         gives: Some(&customer::OBJECT),
         handler: Handler::Blocking(customer::update),
+    },
+    Route {
+        method: Method::Get,
+        path: "/platform/customer/statistics",
+        about: "Read what the account uses now",
+        gate: GATE,
+        takes: Takes::Data(&customer::COUNTING),
+        gives: Some(&customer::STATISTICS),
+        handler: Handler::Blocking(customer::statistics),
     },
 ];
 

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Rig};
+use super::mqtt_client::{Ask, Client, Got};
 
 /// Broker specification, 4.2 and 15.3.3.
 #[test]
@@ -271,4 +272,46 @@ fn calls_and_traffic_of_a_minute_are_limited_for_an_account_and_all_below_it() {
             && count(&above, "api_traffic") > count(&own, "api_traffic")
     });
     assert!(seen);
+}
+
+/// Broker specification, 15.3.
+#[test]
+fn statistics_are_what_is_used_now() {
+    let rig = Rig::new();
+    let ask = |data: &str| rig.ask(&format!("GET /platform/customer/statistics?data={data}"), "");
+    let all = ask("{}").result();
+    assert_eq!((all.len(), &all[0]["tokens_count"]), (1, &json!(1)));
+    assert!(all[0]["timestamp"].as_f64().unwrap() > 1.7e9);
+    let one = ask("{%22fields%22:%22tokens_count%22,%22method%22:%22maximum%22}").result();
+    assert_eq!(one, [json!({"tokens_count": 1})]);
+    for none in ["{%22to%22:1e9}", "{%22from%22:7e9}", "{%22filter%22:%22tokens_count%3E1%22}"] {
+        assert_eq!(ask(none).result(), [json!(0); 0], "{none}");
+    }
+    for bad in ["{%22method%22:%22x%22}", "{%22generalize%22:-1}", "{%22item_type%22:1}"] {
+        assert_eq!(ask(bad).refusal(), (400, 3), "{bad}");
+    }
+}
+
+/// Broker specification, 7.2.
+#[test]
+fn counters_are_retained_when_they_have_changed() {
+    let rig = Rig::with(|_| {}, |options| options.counters_secs = 1);
+    let child = rig.account(1);
+    let key = rig.token(child, &json!({"type": 1})).1;
+    let mut client = Client::connect(&rig.broker, &Ask::with(&rig.key, "reader"));
+    let filter = "flespi/state/platform/customer/counters/mqtt_sessions,mqtt_subscriptions";
+    assert_eq!(client.subscribe_with(filter, &[("cid", &child.to_string())]), 1);
+    let next = |client: &mut Client| match client.next() {
+        Some(Got::Message { topic, payload, .. }) => {
+            format!("{}={payload}", topic.rsplit('/').next().unwrap())
+        }
+        other => panic!("{other:?}"),
+    };
+    let device = Client::connect(&rig.broker, &Ask::with(&key, "device"));
+    assert_eq!(next(&mut client), "mqtt_sessions=1");
+    drop(device);
+    assert_eq!(next(&mut client), "mqtt_sessions=0");
+    let path = "GET /mqtt/messages/flespi%2Fstate%2Fplatform%2Fcustomer%2Fcounters%2Ftokens_count";
+    let kept = rig.ask_for(child, path, "").result();
+    assert_eq!((kept.len(), &kept[0]["payload"]), (1, &json!("1")));
 }
