@@ -32,6 +32,7 @@ mod logs;
 mod secret;
 mod tell;
 
+pub use self::changes::Sent;
 use self::counters::Told;
 pub use self::error::{ChangeError, OpenError};
 pub(crate) use self::logs::{Cursor, meets};
@@ -395,8 +396,7 @@ impl Accounts {
         self.block_exceeded(now)?;
         self.tell_counters(wall());
         let expired = self.read().expired(now);
-        let gone = expired.into_iter().map(|id| self.end_token(id, Change::Expired));
-        gone.collect()
+        self.end_tokens(&expired, Change::Expired).into_iter().collect()
     }
 
     /// Writes down which tokens were used since they were last written.

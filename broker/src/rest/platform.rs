@@ -15,7 +15,7 @@ const GATE: Gate = Gate::Part("platform");
 
 /// The routes of objects that are made, read, changed and removed.
 macro_rules! routes_of {
-    ($module:ident: $all:literal, $some:literal, $name:literal) => {
+    ($module:ident, $kind:ty: $all:literal, $some:literal, $name:literal) => {
         [
             Route {
                 method: Method::Post,
@@ -24,7 +24,7 @@ macro_rules! routes_of {
                 gate: GATE,
                 takes: Takes::Many(&$module::OBJECT),
                 gives: Some(&$module::OBJECT),
-                handler: Handler::Blocking($module::create),
+                handler: Handler::Blocking(collection::create::<$kind>),
             },
             Route {
                 method: Method::Get,
@@ -33,7 +33,7 @@ macro_rules! routes_of {
                 gate: GATE,
                 takes: Takes::Nothing,
                 gives: Some(&$module::OBJECT),
-                handler: Handler::Blocking($module::list),
+                handler: Handler::Blocking(collection::list::<$kind>),
             },
             Route {
                 method: Method::Put,
@@ -42,7 +42,16 @@ macro_rules! routes_of {
                 gate: GATE,
                 takes: Takes::One(&$module::OBJECT),
                 gives: Some(&$module::OBJECT),
-                handler: Handler::Blocking($module::update),
+                handler: Handler::Blocking(collection::update::<$kind>),
+            },
+            Route {
+                method: Method::Patch,
+                path: $some,
+                about: concat!("Merge the given fields into those of ", $name),
+                gate: GATE,
+                takes: Takes::One(&$module::OBJECT),
+                gives: Some(&$module::OBJECT),
+                handler: Handler::Blocking(collection::update::<$kind>),
             },
             Route {
                 method: Method::Delete,
@@ -51,23 +60,25 @@ macro_rules! routes_of {
                 gate: GATE,
                 takes: Takes::Nothing,
                 gives: Some(&$module::OBJECT),
-                handler: Handler::Blocking($module::remove),
+                handler: Handler::Blocking(collection::remove::<$kind>),
             },
         ]
     };
 }
 
-static TOKENS: [Route; 4] =
-    routes_of!(tokens: "/platform/tokens", "/platform/tokens/{sel}", "tokens");
+static TOKENS: [Route; 5] =
+    routes_of!(tokens, Token: "/platform/tokens", "/platform/tokens/{sel}", "tokens");
 /// Where tokens were until 2023.
-static OLD_TOKENS: [Route; 4] =
-    routes_of!(tokens: "/platform/customer/tokens", "/platform/customer/tokens/{sel}", "tokens");
-static SUBACCOUNTS: [Route; 4] = routes_of!(
-    subaccounts: "/platform/subaccounts", "/platform/subaccounts/{sel}", "accounts below"
+static OLD_TOKENS: [Route; 5] = routes_of!(
+    tokens, Token: "/platform/customer/tokens", "/platform/customer/tokens/{sel}", "tokens"
 );
-static LIMITS: [Route; 4] =
-    routes_of!(limits: "/platform/limits", "/platform/limits/{sel}", "limits of accounts below");
-static CUSTOMER: [Route; 3] = [
+static SUBACCOUNTS: [Route; 5] = routes_of!(
+    subaccounts, Account: "/platform/subaccounts", "/platform/subaccounts/{sel}", "accounts below"
+);
+static LIMITS: [Route; 5] = routes_of!(
+    limits, Limit: "/platform/limits", "/platform/limits/{sel}", "limits of accounts below"
+);
+static CUSTOMER: [Route; 4] = [
     Route {
         method: Method::Get,
         path: "/platform/customer",
@@ -81,6 +92,15 @@ static CUSTOMER: [Route; 3] = [
         method: Method::Put,
         path: "/platform/customer",
         about: "Change the given fields of the account itself",
+        gate: GATE,
+        takes: Takes::One(&customer::OBJECT),
+        gives: Some(&customer::OBJECT),
+        handler: Handler::Blocking(customer::update),
+    },
+    Route {
+        method: Method::Patch,
+        path: "/platform/customer",
+        about: "Merge the given fields into those of the account itself",
         gate: GATE,
         takes: Takes::One(&customer::OBJECT),
         gives: Some(&customer::OBJECT),

@@ -69,9 +69,13 @@ impl Rig {
         limit(&mut limits);
         opt(&mut options);
         let accounts = Accounts::in_memory(&key, options).unwrap();
+        Self::of(limits, Arc::new(accounts), key)
+    }
+
+    pub(crate) fn of(limits: Limits, accounts: Arc<Accounts>, key: TokenKey) -> Self {
         let broker = Broker::builder()
             .limits(limits)
-            .accounts(Arc::new(accounts))
+            .accounts(accounts)
             .listen("http://127.0.0.1:0")
             .listen("mqtt://127.0.0.1:0")
             .start()

@@ -1,8 +1,15 @@
 //! Tokens, accounts and limits (broker specification, 4, 6, 15.3 and 17).
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use longshore_acl::TokenKey;
+use longshore_broker::Limits;
+use longshore_broker::accounts::{Accounts, Options};
+use longshore_storage::Tables;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Rig};
@@ -314,4 +321,110 @@ fn counters_are_retained_when_they_have_changed() {
     let path = "GET /mqtt/messages/flespi%2Fstate%2Fplatform%2Fcustomer%2Fcounters%2Ftokens_count";
     let kept = rig.ask_for(child, path, "").result();
     assert_eq!((kept.len(), &kept[0]["payload"]), (1, &json!("1")));
+}
+
+/// Broker specification, 15.1.4.
+#[test]
+fn patch_merges_into_what_an_object_has() {
+    let rig = Rig::new();
+    let metadata = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+    let sent = json!({"metadata": metadata});
+    let child = rig.account(1);
+    rig.ask(&format!("PUT /platform/subaccounts/{child}"), sent.clone()).result();
+    rig.ask("PUT /platform/customer", sent.clone()).result();
+    let limit = json!({"metadata": metadata, "tokens_count": 5, "api_calls": 100_000});
+    let limit = rig.ask("POST /platform/limits", limit).ids()[0];
+    let token = rig.token(1, &json!({"type": 0})).0;
+    rig.ask(&format!("PUT /platform/tokens/{token}"), sent).result();
+    let patch = json!({"metadata": {"a": {"b": null, "e": 3}, "d": [2]}});
+    let merged = json!({"metadata": {"a": {"c": 2, "e": 3}, "d": [2]}});
+    for path in [
+        "customer".to_owned(),
+        format!("subaccounts/{child}"),
+        format!("limits/{limit}"),
+        format!("tokens/{token}"),
+        format!("customer/tokens/{token}"),
+    ] {
+        let request = format!("PATCH /platform/{path}?fields=metadata");
+        assert_eq!(rig.ask(&request, patch.clone()).result(), [merged.clone()], "{path}");
+        let kept = rig.ask(&format!("GET /platform/{path}?fields=metadata"), "").result();
+        assert_eq!(kept, [merged.clone()], "{path}");
+        assert_eq!(rig.ask(&request, json!({"nothing": {}})).refusal(), (400, 3), "{path}");
+    }
+    let shown = rig.ask(&format!("GET /platform/limits/{limit}"), "").result();
+    assert_eq!((&shown[0]["tokens_count"], &shown[0]["api_calls"]), (&json!(5), &json!(100_000)));
+    let moved = json!({"cid": 99});
+    let answer = rig.ask(&format!("PATCH /platform/subaccounts/{child}"), moved);
+    assert_eq!(answer.refusal(), (403, 5));
+}
+
+/// Numbers of the rows of one kind, in a table that others write meanwhile.
+fn rows(tables: &Tables, kind: u8) -> usize {
+    let table = tables.table("accounts").unwrap();
+    let snapshot = tables.snapshot();
+    let keys = snapshot.range(&table, ..).map(|row| row.unwrap().0);
+    keys.filter(|key| key[0] == kind).count()
+}
+
+/// What one request makes or removes is written down in one go: it is there as a whole, or not.
+#[test]
+fn objects_of_one_request_are_on_the_disk_together() {
+    const COUNT: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let key = TokenKey::generate().unwrap();
+    let accounts = Arc::new(Accounts::open(folder.path(), &key, Options::default()).unwrap());
+    let tables = accounts.tables().unwrap().clone();
+    let rig = Rig::of(Limits::default(), accounts, key);
+    for (path, kind, body) in [
+        ("tokens", b't', json!({"ttl": 600})),
+        ("subaccounts", b'a', json!({"name": "x"})),
+        ("limits", b'l', json!({"name": "x"})),
+    ] {
+        let before = rows(&tables, kind);
+        let seen = |request: &str, body: Value| {
+            let is_done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let look = scope.spawn(|| {
+                    let mut seen = BTreeSet::new();
+                    while !is_done.load(Ordering::Relaxed) {
+                        seen.insert(rows(&tables, kind));
+                    }
+                    seen.insert(rows(&tables, kind));
+                    seen
+                });
+                let answer = rig.ask(request, body);
+                is_done.store(true, Ordering::Relaxed);
+                assert_eq!((answer.status, answer.ids().len()), (200, COUNT), "{request}");
+                look.join().unwrap()
+            })
+        };
+        // One that cannot be made does not keep the others from it.
+        let mut bodies = vec![body; COUNT];
+        bodies.insert(7, json!({"name": 7}));
+        let seen_all = BTreeSet::from([before, before + COUNT]);
+        let made = seen(&format!("POST /platform/{path}"), Value::from(bodies));
+        assert!(made.is_subset(&seen_all) && made.contains(&(before + COUNT)), "{path}: {made:?}");
+        let first = rig.ask(&format!("GET /platform/{path}/all?fields=id"), "").ids();
+        let list: Vec<_> = first[first.len() - COUNT..].iter().map(u64::to_string).collect();
+        let list = list.join(",");
+        let changed = seen(&format!("PUT /platform/{path}/{list}"), json!({"metadata": {"a": 1}}));
+        assert_eq!(changed, BTreeSet::from([before + COUNT]), "{path}");
+        let gone = seen(&format!("DELETE /platform/{path}/{list},999999"), Value::Null);
+        assert!(gone.is_subset(&seen_all) && gone.contains(&before), "{path}: {gone:?}");
+    }
+}
+
+/// Of what one request removes, some may stand below the other.
+#[test]
+fn accounts_below_one_another_are_removed_by_one_request() {
+    let rig = Rig::new();
+    let above = rig.account(1);
+    let (one, two) = (rig.account(above), rig.account(above));
+    let below = rig.account(one);
+    rig.token(below, &json!({"type": 0}));
+    let answer = rig.ask(&format!("DELETE /platform/subaccounts/{below},{above},{two}"), "");
+    assert_eq!((answer.status, answer.ids()), (200, vec![below, above]));
+    assert_eq!(answer.json()["errors"][0]["id"], two);
+    assert_eq!(rig.ask("GET /platform/subaccounts/all", "").ids(), [0; 0]);
+    assert_eq!(rig.ask("GET /platform/tokens/all", "").ids(), [1]);
 }

@@ -3,7 +3,8 @@
 use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value, json};
 
-use crate::accounts::Accounts;
+use super::collection::sent;
+use crate::accounts::{Accounts, ChangeError};
 use crate::clock::wall;
 use crate::notices::OF_PLATFORM;
 use crate::rest::answer::{Answer, Outcome};
@@ -49,7 +50,9 @@ pub(super) fn update(call: &Call) -> Outcome {
         return Err(Fault::new(Code::Format, reason));
     }
     let accounts = &call.api.accounts;
-    let account = accounts.update_account(call.account, None, &Value::Object(body))?;
+    let body = Value::Object(body);
+    let mut updated = accounts.update_accounts(&[call.account], None, sent(call, &body));
+    let account = updated.pop().unwrap_or(Err(ChangeError::NotFound))?;
     let shown = shown(accounts, &accounts.read(), &account);
     Ok(Answer::of([fields.of(shown)]))
 }
