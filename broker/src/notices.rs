@@ -11,6 +11,7 @@ use longshore_codec::{QoS, Version};
 use crate::clock::Wall;
 use crate::connection::{Peer, Tally};
 
+pub(crate) mod dictionary;
 mod record;
 mod topic;
 

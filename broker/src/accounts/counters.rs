@@ -74,6 +74,11 @@ impl Accounts {
         known.collect()
     }
 
+    /// Whether counters are retained at all.
+    pub(crate) fn tells_counters(&self) -> bool {
+        self.options.counters_secs > 0
+    }
+
     /// No state of a counter is retained any more: from now on they are told.
     pub(super) fn begin_counters(&self, now: Wall) {
         let mut round = self.counters.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,8 +119,8 @@ impl Accounts {
                 |(name, (count, _))| {
                     let payload = count.map_or_else(String::new, |count| count.to_string());
                     let message = OwnMessage::new(account, counter_topic(name), payload, now);
-                    // What a counter was is nothing to come back to.
-                    message.retained().at_most_once()
+                    // They are made anew by every process.
+                    message.shown()
                 },
             ));
         }

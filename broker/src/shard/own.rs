@@ -63,11 +63,6 @@ impl OwnMessage {
     pub(crate) fn shown(self) -> Self {
         Self { retain: true, ..self }
     }
-
-    /// The same at QoS 0.
-    pub(crate) fn at_most_once(self) -> Self {
-        Self { qos: QoS::AtMostOnce, ..self }
-    }
 }
 
 /// Publishes these, in order, and says so of each.
