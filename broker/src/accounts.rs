@@ -26,12 +26,16 @@ use crate::tally::Bounds;
 pub use crate::tally::Usage;
 
 mod changes;
+mod counters;
 mod error;
 mod logs;
 mod secret;
 mod tell;
 
+pub use self::changes::Sent;
+use self::counters::Told;
 pub use self::error::{ChangeError, OpenError};
+pub(crate) use self::logs::{Cursor, meets};
 pub use self::logs::{LogQuery, LogReader, Logs};
 pub use self::secret::NAME as SECRET_FILE;
 pub use crate::notices::{CALL_TEXT_MAX, Call};
@@ -67,6 +71,8 @@ pub struct Accounts {
     /// Bytes of records that are to be published.
     unpublished: Arc<AtomicUsize>,
     logs: Logs,
+    /// What is retained of counters.
+    counters: Told,
     broker: OnceLock<Attached>,
 }
 
@@ -91,6 +97,9 @@ pub struct Options {
     /// Records that the log of an account has at least before the oldest are forgotten. Default
     /// 10,000, of some 300 bytes each; where accounts are in memory, all have 100,000 together.
     pub log_events_per_account: u64,
+    /// Seconds between two looks at what accounts use, after which counters that have changed are
+    /// retained under `flespi/state/platform/customer/counters`; 0 for never. Default 10.
+    pub counters_secs: u64,
 }
 
 impl Default for Options {
@@ -102,6 +111,7 @@ impl Default for Options {
             show_keys: true,
             log_ttl_secs: 7 * 86_400,
             log_events_per_account: 10_000,
+            counters_secs: 10,
         }
     }
 }
@@ -171,6 +181,7 @@ impl Accounts {
             notices: Arc::default(),
             unpublished: Arc::default(),
             logs,
+            counters: Told::default(),
             broker: OnceLock::new(),
         };
         accounts.begin(master)?;
@@ -389,9 +400,9 @@ impl Accounts {
         }
         self.keep_touched(now)?;
         self.block_exceeded(now)?;
+        self.tell_counters(wall());
         let expired = self.read().expired(now);
-        let gone = expired.into_iter().map(|id| self.end_token(id, Change::Expired));
-        gone.collect()
+        self.end_tokens(&expired, Change::Expired).into_iter().collect()
     }
 
     /// Writes down which tokens were used since they were last written.

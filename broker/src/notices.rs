@@ -11,11 +11,13 @@ use longshore_codec::{QoS, Version};
 use crate::clock::Wall;
 use crate::connection::{Peer, Tally};
 
+pub(crate) mod dictionary;
 mod record;
 mod topic;
 
 pub use self::record::CALL_TEXT_MAX;
-pub(crate) use self::topic::{log_topic, state_of_session, state_topic};
+pub(crate) use self::record::{OF_MQTT, OF_PLATFORM, cut};
+pub(crate) use self::topic::{counter_topic, log_topic, state_of_session, state_topic};
 
 /// Bytes of notices that wait; what exceeds them is dropped and counted.
 const WAITING_BYTES: usize = 8 << 20;

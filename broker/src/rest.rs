@@ -21,6 +21,7 @@
 //! | `selector`, `query` | which objects; parameters and `data` |
 //! | `intake` | bodies of requests, and the room for them |
 //! | `openapi` | the documents, made of the table |
+//! | `logs` | reading the logs of accounts |
 //! | `mqtt` | sessions, subscriptions, messages |
 //! | `platform` | tokens, accounts and limits |
 //! | `auth`, `constants`, `expressions` | what tools ask for |
@@ -33,11 +34,13 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
-use crate::accounts::Accounts;
+use crate::accounts::{self, Accounts, CALL_TEXT_MAX};
+use crate::clock::wall;
 use crate::commons::Commons;
 use crate::connection::Peer;
 use crate::dialect::Dialect;
@@ -45,6 +48,7 @@ use crate::journal::ReadRecords;
 use crate::link::Opener;
 use crate::net::listen::Listen;
 use crate::net::mailbox::Mailboxes;
+use crate::notices::cut;
 use crate::shard::Config;
 
 pub(crate) mod answer;
@@ -54,6 +58,7 @@ mod constants;
 mod expressions;
 pub(crate) mod fault;
 mod intake;
+mod logs;
 mod mqtt;
 mod openapi;
 mod platform;
@@ -133,51 +138,103 @@ impl Api {
         if *request.method() == Method::OPTIONS {
             return Answered { response: preflight(), is_known: false };
         }
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (head, body) = request.into_parts();
         let mut trace = Trace::default();
-        let outcome = self.serve(request, peer, &mut trace).await;
-        let response = match outcome {
+        let outcome = self.serve(&head, body, peer, &mut trace).await;
+        let mut response = match outcome {
             Ok(answer) => {
                 let status = answer.status();
                 respond(status, answer.into_body())
             }
             Err(fault) => refuse(&fault),
         };
-        trace.log(&method, uri.path(), peer, response.status());
+        if let Some(account) = trace.spends {
+            let api = Arc::clone(self);
+            response.body_mut().on_piece(move |bytes| api.spend(account, bytes));
+        }
+        self.note(&trace, &head, peer, response.status());
         Answered { response, is_known: trace.token.is_some() }
     }
 
     async fn serve(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        head: &Parts,
+        body: Incoming,
         peer: Peer,
         trace: &mut Trace,
     ) -> Outcome {
-        let (head, body) = request.into_parts();
-        let (route, parameters) = self.router.find(&head.method, head.uri.path())?;
-        let caller = match route.gate {
-            Gate::Open => None,
-            _ => Some(Caller::of(self, route, &head.headers, peer.address.ip())?),
-        };
-        trace.token = caller.as_ref().map(|caller| caller.token.id);
-        let account = match &caller {
-            Some(caller) => caller.account(self, &head.headers)?,
-            None => 0,
-        };
-        trace.account = account;
+        let found = self.router.find(&head.method, head.uri.path());
+        let caller = self.caller(found.as_ref().ok().map(|(route, _)| *route), head, peer)?;
+        if let Some(caller) = &caller {
+            (trace.token, trace.account) = (Some(caller.token.id), caller.token.account);
+        }
         trace.origin = Origin::of(&head.headers)?;
+        if let Some(caller) = &caller {
+            let (now, account) = (wall(), caller.token.account);
+            let counted = self.commons.tallies.count_call(account, now);
+            counted.map_err(|spending| Fault::over(spending, now))?;
+            trace.spends = Some(account);
+        }
+        let (route, parameters) = found?;
+        if let Some(caller) = &caller {
+            caller.check(route)?;
+            trace.account = caller.account(self, &head.headers)?;
+        }
         let parameters = parameters.iter().map(|text| decode(text)).collect::<Result<_, _>>()?;
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.map(str::to_owned);
         let body = match &caller {
-            Some(_) => self.intake.read(body).await?,
+            Some(caller) => {
+                let body = self.intake.read(body).await?;
+                self.spend(caller.token.account, body.bytes.len());
+                body
+            }
             None => self.intake.nothing(),
         };
-        let is_secure = peer.transport == "wss";
+        let (account, is_secure) = (trace.account, peer.transport == "wss");
         let api = Arc::clone(self);
         let call = Call { api, route, caller, account, parameters, query, body, host, is_secure };
         run(route, call).await
+    }
+
+    /// Counts bytes of a body for the account whose token was shown.
+    fn spend(&self, account: u64, bytes: usize) {
+        self.commons.tallies.count_traffic(account, bytes as u64, wall());
+    }
+
+    /// Who calls, where that is asked for. On a path that is not there nobody has to be known, but
+    /// who is has called.
+    fn caller(
+        &self,
+        route: Option<&Route>,
+        head: &Parts,
+        peer: Peer,
+    ) -> Result<Option<Caller>, Fault> {
+        let caller = || Caller::of(self, &head.headers, peer.address.ip());
+        match route {
+            Some(route) if route.gate == Gate::Open => Ok(None),
+            Some(_) => caller().map(Some),
+            None if head.headers.contains_key(header::AUTHORIZATION) => Ok(caller().ok()),
+            None => Ok(None),
+        }
+    }
+
+    /// Tells the log of the broker of a call, and that of the account if it is known (15.1.8).
+    fn note(&self, trace: &Trace, head: &Parts, peer: Peer, status: StatusCode) {
+        trace.log(&head.method, head.uri.path(), peer, status);
+        let Some(token) = trace.token else { return };
+        let path = head.uri.path_and_query().map_or("", |it| it.as_str());
+        let made = accounts::Call {
+            method: head.method.to_string(),
+            uri: cut(path, CALL_TEXT_MAX).to_owned(),
+            status: status.as_u16(),
+            token,
+            app: trace.origin.app.clone(),
+            trace: trace.origin.trace.clone(),
+            host: peer.address.ip().to_canonical().to_string(),
+        };
+        self.accounts.note_call(trace.account, made);
     }
 }
 
@@ -185,11 +242,18 @@ impl Api {
 async fn run(route: &'static Route, call: Call) -> Outcome {
     match &route.handler {
         Handler::Waiting(work) => work(call).await,
-        Handler::Blocking(work) => match spawn_blocking(move || work(&call)).await {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Fault::new(Code::Unavailable, "the broker stops")),
-        },
+        Handler::Blocking(work) => blocking(move || work(&call)).await?,
+    }
+}
+
+/// Does something on a thread that may wait for the disk, and that may compute for a while.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    match spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Fault::new(Code::Unavailable, "the broker stops")),
     }
 }
 
@@ -198,12 +262,14 @@ async fn run(route: &'static Route, call: Call) -> Outcome {
 struct Trace {
     token: Option<u64>,
     account: u64,
+    /// The account that bytes of the answer count for.
+    spends: Option<u64>,
     origin: Origin,
 }
 
 impl Trace {
     fn log(&self, method: &Method, path: &str, peer: Peer, status: StatusCode) {
-        let Self { token, account, origin } = self;
+        let Self { token, account, origin, .. } = self;
         let token = token.unwrap_or_default();
         let (app, trace) = (origin.app.as_deref(), origin.trace.as_deref());
         let path = path.get(..LOGGED_PATH_BYTES).unwrap_or(path);

@@ -5,6 +5,7 @@
 //! together. An account that moves takes what it uses along. Counts are changed where what they
 //! count changes, at the rate of CONNECT and SUBSCRIBE, of retained messages and of those that
 //! wait; the rate of messages is counted only where it, or what waits, is bounded: see [`Meter`].
+//! Calls of REST are counted always.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -14,6 +15,11 @@ use longshore_acl::{Limit, Quota, ROOT_ACCOUNT};
 
 use crate::clock::Wall;
 use crate::parties::DEPTH_MAX;
+
+mod calls;
+
+use self::calls::Calls;
+pub(crate) use self::calls::Spending;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,9 @@ const MINUTE_MICROS: u64 = 60_000_000;
 pub(crate) struct Bounds {
     of: [u64; MEASURES],
     messages: u64,
+    /// Calls of REST, and bytes of their bodies, in a minute.
+    calls: u64,
+    traffic: u64,
 }
 
 impl Bounds {
@@ -50,7 +59,8 @@ impl Bounds {
         of[Measure::Subscriptions as usize] = bound(Quota::MqttSubscriptions);
         of[Measure::RetainedBytes as usize] = bound(Quota::MqttRetainedStorage);
         of[Measure::QueuedBytes as usize] = bound(Quota::MqttSessionStorage);
-        Self { of, messages: bound(Quota::MqttMessages) }
+        let (calls, traffic) = (bound(Quota::ApiCalls), bound(Quota::ApiTraffic));
+        Self { of, messages: bound(Quota::MqttMessages), calls, traffic }
     }
 }
 
@@ -65,6 +75,7 @@ struct Tally {
     messages_max: AtomicU64,
     /// The last minute in which there were too many.
     exceeded: AtomicU32,
+    calls: Calls,
 }
 
 impl Tally {
@@ -76,6 +87,7 @@ impl Tally {
             minute: AtomicU64::new(0),
             messages_max: AtomicU64::new(NONE),
             exceeded: AtomicU32::new(0),
+            calls: Calls::new(),
         }
     }
 
@@ -250,6 +262,7 @@ impl Tallies {
                 bound.store(value, Ordering::Relaxed);
             }
             own.messages_max.store(bounds.messages, Ordering::Relaxed);
+            own.calls.set_bounds(bounds.calls, bounds.traffic);
         });
     }
 
@@ -302,6 +315,7 @@ impl Tallies {
         self.with_line(account, |line| {
             let own = line[0];
             let is_metered = line.iter().any(|tally| tally.is_metered());
+            let spent = own.calls.spend(now, 0, 0);
             Usage {
                 sessions: own.used(Measure::Sessions),
                 subscriptions: own.used(Measure::Subscriptions),
@@ -309,6 +323,8 @@ impl Tallies {
                 retained_bytes: own.used(Measure::RetainedBytes),
                 queued_bytes: own.used(Measure::QueuedBytes),
                 messages: is_metered.then(|| own.messages(minute_of(now))),
+                api_calls: spent.calls,
+                api_traffic: spent.bytes,
             }
         })
     }
@@ -339,6 +355,10 @@ pub struct Usage {
     /// Messages published in this minute, where a limit of the account or of one above it asks for
     /// them to be counted.
     pub messages: Option<u64>,
+    /// Calls of REST in this minute.
+    pub api_calls: u64,
+    /// Bytes of the bodies of those and of their answers.
+    pub api_traffic: u64,
 }
 
 /// What the messages of one account are measured by: what counts for it, and for those above. Whom
@@ -391,12 +411,12 @@ mod tests {
 
     use super::*;
 
-    fn bounds(body: serde_json::Value) -> Bounds {
+    pub(super) fn bounds(body: serde_json::Value) -> Bounds {
         Bounds::of(Some(&Limit::create(&body, 1, 1).unwrap()))
     }
 
     /// Accounts 2 and 3 below the root, 4 below 2.
-    fn tallies() -> Tallies {
+    pub(super) fn tallies() -> Tallies {
         let tallies = Tallies::default();
         for (account, parent) in [(4, 2), (2, 1), (3, 1)] {
             tallies.set_parent(account, Some(parent));

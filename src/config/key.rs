@@ -93,6 +93,7 @@ static KEYS: &[Key] = &[
     number!(auth.failures_per_minute: 1..=u32::MAX),
     number!(auth.log_ttl_secs: SECONDS),
     number!(auth.log_events_per_account: 0..=i64::MAX as u64),
+    number!(auth.counters_secs: 0..=86_400),
     number!(limits.connections: SOME),
     number!(limits.connections_per_address: SOME),
     number!(limits.handshakes: SOME),

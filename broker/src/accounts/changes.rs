@@ -1,220 +1,137 @@
 //! Changes of accounts, tokens and limits: written down first, and in force when they return.
+//!
+//! Changes that are asked for together are planned one after another, written down in one commit,
+//! and then put in force in their order. One that cannot be made leaves the others as they are.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use longshore_acl::{
-    Account, Directory, Invalid, KeyRecord, Limit, MASTER_TOKEN, Quota, ROOT_ACCOUNT, Removal, Row,
-    Token, TokenKey,
-};
-use serde_json::Value;
+use hashbrown::HashSet;
+use longshore_acl::{Account, Directory, Greatest, Invalid, Quota, Row};
+use serde_json::{Map, Value};
 use tracing::warn;
 
-use super::{Accounts, ChangeError, secs};
-use crate::clock::wall;
-use crate::notices::Change;
+use super::{Accounts, ChangeError};
 use crate::tally::Bounds;
 
+mod limits;
+mod subaccounts;
+mod tokens;
+
+/// Fields that were sent to change an object.
+#[derive(Clone, Copy, Debug)]
+pub enum Sent<'a> {
+    /// Each takes the place of what the object has (PUT).
+    Whole(&'a Value),
+    /// What is a JSON object is merged into what the object has, as RFC 7396 says; all else takes
+    /// its place (PATCH).
+    Merged(&'a Value),
+}
+
+impl<'a> Sent<'a> {
+    /// The fields that an object is to have.
+    fn over(self, known: impl FnOnce() -> Map<String, Value>) -> Cow<'a, Value> {
+        match self {
+            Self::Whole(body) => Cow::Borrowed(body),
+            Self::Merged(Value::Object(body)) => {
+                let mut known = known();
+                let merge = |(name, sent): (&String, &Value)| {
+                    let before = known.remove(name).filter(|it| it.is_object() && sent.is_object());
+                    let mut value = before.unwrap_or_default();
+                    match value.is_object() {
+                        true => merge(&mut value, sent),
+                        false => value = sent.clone(),
+                    }
+                    (name.clone(), value)
+                };
+                Cow::Owned(Value::Object(body.iter().map(merge).collect()))
+            }
+            Self::Merged(body) => Cow::Borrowed(body),
+        }
+    }
+}
+
+/// Merges what was sent into a value (RFC 7396).
+fn merge(value: &mut Value, sent: &Value) {
+    let Value::Object(sent) = sent else {
+        *value = sent.clone();
+        return;
+    };
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = value else { return };
+    for (name, sent) in sent {
+        match sent {
+            Value::Null => drop(fields.remove(name)),
+            sent => merge(fields.entry(name.clone()).or_insert(Value::Null), sent),
+        }
+    }
+}
+
+/// A change that can be made: what is written down for it, and what is done once it is.
+struct Planned<T> {
+    rows: Vec<Row>,
+    gone: Vec<[u8; 9]>,
+    act: Box<dyn FnOnce(&Accounts) -> Result<T, ChangeError>>,
+}
+
+impl<T> Planned<T> {
+    fn new(
+        rows: Vec<Row>,
+        gone: Vec<[u8; 9]>,
+        act: impl FnOnce(&Accounts) -> Result<T, ChangeError> + 'static,
+    ) -> Self {
+        Self { rows, gone, act: Box::new(act) }
+    }
+}
+
+/// What changes come to that are planned and not yet in force.
+struct Draft {
+    greatest: Greatest,
+    /// Objects that are to be made.
+    made: u64,
+    /// Objects that are to go.
+    gone: HashSet<u64>,
+}
+
+/// The one outcome of one change.
+fn only<T>(outcomes: Vec<Result<T, ChangeError>>) -> Result<T, ChangeError> {
+    outcomes.into_iter().next().unwrap_or(Err(ChangeError::NotFound))
+}
+
 impl Accounts {
-    /// Makes a token of an account from what was sent; and its key, which is shown to nobody else.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn create_token(
+    /// Makes changes of one kind together: what becomes of each.
+    fn together<I, T>(
         &self,
-        account: u64,
-        body: &Value,
-    ) -> Result<(Arc<Token>, TokenKey), ChangeError> {
+        asked: impl IntoIterator<Item = I>,
+        plan: impl Fn(&Directory, &mut Draft, I) -> Result<Planned<T>, ChangeError>,
+    ) -> Vec<Result<T, ChangeError>> {
         let _changing = self.changing();
         let directory = self.read();
-        directory.account(account).ok_or(ChangeError::NotFound)?;
-        let of_account = directory.tokens_of(account).count() as u64;
-        check_quota(&directory, account, Quota::TokensCount, of_account)?;
-        let (key, record) = KeyRecord::generate(directory.secret())?;
-        let mut greatest = directory.greatest();
-        greatest.token += 1;
-        let token = Token::create(body, greatest.token, account, record, secs(wall()))?;
+        let greatest = directory.greatest();
+        let mut draft = Draft { greatest, made: 0, gone: HashSet::new() };
+        let planned: Vec<_> =
+            asked.into_iter().map(|asked| plan(&directory, &mut draft, asked)).collect();
         drop(directory);
-        self.keep(&[Row::Token(token.clone()), Row::Greatest(greatest)], &[])?;
-        let mut made = None;
-        self.write(|directory| made = Some(directory.put_token(token)));
-        let token = made.expect("it was put there");
-        self.tell_token(&token, Change::Created);
-        Ok((token, key))
-    }
-
-    /// Changes the fields of a token that were sent. What follows for its clients is in force.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn update_token(&self, id: u64, body: &Value) -> Result<Arc<Token>, ChangeError> {
-        let changing = self.changing();
-        let known = self.read().token(id).cloned().ok_or(ChangeError::NotFound)?;
-        let token = known.update(body)?;
-        self.keep(&[Row::Token(token.clone())], &[])?;
-        let mut made = None;
-        self.write(|directory| made = Some(directory.put_token(token)));
-        self.enforce(id);
-        let token = made.expect("it was put there");
-        self.tell_token(&token, Change::Updated);
-        drop(changing);
-        Ok(token)
-    }
-
-    /// Takes a token back: its clients are gone.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn remove_token(&self, id: u64) -> Result<Arc<Token>, ChangeError> {
-        if id == MASTER_TOKEN {
-            return Err(ChangeError::Permanent);
+        let (mut rows, mut gone, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        for planned in planned {
+            acts.push(planned.map(|mut planned| {
+                rows.append(&mut planned.rows);
+                gone.append(&mut planned.gone);
+                planned.act
+            }));
         }
-        self.end_token(id, Change::Deleted)
-    }
-
-    /// The token is no more, by a change of that name.
-    pub(super) fn end_token(&self, id: u64, change: Change) -> Result<Arc<Token>, ChangeError> {
-        let _changing = self.changing();
-        let token = self.read().token(id).cloned().ok_or(ChangeError::NotFound)?;
-        self.keep(&[], &[Row::token_key(id)])?;
-        self.write(|directory| drop(directory.remove_token(id)));
-        self.enforce(id);
-        self.tell_token(&token, change);
-        Ok(token)
-    }
-
-    /// Makes an account below `parent` from what was sent.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn create_account(&self, parent: u64, body: &Value) -> Result<Arc<Account>, ChangeError> {
-        let _changing = self.changing();
-        let directory = self.read();
-        directory.can_create(parent)?;
-        let children = directory.children(parent).count() as u64;
-        check_quota(&directory, parent, Quota::SubaccountsCount, children)?;
-        let mut greatest = directory.greatest();
-        greatest.account += 1;
-        let account = Account::create(body, greatest.account, parent, secs(wall()))?;
-        check_limit(&directory, &account)?;
-        drop(directory);
-        self.keep(&[Row::Account(account.clone()), Row::Greatest(greatest)], &[])?;
-        let id = account.id;
-        self.write(|directory| directory.put_account(account));
-        self.stand(id, Some(parent));
-        self.bound([id]);
-        let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
-        self.tell_account(&account, parent, Change::Created);
-        Ok(account)
-    }
-
-    /// Changes the fields of an account that were sent; with another parent than it had, it moves
-    /// there with all below it.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn update_account(
-        &self,
-        id: u64,
-        parent: Option<u64>,
-        body: &Value,
-    ) -> Result<Arc<Account>, ChangeError> {
-        let changing = self.changing();
-        let directory = self.read();
-        let known = directory.account(id).ok_or(ChangeError::NotFound)?;
-        let stood = known.parent;
-        let mut account = known.update(body)?;
-        if let Some(parent) = parent.filter(|parent| *parent != known.parent) {
-            directory.can_move(id, parent)?;
-            account.parent = parent;
+        if draft.greatest != greatest {
+            rows.push(Row::Greatest(draft.greatest));
         }
-        check_limit(&directory, &account)?;
-        drop(directory);
-        self.keep(&[Row::Account(account.clone())], &[])?;
-        let parent = account.parent;
-        self.write(|directory| directory.put_account(account));
-        if parent != 0 {
-            self.stand(id, Some(parent));
-        }
-        self.bound([id]);
-        self.enforce_all(&self.read().branch(id));
-        let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
-        let change = if parent == stood { Change::Updated } else { Change::Moved };
-        self.tell_account(&account, stood, change);
-        drop(changing);
-        Ok(account)
-    }
-
-    /// Removes an account with all below it: tokens, sessions, retained messages.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn remove_account(&self, id: u64) -> Result<Removal, ChangeError> {
-        if id == ROOT_ACCOUNT {
-            return Err(ChangeError::Permanent);
-        }
-        let _changing = self.changing();
-        let account = self.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
-        let removal = self.read().removal(id);
-        let gone: Vec<_> = (removal.accounts.iter().map(|id| Row::account_key(*id)))
-            .chain(removal.tokens.iter().map(|id| Row::token_key(*id)))
-            .chain(removal.limits.iter().map(|id| Row::limit_key(*id)))
-            .collect();
-        self.keep(&[], &gone)?;
-        self.write(|directory| directory.remove(&removal));
-        removal.tokens.iter().for_each(|token| self.enforce(*token));
-        self.end(&removal.accounts);
-        // What there was below it goes with it, and so does what is said of that.
-        self.tell_account(&account, account.parent, Change::Deleted);
-        Ok(removal)
-    }
-
-    /// Makes a limit of an account, for those below it.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn create_limit(&self, account: u64, body: &Value) -> Result<Arc<Limit>, ChangeError> {
-        let _changing = self.changing();
-        let directory = self.read();
-        directory.account(account).ok_or(ChangeError::NotFound)?;
-        let mut greatest = directory.greatest();
-        greatest.limit += 1;
-        let limit = Limit::create(body, greatest.limit, account)?;
-        drop(directory);
-        self.keep(&[Row::Limit(limit.clone()), Row::Greatest(greatest)], &[])?;
-        let id = limit.id;
-        self.write(|directory| directory.put_limit(limit));
-        let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
-        self.tell_limit(&limit, Change::Created);
-        Ok(limit)
-    }
-
-    /// Changes the fields of a limit that were sent.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn update_limit(&self, id: u64, body: &Value) -> Result<Arc<Limit>, ChangeError> {
-        let _changing = self.changing();
-        let limit = self.read().limit(id).ok_or(ChangeError::NotFound)?.update(body)?;
-        self.keep(&[Row::Limit(limit.clone())], &[])?;
-        self.write(|directory| directory.put_limit(limit));
-        self.bound(self.accounts_with(id));
-        let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
-        self.tell_limit(&limit, Change::Updated);
-        Ok(limit)
-    }
-
-    /// Removes a limit: accounts that had it are without one.
-    ///
-    /// # Errors
-    /// [`ChangeError`], with nothing changed.
-    pub fn remove_limit(&self, id: u64) -> Result<Arc<Limit>, ChangeError> {
-        let _changing = self.changing();
-        let limit = self.read().limit(id).cloned().ok_or(ChangeError::NotFound)?;
-        self.keep(&[], &[Row::limit_key(id)])?;
-        self.write(|directory| drop(directory.remove_limit(id)));
-        self.bound(self.accounts_with(id));
-        self.tell_limit(&limit, Change::Deleted);
-        Ok(limit)
+        let kept = self.keep(&rows, &gone).map_err(Arc::new);
+        let done = |act: Result<Box<dyn FnOnce(&Self) -> _>, _>| match (act, &kept) {
+            (Ok(act), Ok(())) => act(self),
+            (Ok(_), Err(error)) => Err(ChangeError::Tables(Arc::clone(error))),
+            (Err(error), _) => Err(error),
+        };
+        acts.into_iter().map(done).collect()
     }
 
     /// Accounts that this limit is set for.
@@ -307,4 +224,35 @@ fn check_limit(directory: &Directory, account: &Account) -> Result<(), ChangeErr
         return Ok(());
     }
     Err(ChangeError::Invalid(Invalid::new("limit_id", "no such limit")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Broker specification, 15.1.4; RFC 7396, appendix A.
+    #[test]
+    fn what_is_sent_takes_the_place_of_a_field_or_is_merged_into_it() {
+        let known = json!({"name": "a", "metadata": {"a": {"b": 1, "c": 2}, "d": [1]}, "ttl": 5});
+        let rows = [
+            (json!({"name": "b"}), json!({"name": "b"})),
+            (json!({"metadata": {}}), json!({"metadata": known["metadata"]})),
+            (
+                json!({"metadata": {"a": {"b": null, "e": 3}, "d": [2], "f": {"g": null}}}),
+                json!({"metadata": {"a": {"c": 2, "e": 3}, "d": [2], "f": {}}}),
+            ),
+            (json!({"metadata": {"a": 7}}), json!({"metadata": {"a": 7, "d": [1]}})),
+            (json!({"metadata": null, "ttl": 6}), json!({"metadata": null, "ttl": 6})),
+            (json!({"other": {"a": null}}), json!({"other": {"a": null}})),
+            (json!(7), json!(7)),
+        ];
+        for (sent, merged) in rows {
+            let over =
+                |sent: Sent<'_>| sent.over(|| known.as_object().unwrap().clone()).into_owned();
+            assert_eq!(over(Sent::Merged(&sent)), merged, "{sent}");
+            assert_eq!(over(Sent::Whole(&sent)), sent);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use longshore_acl::{Invalid, Misplaced, NoRandomness};
 use longshore_storage::TablesError;
@@ -22,7 +23,7 @@ pub enum ChangeError {
     /// A limit of the account forbids another one.
     Quota(&'static str),
     /// It cannot be written down.
-    Tables(TablesError),
+    Tables(Arc<TablesError>),
     /// The system has no randomness for a key.
     NoRandomness(NoRandomness),
 }
@@ -57,7 +58,7 @@ impl From<Misplaced> for ChangeError {
 
 impl From<TablesError> for ChangeError {
     fn from(error: TablesError) -> Self {
-        Self::Tables(error)
+        Self::Tables(Arc::new(error))
     }
 }
 

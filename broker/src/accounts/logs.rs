@@ -19,6 +19,7 @@ use crate::notices::Notice;
 mod read;
 mod shelf;
 
+pub(crate) use self::read::{Cursor, meets};
 pub use self::read::{LogQuery, LogReader};
 use self::shelf::{Edit, Shelf};
 

@@ -238,6 +238,7 @@ impl Renewal {
         }
         for _ in 0..SLICE {
             let Some(object) = self.objects.pop() else {
+                accounts.begin_counters(now.wall);
                 renew_sessions(&accounts);
                 return Step::Done;
             };

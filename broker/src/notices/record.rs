@@ -15,9 +15,13 @@ pub const CALL_TEXT_MAX: usize = 1_024;
 const SESSIONS: u64 = 14;
 const SUBSCRIPTIONS: u64 = 18;
 const CUSTOMER: u64 = 1;
+/// What `origin_type` is in the logs of MQTT, and in those of the platform.
+pub(crate) const OF_MQTT: [u64; 2] = [SESSIONS, SUBSCRIPTIONS];
+pub(crate) const OF_PLATFORM: [u64; 4] =
+    [CUSTOMER, Kind::Limit.origin(), Kind::Account.origin(), Kind::Token.origin()];
 
 /// The beginning of a text, of so many bytes at most.
-pub(super) fn cut(text: &str, most: usize) -> &str {
+pub(crate) fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
@@ -106,7 +110,8 @@ impl What {
 }
 
 impl Kind {
-    fn origin(self) -> u64 {
+    /// Their `origin_type`.
+    pub(crate) const fn origin(self) -> u64 {
         match self {
             Self::Token => 33,
             Self::Account => 5,

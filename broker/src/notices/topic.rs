@@ -39,6 +39,11 @@ pub(crate) fn state_of_session(account: u64, client_id: &str) -> String {
     format!("flespi/state/mqtt/sessions/{}", session_number(account, client_id))
 }
 
+/// Where a counter of an account is retained.
+pub(crate) fn counter_topic(name: &str) -> String {
+    format!("flespi/state/platform/customer/counters/{name}")
+}
+
 impl Kind {
     /// The level of its topics.
     fn level(self) -> &'static str {

@@ -121,29 +121,44 @@ impl Answer {
                     }
                     pieces.first = Some(first);
                 }
-                Body(Form::Pieces(Box::new(pieces)))
+                Body::from_form(Form::Pieces(Box::new(pieces)))
             }
         }
     }
 }
 
 /// The body of an answer.
-pub(crate) struct Body(Form);
+pub(crate) struct Body {
+    form: Form,
+    /// Told of the bytes of each piece.
+    on_piece: Option<Box<dyn Fn(usize)>>,
+}
 
 enum Form {
     Whole(Bytes),
     Pieces(Box<Pieces>),
 }
 
+impl Body {
+    fn from_form(form: Form) -> Self {
+        Self { form, on_piece: None }
+    }
+
+    /// From now on this is told of the bytes of each piece that goes out.
+    pub(crate) fn on_piece(&mut self, tell: impl Fn(usize) + 'static) {
+        self.on_piece = Some(Box::new(tell));
+    }
+}
+
 impl Default for Body {
     fn default() -> Self {
-        Self(Form::Whole(Bytes::new()))
+        Self::from(Bytes::new())
     }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(whole: T) -> Self {
-        Self(Form::Whole(whole.into()))
+        Self::from_form(Form::Whole(whole.into()))
     }
 }
 
@@ -155,7 +170,7 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let piece = match &mut self.0 {
+        let piece = match &mut self.form {
             Form::Whole(whole) if whole.is_empty() => None,
             Form::Whole(whole) => Some(std::mem::take(whole)),
             Form::Pieces(pieces) => match pieces.next(cx) {
@@ -163,18 +178,21 @@ impl HttpBody for Body {
                 Poll::Pending => return Poll::Pending,
             },
         };
+        if let (Some(tell), Some(piece)) = (&self.on_piece, &piece) {
+            tell(piece.len());
+        }
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.form {
             Form::Whole(whole) => whole.is_empty(),
             Form::Pieces(pieces) => pieces.first.is_none() && pieces.stage == Stage::Over,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.form {
             Form::Whole(whole) => SizeHint::with_exact(whole.len() as u64),
             Form::Pieces(_) => SizeHint::default(),
         }

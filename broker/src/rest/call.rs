@@ -15,7 +15,7 @@ use super::intake::Received;
 use super::query::{Query, json};
 use super::route::{Gate, Route};
 use super::schema::Fields;
-use super::selector::{IDS_MAX, Selector};
+use super::selector::IDS_MAX;
 
 /// The account that a call is made for, one of the caller's branch (broker specification, 6.8).
 pub(crate) const CID: &str = "x-flespi-cid";
@@ -83,26 +83,26 @@ impl Origin {
 }
 
 impl Caller {
-    /// Who shows a token from `peer` (15.1.1), if it opens this route.
-    pub(crate) fn of(
-        api: &Api,
-        route: &Route,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Self, Fault> {
+    /// Who shows a token from `peer` (15.1.1).
+    pub(crate) fn of(api: &Api, headers: &HeaderMap, peer: IpAddr) -> Result<Self, Fault> {
         let shown = headers.get(header::AUTHORIZATION).map(|value| value.to_str());
         // What is no text is no token, and counts as a failure.
         let key = shown.map(|text| key_of(text.unwrap_or("?")));
         let credentials = Credentials { username: key, password: None };
         let (token, principal) = api.accounts.token_of(&credentials, peer)?;
         let rights = api.accounts.rights_of(&token, &principal);
+        Ok(Self { token, principal, rights })
+    }
+
+    /// Whether its token opens this route.
+    pub(crate) fn check(&self, route: &Route) -> Result<(), Fault> {
         if let Gate::Part(uri) = route.gate
-            && rights.scope(route.method, uri, None) == Scope::None
+            && self.rights.scope(route.method, uri, None) == Scope::None
         {
             let reason = format!("the token does not open {} {uri}", route.method.name());
             return Err(Fault::new(Code::Forbidden, reason));
         }
-        Ok(Self { token, principal, rights })
+        Ok(())
     }
 
     /// The account that it calls for.
@@ -149,14 +149,6 @@ impl Call {
     pub(crate) fn fields(&self) -> Result<Fields, Fault> {
         match self.route.gives {
             Some(object) => Fields::parse(self.query.get("fields"), object),
-            None => Err(Fault::new(Code::Internal, "the route gives no objects")),
-        }
-    }
-
-    /// The objects that the parameter at this place means.
-    pub(crate) fn selector(&self, at: usize) -> Result<Selector, Fault> {
-        match self.route.gives {
-            Some(object) => Selector::parse(self.parameter(at), object),
             None => Err(Fault::new(Code::Internal, "the route gives no objects")),
         }
     }

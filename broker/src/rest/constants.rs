@@ -7,6 +7,7 @@ use super::answer::{Answer, Outcome};
 use super::call::Call;
 use super::fault::Fault;
 use super::route::{Gate, Handler, Route, Takes};
+use crate::notices::dictionary::{CODES, COUNTERS, SESSION_STATES, TOPICS};
 
 /// The routes of this module.
 pub(super) static ROUTES: &[&[Route]] = &[&[Route {
@@ -19,49 +20,23 @@ pub(super) static ROUTES: &[&[Route]] = &[&[Route {
     handler: Handler::Blocking(values),
 }]];
 
-/// Topics under `flespi/`, and what comes there (7.2 and 7.3).
-const TOPICS: [(&str, &str); 11] = [
-    ("flespi/log/mqtt/sessions/{client_id}/{event}", "what happens to an MQTT session"),
-    ("flespi/log/platform/customer/{event}", "what happens to the account"),
-    ("flespi/log/platform/tokens/{token_id}/{event}", "what happens to a token"),
-    ("flespi/log/platform/subaccounts/{subaccount_id}/{event}", "what happens to an account below"),
-    ("flespi/log/platform/limits/{limit_id}/{event}", "what happens to a limit"),
-    ("flespi/state/mqtt/sessions/{session_id}", "an MQTT session"),
-    ("flespi/state/mqtt/sessions/{session_id}/{property}", "a property of an MQTT session"),
-    ("flespi/state/platform/customer/counters/{counter}", "a counter of the account"),
-    ("flespi/state/platform/tokens/{token_id}", "a token"),
-    ("flespi/state/platform/subaccounts/{subaccount_id}", "an account below"),
-    ("flespi/state/platform/limits/{limit_id}", "a limit"),
-];
-
-/// Codes of events in logs (20.4 and 20.5).
-const CODES: [(u16, &str); 18] = [
-    (1, "created"),
-    (2, "updated"),
-    (3, "deleted"),
-    (4, "moved to another account"),
-    (20, "blocked"),
-    (21, "unblocked"),
-    (500, "session connection accepted"),
-    (501, "session connection blocked"),
-    (502, "session connection rejected"),
-    (503, "session connection closed"),
-    (504, "persistent session overflowed and deleted"),
-    (510, "subscription created via REST"),
-    (511, "subscription updated via REST"),
-    (512, "subscription deleted via REST"),
-    (520, "session subscribed"),
-    (521, "session unsubscribed"),
-    (600, "token expired and deleted"),
-    (1000, "REST request"),
-];
+/// Topics that this broker publishes to, as it is set up.
+fn topics(call: &Call) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let has_sessions = call.api.dialect.session_state;
+    let has_counters = call.api.accounts.tells_counters();
+    TOPICS.into_iter().filter(move |(topic, _)| match *topic {
+        SESSION_STATES => has_sessions,
+        COUNTERS => has_counters,
+        _ => true,
+    })
+}
 
 fn values(call: &Call) -> Outcome {
     let names = call.query.get("names").unwrap_or_default();
     let mut found = Map::new();
     for name in names.split(',').map(str::trim) {
         let value = match name {
-            "toolbox/topics" => json!({"topics": described(TOPICS)}),
+            "toolbox/topics" => json!({"topics": described(topics(call))}),
             "toolbox/codes" => described(CODES.map(|(code, about)| (code.to_string(), about))),
             _ => return Err(Fault::bad_request("names lists toolbox/topics and toolbox/codes")),
         };

@@ -8,6 +8,8 @@ use longshore_acl::{Invalid, Refusal};
 use serde_json::{Map, Value};
 
 use crate::accounts::ChangeError;
+use crate::clock::Wall;
+use crate::tally::Spending;
 
 /// Seconds after which an address that failed too often may try again.
 const RETRY_SECS: &str = "60";
@@ -108,6 +110,16 @@ impl Fault {
     pub(crate) fn only(methods: &str) -> Self {
         let fault = Self::new(Code::Method, format!("this path has {methods}"));
         Self { header: Some(Box::new((header::ALLOW, methods.to_owned()))), ..fault }
+    }
+
+    /// A limit of an account is reached until the minute ends.
+    pub(crate) fn over(spending: Spending, now: Wall) -> Self {
+        let Spending { account, quota } = spending;
+        let quota = quota.name();
+        let reason = format!("the limit {quota} of account {account} is reached in this minute");
+        let secs = 60 - now.0 / 1_000_000 % 60;
+        let header = Some(Box::new((header::RETRY_AFTER, secs.to_string())));
+        Self { header, ..Self::new(Code::TooMany, reason) }
     }
 
     /// It is about this object.

@@ -3,6 +3,7 @@
 
 use longshore_acl::Method;
 
+use super::logs;
 use super::route::{Gate, Handler, Route, Takes};
 
 mod explain;
@@ -128,5 +129,15 @@ static EXPLAIN: [Route; 1] = [Route {
     handler: waiting!(explain::read),
 }];
 
+static LOGS: [Route; 1] = [Route {
+    method: Method::Get,
+    path: "/mqtt/logs",
+    about: "Read what has happened to sessions and their subscriptions",
+    gate: GATE,
+    takes: Takes::Data(&logs::READING),
+    gives: Some(&logs::RECORD),
+    handler: waiting!(logs::of_mqtt),
+}];
+
 /// The routes of this module.
-pub(super) static ROUTES: &[&[Route]] = &[&SESSIONS, &SUBSCRIPTIONS, &MESSAGES, &EXPLAIN];
+pub(super) static ROUTES: &[&[Route]] = &[&SESSIONS, &SUBSCRIPTIONS, &MESSAGES, &EXPLAIN, &LOGS];

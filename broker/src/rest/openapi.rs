@@ -145,7 +145,8 @@ fn parameters(route: &Route) -> Vec<Value> {
             .collect();
         let about = format!("fields to answer with, parted by commas: {names:?}");
         all.push(parameter("query", "fields", text(), &about));
-        if route.method == Method::Get && route.parameters().next().is_some() {
+        let is_list = matches!(route.takes, Takes::Nothing) && route.method == Method::Get;
+        if is_list && route.parameters().next().is_some() {
             let whole = || json!({"type": "integer", "minimum": 0});
             all.push(parameter("query", "limit", whole(), "objects to answer with at most"));
             all.push(parameter("query", "offset", whole(), "objects to leave out before"));

@@ -11,7 +11,7 @@ use longshore_broker::{Broker, Limits};
 use serde_json::{Value, json};
 
 /// Longer than anything takes on a machine with other work; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A broker, and the key of its master token.
 pub(crate) struct Rig {
@@ -69,9 +69,13 @@ impl Rig {
         limit(&mut limits);
         opt(&mut options);
         let accounts = Accounts::in_memory(&key, options).unwrap();
+        Self::of(limits, Arc::new(accounts), key)
+    }
+
+    pub(crate) fn of(limits: Limits, accounts: Arc<Accounts>, key: TokenKey) -> Self {
         let broker = Broker::builder()
             .limits(limits)
-            .accounts(Arc::new(accounts))
+            .accounts(accounts)
             .listen("http://127.0.0.1:0")
             .listen("mqtt://127.0.0.1:0")
             .start()

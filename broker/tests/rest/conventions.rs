@@ -41,7 +41,7 @@ fn each_refusal_has_its_status_and_its_code() {
     let rows = [
         (&rig.key, "GET /nothing", 404, 6),
         (&rig.key, "GET /platform/tokens", 405, 7),
-        (&rig.key, "PATCH /platform/tokens/all", 405, 7),
+        (&rig.key, "POST /platform/tokens/all", 405, 7),
         (&rig.key, "BREW /platform/tokens/all", 405, 7),
         (&rig.key, "GET /platform/tokens/99", 404, 6),
         (&rig.key, "GET /platform/tokens/x", 400, 2),
@@ -57,8 +57,12 @@ fn each_refusal_has_its_status_and_its_code() {
     for (key, request, status, code) in rows {
         assert_eq!(rig.ask_with(key, request, "").refusal(), (status, code), "{request}");
     }
-    let answer = rig.ask("PATCH /platform/tokens/all", "");
-    assert!(answer.head.contains("allow: get, put, delete, head, options"), "{}", answer.head);
+    let answer = rig.ask("POST /platform/tokens/all", "");
+    assert!(
+        answer.head.contains("allow: get, put, patch, delete, head, options"),
+        "{}",
+        answer.head
+    );
     assert_eq!(rig.ask("HEAD /platform/tokens/all", "").status, 200);
 }
 

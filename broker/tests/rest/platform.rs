@@ -1,11 +1,19 @@
 //! Tokens, accounts and limits (broker specification, 4, 6, 15.3 and 17).
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use longshore_acl::TokenKey;
+use longshore_broker::Limits;
+use longshore_broker::accounts::{Accounts, Options};
+use longshore_storage::Tables;
 use serde_json::{Value, json};
 
-use super::client::Rig;
+use super::client::{Answer, Rig};
+use super::mqtt_client::{Ask, Client, Got};
 
 /// Broker specification, 4.2 and 15.3.3.
 #[test]
@@ -122,8 +130,10 @@ fn the_account_itself_is_read_and_named() {
     rig.ask(&format!("PUT /platform/subaccounts/{child}"), body.clone()).result();
     let key = rig.master(child);
     let read = rig.ask_with(&key, "GET /platform/customer", "").result();
-    let want = json!({"tokens_count": 1, "subaccounts_count": 0, "limits_count": 0});
-    assert_eq!((&read[0]["id"], &read[0]["counters"]), (&json!(child), &want));
+    assert_eq!(read[0]["id"], child);
+    for (counter, want) in [("tokens_count", 1), ("subaccounts_count", 0), ("mqtt_sessions", 0)] {
+        assert_eq!(read[0]["counters"][counter], want, "{counter}");
+    }
     assert_eq!(read[0]["limits"]["tokens_count"], 9);
     let request = "PUT /platform/customer?fields=name";
     assert_eq!(
@@ -211,4 +221,210 @@ fn a_long_list_goes_out_in_pieces_and_is_whole() {
     let answer = rig.ask("GET /platform/limits/all", "");
     assert!(answer.head.contains("transfer-encoding: chunked"));
     assert_eq!(answer.ids(), (1..=2_000).collect::<Vec<u64>>());
+}
+
+/// The 429 of a limit that is reached in this minute; if the minute ends meanwhile, in the next.
+fn until_refused(ask: impl Fn() -> Answer) -> Answer {
+    // More than one minute takes, and less than two.
+    for _ in 0..20 {
+        let answer = ask();
+        if answer.status != 200 {
+            return answer;
+        }
+    }
+    panic!("nothing was refused");
+}
+
+/// Broker specification, 17.3: `api_calls` and `api_traffic`.
+#[test]
+fn calls_and_traffic_of_a_minute_are_limited_for_an_account_and_all_below_it() {
+    let rig = Rig::new();
+    let child = rig.account(1);
+    let below = rig.account(child);
+    let (key, of_below) = (rig.master(child), rig.master(below));
+    let rows = [
+        (json!({"api_calls": 5}), "api_calls", ""),
+        (json!({"api_calls": 0, "api_traffic": 40_000}), "api_traffic", &*" ".repeat(9_000)),
+    ];
+    let limit = rig.ask("POST /platform/limits", json!({"name": "l"})).ids()[0];
+    let path = format!("PUT /platform/subaccounts/{child}");
+    rig.ask(&path, json!({"limit_id": limit})).result();
+    for (bounds, name, body) in rows {
+        rig.ask(&format!("PUT /platform/limits/{limit}"), bounds).result();
+        let ask = || rig.ask_with(&of_below, "GET /auth/info", body);
+        let answer = until_refused(ask);
+        assert_eq!(answer.refusal(), (429, 10), "{name}");
+        let reason = answer.json()["errors"][0]["reason"].as_str().unwrap().to_owned();
+        assert_eq!(
+            reason,
+            format!("the limit {name} of account {child} is reached in this minute")
+        );
+        let secs = answer.head.lines().find_map(|it| it.strip_prefix("retry-after: ")).unwrap();
+        assert!((1..=60).contains(&secs.parse::<u64>().unwrap()), "{secs}");
+        let answer = until_refused(|| rig.ask_with(&key, "GET /auth/info", body));
+        assert_eq!(answer.refusal(), (429, 10), "those above share it");
+        assert_eq!(rig.ask_for(below, "GET /platform/customer", "").status, 200, "others do not");
+    }
+    rig.ask(&format!("DELETE /platform/limits/{limit}"), "").result();
+    let counters = |key: &str| {
+        rig.ask_with(key, "GET /platform/customer?fields=counters", "").result()[0]["counters"]
+            .clone()
+    };
+    // The minute may end between two looks.
+    let seen = (0..3).any(|_| {
+        let (own, above) = (counters(&of_below), counters(&key));
+        let count = |of: &Value, name: &str| of[name].as_u64().unwrap();
+        count(&own, "api_calls") > 0
+            && count(&above, "api_calls") > count(&own, "api_calls")
+            && count(&above, "api_traffic") > count(&own, "api_traffic")
+    });
+    assert!(seen);
+}
+
+/// Broker specification, 15.3.
+#[test]
+fn statistics_are_what_is_used_now() {
+    let rig = Rig::new();
+    let ask = |data: &str| rig.ask(&format!("GET /platform/customer/statistics?data={data}"), "");
+    let all = ask("{}").result();
+    assert_eq!((all.len(), &all[0]["tokens_count"]), (1, &json!(1)));
+    assert!(all[0]["timestamp"].as_f64().unwrap() > 1.7e9);
+    let one = ask("{%22fields%22:%22tokens_count%22,%22method%22:%22maximum%22}").result();
+    assert_eq!(one, [json!({"tokens_count": 1})]);
+    for none in ["{%22to%22:1e9}", "{%22from%22:7e9}", "{%22filter%22:%22tokens_count%3E1%22}"] {
+        assert_eq!(ask(none).result(), [json!(0); 0], "{none}");
+    }
+    for bad in ["{%22method%22:%22x%22}", "{%22generalize%22:-1}", "{%22item_type%22:1}"] {
+        assert_eq!(ask(bad).refusal(), (400, 3), "{bad}");
+    }
+}
+
+/// Broker specification, 7.2.
+#[test]
+fn counters_are_retained_when_they_have_changed() {
+    let rig = Rig::with(|_| {}, |options| options.counters_secs = 1);
+    let child = rig.account(1);
+    let key = rig.token(child, &json!({"type": 1})).1;
+    let mut client = Client::connect(&rig.broker, &Ask::with(&rig.key, "reader"));
+    let filter = "flespi/state/platform/customer/counters/mqtt_sessions,mqtt_subscriptions";
+    assert_eq!(client.subscribe_with(filter, &[("cid", &child.to_string())]), 1);
+    let next = |client: &mut Client| match client.next() {
+        Some(Got::Message { topic, payload, .. }) => {
+            format!("{}={payload}", topic.rsplit('/').next().unwrap())
+        }
+        other => panic!("{other:?}"),
+    };
+    let device = Client::connect(&rig.broker, &Ask::with(&key, "device"));
+    assert_eq!(next(&mut client), "mqtt_sessions=1");
+    drop(device);
+    assert_eq!(next(&mut client), "mqtt_sessions=0");
+    let path = "GET /mqtt/messages/flespi%2Fstate%2Fplatform%2Fcustomer%2Fcounters%2Ftokens_count";
+    let kept = rig.ask_for(child, path, "").result();
+    assert_eq!((kept.len(), &kept[0]["payload"]), (1, &json!("1")));
+}
+
+/// Broker specification, 15.1.4.
+#[test]
+fn patch_merges_into_what_an_object_has() {
+    let rig = Rig::new();
+    let metadata = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+    let sent = json!({"metadata": metadata});
+    let child = rig.account(1);
+    rig.ask(&format!("PUT /platform/subaccounts/{child}"), sent.clone()).result();
+    rig.ask("PUT /platform/customer", sent.clone()).result();
+    let limit = json!({"metadata": metadata, "tokens_count": 5, "api_calls": 100_000});
+    let limit = rig.ask("POST /platform/limits", limit).ids()[0];
+    let token = rig.token(1, &json!({"type": 0})).0;
+    rig.ask(&format!("PUT /platform/tokens/{token}"), sent).result();
+    let patch = json!({"metadata": {"a": {"b": null, "e": 3}, "d": [2]}});
+    let merged = json!({"metadata": {"a": {"c": 2, "e": 3}, "d": [2]}});
+    for path in [
+        "customer".to_owned(),
+        format!("subaccounts/{child}"),
+        format!("limits/{limit}"),
+        format!("tokens/{token}"),
+        format!("customer/tokens/{token}"),
+    ] {
+        let request = format!("PATCH /platform/{path}?fields=metadata");
+        assert_eq!(rig.ask(&request, patch.clone()).result(), [merged.clone()], "{path}");
+        let kept = rig.ask(&format!("GET /platform/{path}?fields=metadata"), "").result();
+        assert_eq!(kept, [merged.clone()], "{path}");
+        assert_eq!(rig.ask(&request, json!({"nothing": {}})).refusal(), (400, 3), "{path}");
+    }
+    let shown = rig.ask(&format!("GET /platform/limits/{limit}"), "").result();
+    assert_eq!((&shown[0]["tokens_count"], &shown[0]["api_calls"]), (&json!(5), &json!(100_000)));
+    let moved = json!({"cid": 99});
+    let answer = rig.ask(&format!("PATCH /platform/subaccounts/{child}"), moved);
+    assert_eq!(answer.refusal(), (403, 5));
+}
+
+/// Numbers of the rows of one kind, in a table that others write meanwhile.
+fn rows(tables: &Tables, kind: u8) -> usize {
+    let table = tables.table("accounts").unwrap();
+    let snapshot = tables.snapshot();
+    let keys = snapshot.range(&table, ..).map(|row| row.unwrap().0);
+    keys.filter(|key| key[0] == kind).count()
+}
+
+/// What one request makes or removes is written down in one go: it is there as a whole, or not.
+#[test]
+fn objects_of_one_request_are_on_the_disk_together() {
+    const COUNT: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let key = TokenKey::generate().unwrap();
+    let accounts = Arc::new(Accounts::open(folder.path(), &key, Options::default()).unwrap());
+    let tables = accounts.tables().unwrap().clone();
+    let rig = Rig::of(Limits::default(), accounts, key);
+    for (path, kind, body) in [
+        ("tokens", b't', json!({"ttl": 600})),
+        ("subaccounts", b'a', json!({"name": "x"})),
+        ("limits", b'l', json!({"name": "x"})),
+    ] {
+        let before = rows(&tables, kind);
+        let seen = |request: &str, body: Value| {
+            let is_done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let look = scope.spawn(|| {
+                    let mut seen = BTreeSet::new();
+                    while !is_done.load(Ordering::Relaxed) {
+                        seen.insert(rows(&tables, kind));
+                    }
+                    seen.insert(rows(&tables, kind));
+                    seen
+                });
+                let answer = rig.ask(request, body);
+                is_done.store(true, Ordering::Relaxed);
+                assert_eq!((answer.status, answer.ids().len()), (200, COUNT), "{request}");
+                look.join().unwrap()
+            })
+        };
+        // One that cannot be made does not keep the others from it.
+        let mut bodies = vec![body; COUNT];
+        bodies.insert(7, json!({"name": 7}));
+        let seen_all = BTreeSet::from([before, before + COUNT]);
+        let made = seen(&format!("POST /platform/{path}"), Value::from(bodies));
+        assert!(made.is_subset(&seen_all) && made.contains(&(before + COUNT)), "{path}: {made:?}");
+        let first = rig.ask(&format!("GET /platform/{path}/all?fields=id"), "").ids();
+        let list: Vec<_> = first[first.len() - COUNT..].iter().map(u64::to_string).collect();
+        let list = list.join(",");
+        let changed = seen(&format!("PUT /platform/{path}/{list}"), json!({"metadata": {"a": 1}}));
+        assert_eq!(changed, BTreeSet::from([before + COUNT]), "{path}");
+        let gone = seen(&format!("DELETE /platform/{path}/{list},999999"), Value::Null);
+        assert!(gone.is_subset(&seen_all) && gone.contains(&before), "{path}: {gone:?}");
+    }
+}
+
+/// Of what one request removes, some may stand below the other.
+#[test]
+fn accounts_below_one_another_are_removed_by_one_request() {
+    let rig = Rig::new();
+    let above = rig.account(1);
+    let (one, two) = (rig.account(above), rig.account(above));
+    let below = rig.account(one);
+    rig.token(below, &json!({"type": 0}));
+    let answer = rig.ask(&format!("DELETE /platform/subaccounts/{below},{above},{two}"), "");
+    assert_eq!((answer.status, answer.ids()), (200, vec![below, above]));
+    assert_eq!(answer.json()["errors"][0]["id"], two);
+    assert_eq!(rig.ask("GET /platform/subaccounts/all", "").ids(), [0; 0]);
+    assert_eq!(rig.ask("GET /platform/tokens/all", "").ids(), [1]);
 }

@@ -41,6 +41,9 @@ fn dictionaries_are_read_by_name() {
     assert!(topics.keys().all(|topic| topic.starts_with("flespi/")));
     assert!(topics.values().all(|topic| topic["description"].is_string()));
     assert!(both[0]["toolbox/codes"]["503"]["description"].is_string());
+    assert!(both[0]["toolbox/codes"].get("20").is_none(), "nothing says so");
+    let of_sessions = "flespi/state/mqtt/sessions/{session_id}";
+    assert!(!topics.contains_key(of_sessions), "they are not retained");
     for bad in ["", "?names=", "?names=nothing"] {
         let answer = send(&mut rig.open(), &format!("GET /const/values{bad}"), &[], b"");
         assert_eq!(answer.refusal(), (400, 2), "{bad}");

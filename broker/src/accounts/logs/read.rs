@@ -50,24 +50,38 @@ impl Logs {
     /// # Errors
     /// What the tables say.
     pub fn read<'a>(&'a self, query: LogQuery<'a>) -> Result<LogReader<'a>, TablesError> {
+        Ok(LogReader { logs: self, filter: query.filter, cursor: self.cursor(&query)? })
+    }
+
+    /// The place where a read begins, for who comes back to it: whatever the filter is.
+    pub(crate) fn cursor(&self, query: &LogQuery<'_>) -> Result<Cursor, TablesError> {
         self.keep()?;
-        let mut reader =
-            LogReader { logs: self, query, sources: Vec::new(), heads: <_>::default() };
+        let (left, reverse) = (query.count, query.reverse);
+        let mut cursor = Cursor { left, reverse, sources: Vec::new(), heads: <_>::default() };
         let page = (HELD / query.accounts.len().max(1)).clamp(1, OF_ACCOUNT);
         for account in query.accounts {
             let (from, to) = (key(*account, query.from, 0), key(*account, query.to, 0));
             let source = Source { from, to, page, held: VecDeque::new() };
-            reader.sources.push(source);
-            reader.advance(reader.sources.len() - 1)?;
+            cursor.sources.push(source);
+            cursor.advance(self, cursor.sources.len() - 1)?;
         }
-        Ok(reader)
+        Ok(cursor)
     }
 }
 
 /// A read that is under way.
 pub struct LogReader<'a> {
     logs: &'a Logs,
-    query: LogQuery<'a>,
+    filter: Option<&'a Expression>,
+    cursor: Cursor,
+}
+
+/// A place between two slices of one read.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    /// Records that are still to be found at most.
+    left: usize,
+    reverse: bool,
     sources: Vec<Source>,
     /// The next record of each source that has one, the one to be read next on top.
     heads: BinaryHeap<Head>,
@@ -83,6 +97,7 @@ enum Order {
 }
 
 /// The log of one account, as far as it is still to be read.
+#[derive(Debug)]
 struct Source {
     from: Key,
     to: Key,
@@ -100,8 +115,28 @@ impl LogReader<'_> {
         &mut self,
         most: usize,
     ) -> Result<Option<Vec<Map<String, Value>>>, TablesError> {
+        let filter = self.filter;
+        let meets = |record: &Value| filter.is_none_or(|filter| meets(filter, record));
+        self.cursor.next_slice(self.logs, most, meets)
+    }
+}
+
+/// Whether a record is what the filter asks for.
+pub(crate) fn meets(filter: &Expression, record: &Value) -> bool {
+    filter.is_true(record, &mut Budget::new(STEPS))
+}
+
+impl Cursor {
+    /// What meets the condition among the next records, so many at most; `None` once there are no
+    /// more.
+    pub(crate) fn next_slice(
+        &mut self,
+        logs: &Logs,
+        most: usize,
+        meets: impl Fn(&Value) -> bool,
+    ) -> Result<Option<Vec<Map<String, Value>>>, TablesError> {
         let mut found = Vec::new();
-        if self.query.count == 0 {
+        if self.left == 0 {
             return Ok(None);
         }
         for visited in 0..most {
@@ -109,18 +144,17 @@ impl LogReader<'_> {
                 return Ok((visited > 0).then_some(found));
             };
             let record = self.sources[source].held.pop_front();
-            self.advance(source)?;
+            self.advance(logs, source)?;
             let record = record.and_then(|(_, text)| serde_json::from_slice(&text).ok());
             let Some(record @ Value::Object(_)) = record else { continue };
-            let meets = |filter: &Expression| filter.is_true(&record, &mut Budget::new(STEPS));
-            if self.query.filter.is_some_and(|filter| !meets(filter)) {
+            if !meets(&record) {
                 continue;
             }
             if let Value::Object(fields) = record {
                 found.push(fields);
             }
-            self.query.count -= 1;
-            if self.query.count == 0 {
+            self.left -= 1;
+            if self.left == 0 {
                 break;
             }
         }
@@ -128,11 +162,11 @@ impl LogReader<'_> {
     }
 
     /// Puts the next record of a source, if there is one, among the heads.
-    fn advance(&mut self, at: usize) -> Result<(), TablesError> {
-        let (source, reverse) = (&mut self.sources[at], self.query.reverse);
+    fn advance(&mut self, logs: &Logs, at: usize) -> Result<(), TablesError> {
+        let (source, reverse) = (&mut self.sources[at], self.reverse);
         if source.held.is_empty() {
             let Source { from, to, page, .. } = *source;
-            source.held = self.logs.shelf.page(from, to, reverse, page)?.into();
+            source.held = logs.shelf.page(from, to, reverse, page)?.into();
             match source.held.back() {
                 Some((last, _)) if reverse => source.to = *last,
                 Some((last, _)) => source.from = after(*last),
@@ -162,6 +196,6 @@ fn after(mut key: Key) -> Key {
 
 impl std::fmt::Debug for LogReader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogReader").field("query", &self.query).finish_non_exhaustive()
+        f.debug_struct("LogReader").field("filter", &self.filter).finish_non_exhaustive()
     }
 }

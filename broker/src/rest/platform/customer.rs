@@ -3,10 +3,14 @@
 use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value, json};
 
-use super::collection::numbered;
+use super::collection::sent;
+use crate::accounts::{Accounts, ChangeError};
+use crate::clock::wall;
+use crate::notices::OF_PLATFORM;
 use crate::rest::answer::{Answer, Outcome};
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
+use crate::rest::logs::{self, Asked, Subject};
 use crate::rest::schema::{Field, Kind, Object};
 
 pub(super) static OBJECT: Object = Object {
@@ -31,9 +35,10 @@ const FOREIGN: [&str; 2] = ["cid", "limit_id"];
 
 pub(super) fn read(call: &Call) -> Outcome {
     let fields = call.fields()?;
-    let directory = call.api.accounts.read();
+    let accounts = &call.api.accounts;
+    let directory = accounts.read();
     let account = directory.account(call.account).ok_or_else(|| Fault::not_found(call.account))?;
-    let shown = shown(&directory, account);
+    let shown = shown(accounts, &directory, account);
     drop(directory);
     Ok(Answer::of([fields.of(shown)]))
 }
@@ -45,19 +50,53 @@ pub(super) fn update(call: &Call) -> Outcome {
         return Err(Fault::new(Code::Format, reason));
     }
     let accounts = &call.api.accounts;
-    let account = accounts.update_account(call.account, None, &Value::Object(body))?;
-    let shown = shown(&accounts.read(), &account);
+    let body = Value::Object(body);
+    let mut updated = accounts.update_accounts(&[call.account], None, sent(call, &body));
+    let account = updated.pop().unwrap_or(Err(ChangeError::NotFound))?;
+    let shown = shown(accounts, &accounts.read(), &account);
     Ok(Answer::of([fields.of(shown)]))
 }
 
-fn shown(directory: &Directory, account: &Account) -> Map<String, Value> {
+/// What has happened to the account, to what it owns, and to accounts below it.
+pub(super) async fn logs(call: Call) -> Outcome {
+    logs::read(call, |call| Ok(Subject::branch(call, &OF_PLATFORM))).await
+}
+
+/// The keys of `data` of statistics, as with logs.
+pub(super) static COUNTING: Object = Object {
+    name: "StatisticsReading",
+    fields: &[
+        Field::new("from", Kind::Any, "Not before then, in unix seconds").sent(),
+        Field::new("to", Kind::Any, "Not after then, in unix seconds").sent(),
+        Field::new("count", Kind::Whole, "Records at most").sent(),
+        Field::new("reverse", Kind::Flag, "The newest first").sent(),
+        Field::new("fields", Kind::Text, "Fields of records, parted by commas").sent(),
+        Field::new("filter", Kind::Text, "An expression that holds of records").sent(),
+        Field::new("generalize", Kind::Whole, "Of one record there is nothing to sum up").sent(),
+        Field::new("method", Kind::Text, "average, minimum or maximum: of one, the same").sent(),
+    ],
+    is_open: false,
+};
+
+pub(super) static STATISTICS: Object = Object {
+    name: "Statistics",
+    fields: &[Field::new("timestamp", Kind::Any, "When it was counted, in unix seconds")],
+    is_open: true,
+};
+
+/// The counters as they are now: one record, for nobody keeps those of earlier.
+pub(super) fn statistics(call: &Call) -> Outcome {
+    let asked = Asked::of(call, &COUNTING)?;
+    let now = wall();
+    let accounts = &call.api.accounts;
+    let mut record = accounts.counters(&accounts.read(), call.account);
+    record.insert("timestamp".to_owned(), (now.0 as f64 / 1e6).into());
+    Ok(Answer::of(asked.is_met(now, &record).then(|| asked.fields.of(record))))
+}
+
+fn shown(accounts: &Accounts, directory: &Directory, account: &Account) -> Map<String, Value> {
     let mut shown = account.to_json();
-    let counters = numbered([
-        ("tokens_count", directory.tokens_of(account.id).count() as u64),
-        ("subaccounts_count", directory.children(account.id).count() as u64),
-        ("limits_count", directory.limits_of(account.id).count() as u64),
-    ]);
-    shown.insert("counters".to_owned(), counters);
+    shown.insert("counters".to_owned(), accounts.counters(directory, account.id).into());
     let limits = directory.limit_for(account.id).map(|limit| limit.to_json().into());
     shown.insert("limits".to_owned(), limits.unwrap_or_else(|| json!({})));
     shown

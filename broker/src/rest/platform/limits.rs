@@ -5,9 +5,11 @@ use std::sync::Arc;
 use longshore_acl::{Directory, Limit};
 use serde_json::{Map, Value};
 
-use super::collection::{self, Kept};
-use crate::rest::answer::Outcome;
+use super::collection::{Kept, Made, each, sent};
+use crate::accounts::{Accounts, ChangeError};
+use crate::notices;
 use crate::rest::call::Call;
+use crate::rest::fault::Fault;
 use crate::rest::schema::{Field, Kind, Object};
 
 /// There may be bounds of modules that this broker does not have.
@@ -34,6 +36,9 @@ pub(super) static OBJECT: Object = Object {
 };
 
 impl Kept for Limit {
+    const KIND: notices::Kind = notices::Kind::Limit;
+    const OBJECT: &'static Object = &OBJECT;
+
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
         let branch = directory.branch(account);
         branch.iter().flat_map(|account| directory.limits_of(*account)).cloned().collect()
@@ -48,28 +53,27 @@ impl Kept for Limit {
         self.id
     }
 
+    fn logged_by(&self) -> u64 {
+        self.account
+    }
+
     fn fields(&self) -> Map<String, Value> {
         self.to_json()
     }
-}
+    fn create(accounts: &Accounts, account: u64, sent: &[Value]) -> Made {
+        each(accounts.create_limits(account, sent), |limit| limit.to_json())
+    }
 
-pub(super) fn create(call: &Call) -> Outcome {
-    collection::create(call, |body| {
-        Ok(call.api.accounts.create_limit(call.account, body)?.to_json())
-    })
-}
+    fn update(
+        call: &Call,
+        ids: &[u64],
+        body: Map<String, Value>,
+    ) -> Result<Vec<Result<Arc<Self>, ChangeError>>, Fault> {
+        let body = Value::Object(body);
+        Ok(call.api.accounts.update_limits(ids, sent(call, &body)))
+    }
 
-pub(super) fn list(call: &Call) -> Outcome {
-    collection::list::<Limit>(call, |_, fields| fields)
-}
-
-pub(super) fn update(call: &Call) -> Outcome {
-    let body = Value::Object(call.object()?);
-    collection::change::<Limit>(call, |limit| {
-        Ok(call.api.accounts.update_limit(limit.id, &body)?.to_json())
-    })
-}
-
-pub(super) fn remove(call: &Call) -> Outcome {
-    collection::remove::<Limit>(call, |id| call.api.accounts.remove_limit(id).map(drop))
+    fn remove(accounts: &Accounts, ids: &[u64]) -> Vec<Result<(), ChangeError>> {
+        each(accounts.remove_limits(ids), drop)
+    }
 }

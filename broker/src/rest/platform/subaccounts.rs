@@ -5,8 +5,9 @@ use std::sync::Arc;
 use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value};
 
-use super::collection::{self, Kept};
-use crate::rest::answer::Outcome;
+use super::collection::{Kept, Made, each, sent};
+use crate::accounts::{Accounts, ChangeError};
+use crate::notices;
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
 use crate::rest::schema::{Field, Kind, Object};
@@ -27,6 +28,9 @@ pub(super) static OBJECT: Object = Object {
 };
 
 impl Kept for Account {
+    const KIND: notices::Kind = notices::Kind::Account;
+    const OBJECT: &'static Object = &OBJECT;
+
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
         let below = directory.branch(account).into_iter().skip(1);
         below.filter_map(|id| directory.account(id)).cloned().collect()
@@ -41,41 +45,37 @@ impl Kept for Account {
         self.id
     }
 
+    fn logged_by(&self) -> u64 {
+        self.parent
+    }
+
     fn fields(&self) -> Map<String, Value> {
         self.to_json()
     }
-}
+    fn create(accounts: &Accounts, account: u64, sent: &[Value]) -> Made {
+        each(accounts.create_accounts(account, sent), |account| account.to_json())
+    }
 
-pub(super) fn create(call: &Call) -> Outcome {
-    collection::create(call, |body| {
-        Ok(call.api.accounts.create_account(call.account, body)?.to_json())
-    })
-}
-
-pub(super) fn list(call: &Call) -> Outcome {
-    collection::list::<Account>(call, |_, fields| fields)
-}
-
-pub(super) fn update(call: &Call) -> Outcome {
-    let mut body = call.object()?;
-    // Where it goes is asked for by itself.
-    let parent = body.remove("cid").map(|cid| {
-        let fault = || Fault::new(Code::Format, "cid: not a whole number from 0 on");
-        cid.as_u64().ok_or_else(fault)
-    });
-    let parent = parent.transpose()?;
-    let body = Value::Object(body);
-    collection::change::<Account>(call, |account| {
+    fn update(
+        call: &Call,
+        ids: &[u64],
+        mut body: Map<String, Value>,
+    ) -> Result<Vec<Result<Arc<Self>, ChangeError>>, Fault> {
         let accounts = &call.api.accounts;
-        if let Some(parent) = parent
-            && !accounts.read().is_in_branch(call.account, parent)
-        {
+        // Where it goes is asked for by itself.
+        let parent = body.remove("cid").map(|cid| {
+            let fault = || Fault::new(Code::Format, "cid: not a whole number from 0 on");
+            cid.as_u64().ok_or_else(fault)
+        });
+        let parent = parent.transpose()?;
+        if parent.is_some_and(|parent| !accounts.read().is_in_branch(call.account, parent)) {
             return Err(Fault::new(Code::Forbidden, "cid: no account of this branch"));
         }
-        Ok(accounts.update_account(account.id, parent, &body)?.to_json())
-    })
-}
+        let body = Value::Object(body);
+        Ok(accounts.update_accounts(ids, parent, sent(call, &body)))
+    }
 
-pub(super) fn remove(call: &Call) -> Outcome {
-    collection::remove::<Account>(call, |id| call.api.accounts.remove_account(id).map(drop))
+    fn remove(accounts: &Accounts, ids: &[u64]) -> Vec<Result<(), ChangeError>> {
+        each(accounts.remove_accounts(ids), drop)
+    }
 }

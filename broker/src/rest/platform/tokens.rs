@@ -5,8 +5,9 @@ use std::sync::Arc;
 use longshore_acl::{Directory, Token};
 use serde_json::{Map, Value, json};
 
-use super::collection::{self, Kept};
-use crate::rest::answer::Outcome;
+use super::collection::{Kept, Made, Show, each, sent};
+use crate::accounts::{Accounts, ChangeError};
+use crate::notices;
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
 use crate::rest::schema::{Field, Kind, Object};
@@ -37,6 +38,9 @@ pub(super) static OBJECT: Object = Object {
 };
 
 impl Kept for Token {
+    const KIND: notices::Kind = notices::Kind::Token;
+    const OBJECT: &'static Object = &OBJECT;
+
     fn all(directory: &Directory, account: u64) -> Vec<Arc<Self>> {
         let branch = directory.branch(account);
         branch.iter().flat_map(|account| directory.tokens_of(*account)).cloned().collect()
@@ -51,57 +55,52 @@ impl Kept for Token {
         self.id
     }
 
+    fn logged_by(&self) -> u64 {
+        self.account
+    }
+
     fn fields(&self) -> Map<String, Value> {
         self.to_json(None)
     }
-}
-
-/// What adds fields to those that are always shown.
-type Show = dyn Fn(&Token, Map<String, Value>) -> Map<String, Value> + Send;
-
-/// A function that adds what is shown only when it is asked for.
-fn shown(call: &Call) -> Result<Box<Show>, Fault> {
-    let fields = call.fields()?;
-    let accounts = &call.api.accounts;
-    let secret = fields.name("key").then(|| accounts.read().secret().clone());
-    if secret.is_some() && !accounts.shows_keys() {
-        let reason = "keys are shown when they are made and never again (auth.show_keys)";
-        return Err(Fault::new(Code::Forbidden, reason));
+    fn show(call: &Call) -> Result<Box<Show<Self>>, Fault> {
+        let fields = call.fields()?;
+        let accounts = &call.api.accounts;
+        let secret = fields.name("key").then(|| accounts.read().secret().clone());
+        if secret.is_some() && !accounts.shows_keys() {
+            let reason = "keys are shown when they are made and never again (auth.show_keys)";
+            return Err(Fault::new(Code::Forbidden, reason));
+        }
+        let is_old = fields.name("flags") || fields.name("acl");
+        Ok(Box::new(move |token: &Token, mut object: Map<String, Value>| {
+            if let Some(key) = secret.as_ref().and_then(|secret| token.key.open(secret)) {
+                object.insert("key".to_owned(), key.expose().into());
+            }
+            if is_old {
+                let access = token.access.to_json();
+                object.insert("flags".to_owned(), access["type"].clone());
+                let acl = access.get("acl").cloned().unwrap_or_else(|| json!([]));
+                object.insert("acl".to_owned(), acl);
+            }
+            object
+        }))
     }
-    let is_old = fields.name("flags") || fields.name("acl");
-    Ok(Box::new(move |token: &Token, mut object: Map<String, Value>| {
-        if let Some(key) = secret.as_ref().and_then(|secret| token.key.open(secret)) {
-            object.insert("key".to_owned(), key.expose().into());
-        }
-        if is_old {
-            let access = token.access.to_json();
-            object.insert("flags".to_owned(), access["type"].clone());
-            let acl = access.get("acl").cloned().unwrap_or_else(|| json!([]));
-            object.insert("acl".to_owned(), acl);
-        }
-        object
-    }))
-}
 
-pub(super) fn create(call: &Call) -> Outcome {
-    collection::create(call, |body| {
-        let (token, key) = call.api.accounts.create_token(call.account, body)?;
-        Ok(token.to_json(Some(key.expose())))
-    })
-}
+    fn create(accounts: &Accounts, account: u64, sent: &[Value]) -> Made {
+        each(accounts.create_tokens(account, sent), |(token, key)| {
+            token.to_json(Some(key.expose()))
+        })
+    }
 
-pub(super) fn list(call: &Call) -> Outcome {
-    collection::list(call, shown(call)?)
-}
+    fn update(
+        call: &Call,
+        ids: &[u64],
+        body: Map<String, Value>,
+    ) -> Result<Vec<Result<Arc<Self>, ChangeError>>, Fault> {
+        let body = Value::Object(body);
+        Ok(call.api.accounts.update_tokens(ids, sent(call, &body)))
+    }
 
-pub(super) fn update(call: &Call) -> Outcome {
-    let (body, show) = (Value::Object(call.object()?), shown(call)?);
-    collection::change::<Token>(call, |token| {
-        let token = call.api.accounts.update_token(token.id, &body)?;
-        Ok(show(&token, token.fields()))
-    })
-}
-
-pub(super) fn remove(call: &Call) -> Outcome {
-    collection::remove::<Token>(call, |id| call.api.accounts.remove_token(id).map(drop))
+    fn remove(accounts: &Accounts, ids: &[u64]) -> Vec<Result<(), ChangeError>> {
+        each(accounts.remove_tokens(ids), drop)
+    }
 }
