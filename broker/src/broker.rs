@@ -30,6 +30,7 @@ use crate::net::pipe::Pipe;
 use crate::net::sys::Sys;
 use crate::net::tls::Tls;
 use crate::rest::Api;
+use crate::rest::route::Router;
 use crate::shard::Config;
 use crate::stats::Stats;
 use crate::store::{Figures, Store};
@@ -112,7 +113,7 @@ impl Builder {
         let modules = broker.make_modules(&self.modules, folder.as_deref(), &stopped)?;
         let (mut plain, others): (Vec<_>, Vec<_>) =
             doors.into_iter().partition(|(listen, _)| listen.is_plain());
-        let entrance = broker.entrance(&configs[0], &around, arrivals.into());
+        let entrance = broker.entrance(&modules, &configs[0], &around, arrivals.into())?;
         let ways = arriving.into_iter().zip(pipes).map(|(arriving, pipes)| Ways {
             opened: opened.clone(),
             limits: Arc::clone(&entrance.limits),
@@ -318,13 +319,17 @@ impl Broker {
     /// What handshakes go by.
     fn entrance(
         &self,
+        modules: &[Arc<dyn Module>],
         config: &Config,
         around: &Around,
         arrivals: Arc<[mpsc::Sender<Arrival>]>,
-    ) -> Entrance {
+    ) -> Result<Entrance, StartError> {
         let (mailboxes, addresses) = (&around.mailboxes, &self.addresses);
-        let api = |it| Api::new(it, config, mailboxes, self.opener(), addresses);
-        Entrance {
+        let routes = modules.iter().flat_map(|module| Arc::clone(module).routes()).collect();
+        let collide = |path| StartError::Module(format!("{path} is there already").into());
+        let router = Router::new(routes).map_err(collide)?;
+        let api = |it| Api::new(it, config, mailboxes, self.opener(), addresses, router);
+        Ok(Entrance {
             limits: Arc::clone(&config.limits),
             authenticate: Arc::clone(&config.authenticate),
             totals: around.totals.clone(),
@@ -334,7 +339,7 @@ impl Broker {
             clock: around.clock,
             arrivals,
             api: self.accounts.as_ref().map(api),
-        }
+        })
     }
 
     /// Makes the modules, and lets tokens open what they have.

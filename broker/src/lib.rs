@@ -10,7 +10,7 @@
 //! | [`limits`] | every bound, with unit and default |
 //! | [`dialect`] | where the broker does more than the standard asks for |
 //! | [`clock`] | the two clocks a shard is told |
-//! | [`accounts`], `rest` | accounts and tokens at work; the REST API over them |
+//! | [`accounts`], [`rest`] | accounts and tokens at work; the REST API over them |
 //! | [`stats`], [`totals`] | what a shard counts, and all of them |
 
 #![forbid(unsafe_code)]
@@ -39,7 +39,7 @@ mod parties;
 mod questions;
 mod record;
 pub mod recovery;
-mod rest;
+pub mod rest;
 mod retained;
 mod session;
 pub mod shard;

@@ -21,6 +21,7 @@ use tokio::task::LocalSet;
 use crate::accounts::Accounts;
 use crate::link::{Link, Opener};
 use crate::net::pipe::Pipe;
+use crate::rest::Route;
 
 /// What a module does until the broker stops.
 pub type Running = Pin<Box<dyn Future<Output = ()>>>;
@@ -39,6 +40,12 @@ pub trait Module: Send + Sync + 'static {
     /// Topics of its objects, and what of REST a token must be able to read for each. A topic under
     /// `flespi/` that no grant opens can be read by tokens that are not limited to a list.
     fn grants(&self) -> Vec<TopicGrant> {
+        Vec::new()
+    }
+
+    /// What of REST it answers. The first segment of each path is one of its own, or one that it
+    /// shares with other modules, which has a [`Route::document`].
+    fn routes(self: Arc<Self>) -> Vec<Route> {
         Vec::new()
     }
 

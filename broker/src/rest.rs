@@ -17,6 +17,7 @@
 //! | `call` | one request: who calls, for which account, what came along |
 //! | `answer` | `result` and `errors`, whole or as they come |
 //! | `fault` | the codes of errors |
+//! | [`collection`] | what objects of all kinds have in common |
 //! | `schema` | the fields of objects |
 //! | `selector`, `query` | which objects; parameters and `data` |
 //! | `intake` | bodies of requests, and the room for them |
@@ -53,10 +54,11 @@ use crate::shard::Config;
 
 pub(crate) mod answer;
 mod auth;
-pub(crate) mod call;
+mod call;
+pub mod collection;
 mod constants;
 mod expressions;
-pub(crate) mod fault;
+mod fault;
 mod intake;
 mod logs;
 mod mqtt;
@@ -64,15 +66,21 @@ mod openapi;
 mod platform;
 mod query;
 pub(crate) mod route;
-pub(crate) mod schema;
-pub(crate) mod selector;
+mod schema;
+mod selector;
 
-use self::answer::{Body, Outcome};
-use self::call::{Call, Caller, Origin};
-use self::fault::{Code, Fault};
+pub use self::answer::{Answer, Items, Outcome, Part};
+pub use self::call::{Call, Caller};
+pub use self::fault::{Code, Fault};
+pub use self::route::{Answering, Gate, Handler, Route, Takes};
+pub use self::schema::{Field, Fields, Kind, Object, Shown};
+pub use self::selector::{Selector, Sieve};
+
+use self::answer::Body;
+use self::call::Origin;
 use self::intake::Intake;
 use self::query::{Query, decode};
-use self::route::{Gate, Handler, Route, Router};
+use self::route::Router;
 
 /// Fields of a request that a page of another origin may send (1.6).
 const CORS_HEADERS: &str =
@@ -115,6 +123,7 @@ impl Api {
         mailboxes: &Mailboxes,
         opener: Opener,
         addresses: &[(Listen, SocketAddr)],
+        router: Router,
     ) -> Arc<Self> {
         Arc::new(Self {
             accounts: Arc::clone(accounts),
@@ -124,7 +133,7 @@ impl Api {
             reader: config.storage.as_ref().map(|storage| Arc::clone(&storage.reader)),
             dialect: config.dialect,
             addresses: addresses.to_vec(),
-            router: Router::new(),
+            router,
             intake: Intake::new(Arc::clone(&config.limits)),
         })
     }
@@ -164,7 +173,7 @@ impl Api {
         trace: &mut Trace,
     ) -> Outcome {
         let found = self.router.find(&head.method, head.uri.path());
-        let caller = self.caller(found.as_ref().ok().map(|(route, _)| *route), head, peer)?;
+        let caller = self.caller(found.as_ref().ok().map(|(route, _)| &**route), head, peer)?;
         if let Some(caller) = &caller {
             (trace.token, trace.account) = (Some(caller.token.id), caller.token.account);
         }
@@ -177,7 +186,7 @@ impl Api {
         }
         let (route, parameters) = found?;
         if let Some(caller) = &caller {
-            caller.check(route)?;
+            caller.check(&route)?;
             trace.account = caller.account(self, &head.headers)?;
         }
         let parameters = parameters.iter().map(|text| decode(text)).collect::<Result<_, _>>()?;
@@ -195,7 +204,7 @@ impl Api {
         let (account, is_secure) = (trace.account, peer.transport == "wss");
         let api = Arc::clone(self);
         let call = Call { api, route, caller, account, parameters, query, body, host, is_secure };
-        run(route, call).await
+        run(call).await
     }
 
     /// Counts bytes of a body for the account whose token was shown.
@@ -239,10 +248,12 @@ impl Api {
 }
 
 /// Runs the handler where it may run.
-async fn run(route: &'static Route, call: Call) -> Outcome {
-    match &route.handler {
+async fn run(call: Call) -> Outcome {
+    match call.route.handler.clone() {
         Handler::Waiting(work) => work(call).await,
+        Handler::WaitingWith(work) => work(call).await,
         Handler::Blocking(work) => blocking(move || work(&call)).await?,
+        Handler::BlockingWith(work) => blocking(move || work(&call)).await?,
     }
 }
 

@@ -18,10 +18,10 @@ const PIECE_BYTES: usize = 32 << 10;
 const FAULTS_MAX: usize = 10_000;
 
 /// What a handler comes to.
-pub(crate) type Outcome = Result<Answer, Fault>;
+pub type Outcome = Result<Answer, Fault>;
 
 /// Objects, as they are at hand or come.
-pub(crate) enum Items {
+pub enum Items {
     /// Made when their turn comes, which takes no time worth mentioning.
     Made(Box<dyn Iterator<Item = Value> + Send>),
     /// From elsewhere. Whoever sends them waits when the client does not read; a fault goes into
@@ -30,7 +30,7 @@ pub(crate) enum Items {
 }
 
 /// An answer that is not an error as a whole.
-pub(crate) struct Answer {
+pub struct Answer {
     body: Content,
     /// Whether the body is JSON of its own form.
     status: StatusCode,
@@ -51,40 +51,43 @@ struct Objects {
 
 /// Which part of a list was asked for, and of how many.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Part {
-    pub(crate) limit: Option<u64>,
-    pub(crate) offset: u64,
-    pub(crate) count: u64,
+pub struct Part {
+    /// Objects that were asked for at most.
+    pub limit: Option<u64>,
+    /// Objects before the first of them.
+    pub offset: u64,
+    /// Objects of the whole list.
+    pub count: u64,
 }
 
 impl Answer {
     /// These objects.
-    pub(crate) fn of(values: impl IntoIterator<Item = Value>) -> Self {
+    pub fn of(values: impl IntoIterator<Item = Value>) -> Self {
         let values: Vec<_> = values.into_iter().collect();
         Self::objects(Items::Made(Box::new(values.into_iter())))
     }
 
     /// The objects that come from there.
-    pub(crate) fn objects(items: Items) -> Self {
+    pub fn objects(items: Items) -> Self {
         let objects = Objects { items, faults: Vec::new(), pagination: None };
         Self { body: Content::Objects(objects), status: StatusCode::OK }
     }
 
     /// What was done, and what was not. An error as a whole if nothing was.
-    pub(crate) fn partly(values: Vec<Value>, faults: Vec<Fault>) -> Self {
+    pub fn partly(values: Vec<Value>, faults: Vec<Fault>) -> Self {
         let status = faults.first().filter(|_| values.is_empty()).map(|fault| fault.code.status());
         let answer = Self::of(values).with_faults(faults);
         Self { status: status.unwrap_or(StatusCode::OK), ..answer }
     }
 
     /// JSON that is no list of objects.
-    pub(crate) fn document(document: Bytes) -> Self {
+    pub fn document(document: Bytes) -> Self {
         Self { body: Content::Document(document), status: StatusCode::OK }
     }
 
     /// The same with errors beside the objects.
     #[must_use]
-    pub(crate) fn with_faults(mut self, faults: Vec<Fault>) -> Self {
+    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         if let Content::Objects(objects) = &mut self.body {
             objects.faults = faults;
         }
@@ -93,7 +96,7 @@ impl Answer {
 
     /// The same, which says what part of a list it is.
     #[must_use]
-    pub(crate) fn with_part(mut self, part: Part) -> Self {
+    pub fn with_part(mut self, part: Part) -> Self {
         if let Content::Objects(objects) = &mut self.body {
             let Part { limit, offset, count } = part;
             objects.pagination = Some(json!({"limit": limit, "offset": offset, "count": count}));

@@ -32,14 +32,15 @@ const TRACE_CHARS_MAX: usize = 31;
 const SCHEMES: [&str; 2] = ["FlespiToken", "Bearer"];
 
 /// A request whose caller may make it.
-pub(crate) struct Call {
+pub struct Call {
     pub(crate) api: Arc<Api>,
-    pub(crate) route: &'static Route,
+    /// What it calls.
+    pub route: Arc<Route>,
     /// None where no token is needed.
-    pub(crate) caller: Option<Caller>,
+    pub caller: Option<Caller>,
     /// The account it is made for: its lists cover this one and all below it. 0 where no token is
     /// needed.
-    pub(crate) account: u64,
+    pub account: u64,
     /// The parameters of the path, decoded.
     pub(crate) parameters: Vec<String>,
     pub(crate) query: Query,
@@ -51,12 +52,13 @@ pub(crate) struct Call {
 }
 
 /// Whose token was shown.
-pub(crate) struct Caller {
-    pub(crate) token: Arc<Token>,
+pub struct Caller {
+    /// The token.
+    pub token: Arc<Token>,
     /// As whom it asks shards.
-    pub(crate) principal: Principal,
+    pub principal: Principal,
     /// What it may do with topics, and with which objects.
-    pub(crate) rights: Arc<Rights>,
+    pub rights: Arc<Rights>,
 }
 
 /// What a client says of itself.
@@ -96,13 +98,21 @@ impl Caller {
 
     /// Whether its token opens this route.
     pub(crate) fn check(&self, route: &Route) -> Result<(), Fault> {
-        if let Gate::Part(uri) = route.gate
-            && self.rights.scope(route.method, uri, None) == Scope::None
-        {
-            let reason = format!("the token does not open {} {uri}", route.method.name());
+        if self.scope(route) == Scope::None {
+            let (method, part) = (route.method.name(), route.gate);
+            let reason = format!("the token does not open {method} {part}");
             return Err(Fault::new(Code::Forbidden, reason));
         }
         Ok(())
+    }
+
+    /// The objects that its token opens on this route.
+    pub fn scope(&self, route: &Route) -> Scope {
+        match route.gate {
+            Gate::Open | Gate::Token => Scope::All,
+            Gate::Part(uri) => self.rights.scope(route.method, uri, None),
+            Gate::Sub(uri, submodule) => self.rights.scope(route.method, uri, Some(submodule)),
+        }
     }
 
     /// The account that it calls for.
@@ -135,18 +145,18 @@ fn key_of(shown: &str) -> &str {
 
 impl Call {
     /// The caller, on a route that takes a token.
-    pub(crate) fn caller(&self) -> Result<&Caller, Fault> {
+    pub fn caller(&self) -> Result<&Caller, Fault> {
         let fault = || Fault::new(Code::Unauthorized, "no credentials");
         self.caller.as_ref().ok_or_else(fault)
     }
 
     /// The parameter at this place of the path.
-    pub(crate) fn parameter(&self, at: usize) -> &str {
+    pub fn parameter(&self, at: usize) -> &str {
         self.parameters.get(at).map_or("", String::as_str)
     }
 
     /// The fields that are wanted.
-    pub(crate) fn fields(&self) -> Result<Fields, Fault> {
+    pub fn fields(&self) -> Result<Fields, Fault> {
         match self.route.gives {
             Some(object) => Fields::parse(self.query.get("fields"), object),
             None => Err(Fault::new(Code::Internal, "the route gives no objects")),
@@ -154,12 +164,12 @@ impl Call {
     }
 
     /// The JSON object of `data`.
-    pub(crate) fn data(&self) -> Result<Map<String, Value>, Fault> {
+    pub fn data(&self) -> Result<Map<String, Value>, Fault> {
         self.query.data(&self.body.bytes)
     }
 
     /// The objects in the body: an array, or one (15.1.4).
-    pub(crate) fn objects(&self) -> Result<Vec<Value>, Fault> {
+    pub fn objects(&self) -> Result<Vec<Value>, Fault> {
         match json(&self.body.bytes)? {
             Value::Array(objects) if objects.len() > IDS_MAX => {
                 Err(Fault::new(Code::TooLarge, format!("an array has up to {IDS_MAX} objects")))
@@ -170,7 +180,7 @@ impl Call {
     }
 
     /// The one object in the body, alone or in an array.
-    pub(crate) fn object(&self) -> Result<Map<String, Value>, Fault> {
+    pub fn object(&self) -> Result<Map<String, Value>, Fault> {
         let mut objects = self.objects()?;
         match (objects.pop(), objects.is_empty()) {
             (Some(Value::Object(object)), true) => Ok(object),

@@ -17,7 +17,7 @@ const RETRY_SECS: &str = "60";
 /// `code` of an entry of `errors`. The specification has 2 and 3; the others are ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Code {
+pub enum Code {
     /// The broker is at fault.
     Internal = 1,
     /// The request makes no sense as a whole: its path, its query, no JSON at all.
@@ -80,8 +80,9 @@ impl Code {
 
 /// One entry of `errors`.
 #[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) code: Code,
+pub struct Fault {
+    /// What kind of fault it is.
+    pub code: Code,
     reason: Cow<'static, str>,
     /// The object it is about.
     id: Option<u64>,
@@ -94,15 +95,18 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
+    /// A fault with its cause, for whoever asked.
+    pub fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { code, reason: reason.into(), id: None, index: None, field: None, header: None }
     }
 
-    pub(crate) fn bad_request(reason: impl Into<Cow<'static, str>>) -> Self {
+    /// The request makes no sense.
+    pub fn bad_request(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::BadRequest, reason)
     }
 
-    pub(crate) fn not_found(id: u64) -> Self {
+    /// There is no object of this number, for whoever asks.
+    pub fn not_found(id: u64) -> Self {
         Self::new(Code::NotFound, "no such object").about(id)
     }
 
@@ -124,19 +128,19 @@ impl Fault {
 
     /// It is about this object.
     #[must_use]
-    pub(crate) fn about(self, id: u64) -> Self {
+    pub fn about(self, id: u64) -> Self {
         Self { id: Some(id), ..self }
     }
 
     /// It is about this place in the array that was sent.
     #[must_use]
-    pub(crate) fn at(self, index: usize) -> Self {
+    pub fn at(self, index: usize) -> Self {
         Self { index: Some(index), ..self }
     }
 
     /// It is about this field.
     #[must_use]
-    pub(crate) fn field(self, name: &str) -> Self {
+    pub fn field(self, name: &str) -> Self {
         Self { field: Some(name.into()), ..self }
     }
 

@@ -179,7 +179,10 @@ struct Reading {
 }
 
 impl Reading {
-    fn begin(call: &Call, subject: fn(&Call) -> Result<Subject, Fault>) -> Result<Self, Fault> {
+    fn begin(
+        call: &Call,
+        subject: impl FnOnce(&Call) -> Result<Subject, Fault>,
+    ) -> Result<Self, Fault> {
         let (mut asked, mut subject) = (Asked::of(call, &READING)?, subject(call)?);
         if let Some(types) = asked.types.take() {
             subject.types.retain(|of| types.contains(of));
@@ -211,7 +214,10 @@ fn unreadable(cause: &longshore_storage::TablesError) -> Fault {
 }
 
 /// Answers with the records that the call asks for, of whom `subject` says.
-pub(crate) async fn read(call: Call, subject: fn(&Call) -> Result<Subject, Fault>) -> Outcome {
+pub(crate) async fn read(
+    call: Call,
+    subject: impl FnOnce(&Call) -> Result<Subject, Fault> + Send + 'static,
+) -> Outcome {
     let mut reading = blocking(move || Reading::begin(&call, subject)).await??;
     let faults = std::mem::take(&mut reading.subject.faults);
     if reading.subject.ids.as_ref().is_some_and(HashSet::is_empty) && !faults.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use longshore_acl::Method;
 
@@ -12,23 +13,27 @@ use super::schema::Object;
 use super::{auth, constants, expressions, mqtt, openapi, platform};
 
 /// One method of one path.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) method: Method,
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Of HTTP.
+    pub method: Method,
     /// With `{name}` for a segment that is a parameter. The first segment is the module.
-    pub(crate) path: &'static str,
+    pub path: &'static str,
     /// What it does, for the documents.
-    pub(crate) about: &'static str,
-    pub(crate) gate: Gate,
-    pub(crate) takes: Takes,
+    pub about: &'static str,
+    /// Who may call it.
+    pub gate: Gate,
+    /// What is sent along.
+    pub takes: Takes,
     /// The objects of its `result`, which `fields` chooses from; none if it is no list of objects.
-    pub(crate) gives: Option<&'static Object>,
-    pub(crate) handler: Handler,
+    pub gives: Option<&'static Object>,
+    /// What is done.
+    pub handler: Handler,
 }
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gate {
+pub enum Gate {
     /// Everybody, without a token.
     Open,
     /// Whoever has a token.
@@ -36,11 +41,24 @@ pub(crate) enum Gate {
     /// Whose token opens the method on this part of the API, `mqtt`, `platform`, `gw/devices`. For
     /// some objects is enough: the handler asks which.
     Part(&'static str),
+    /// Whose token opens the method on this submodule of the objects of a part.
+    Sub(&'static str, &'static str),
+}
+
+impl std::fmt::Display for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open | Self::Token => f.write_str("this"),
+            Self::Part(uri) => f.write_str(uri),
+            Self::Sub(uri, submodule) => write!(f, "{submodule} of {uri}"),
+        }
+    }
 }
 
 /// What is sent along.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Takes {
+pub enum Takes {
+    /// Nothing.
     Nothing,
     /// One object in the body.
     One(&'static Object),
@@ -50,19 +68,41 @@ pub(crate) enum Takes {
     Data(&'static Object),
 }
 
-/// What is done.
-pub(crate) enum Handler {
-    /// On a thread that may wait for the disk, and that may compute for a while.
+/// An answer to come.
+pub type Answering = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// What is done, on a thread that may wait for the disk and compute for a while, or on that of
+/// sockets: there it waits for others, and never for long in one go.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Handler {
+    /// May wait for the disk.
     Blocking(fn(&Call) -> Outcome),
-    /// On the thread of sockets: it waits for others, and never for long in one go.
-    Waiting(fn(Call) -> Pin<Box<dyn Future<Output = Outcome>>>),
+    /// Waits for others.
+    Waiting(fn(Call) -> Answering),
+    /// May wait for the disk, and has a state of its own.
+    BlockingWith(Arc<dyn Fn(&Call) -> Outcome + Send + Sync>),
+    /// Waits for others, and has a state of its own.
+    WaitingWith(Arc<dyn Fn(Call) -> Answering + Send + Sync>),
+}
+
+impl Handler {
+    /// One that may wait for the disk.
+    pub fn blocking(work: impl Fn(&Call) -> Outcome + Send + Sync + 'static) -> Self {
+        Self::BlockingWith(Arc::new(work))
+    }
+
+    /// One that waits for others.
+    pub fn waiting(work: impl Fn(Call) -> Answering + Send + Sync + 'static) -> Self {
+        Self::WaitingWith(Arc::new(work))
+    }
 }
 
 impl std::fmt::Debug for Handler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Blocking(_) => "Blocking",
-            Self::Waiting(_) => "Waiting",
+            Self::Blocking(_) | Self::BlockingWith(_) => "Blocking",
+            Self::Waiting(_) | Self::WaitingWith(_) => "Waiting",
         })
     }
 }
@@ -73,6 +113,15 @@ impl Route {
         self.path.split('/').nth(1).unwrap_or_default()
     }
 
+    /// The route `/{module}/api.json` of the document that says what the routes of a module are.
+    pub const fn document(path: &'static str) -> Self {
+        openapi::document(path)
+    }
+
+    fn is_document(&self) -> bool {
+        self.path.ends_with(openapi::NAME)
+    }
+
     /// The names of its parameters in the path, in their order.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &'static str> {
         let segments = self.path.split('/');
@@ -80,8 +129,8 @@ impl Route {
     }
 }
 
-/// All routes there are.
-pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
+/// The routes of the broker itself.
+pub(super) fn routes() -> impl Iterator<Item = &'static Route> {
     let others = [auth::ROUTES, constants::ROUTES, expressions::ROUTES, openapi::ROUTES];
     [mqtt::ROUTES, platform::ROUTES].into_iter().chain(others).flatten().copied().flatten()
 }
@@ -89,21 +138,41 @@ pub(crate) fn routes() -> impl Iterator<Item = &'static Route> {
 /// Finds the route of a request.
 pub(crate) struct Router {
     /// All methods of each path.
-    paths: matchit::Router<Vec<&'static Route>>,
+    paths: matchit::Router<Vec<Arc<Route>>>,
+    routes: Vec<Arc<Route>>,
 }
 
 impl Router {
-    pub(crate) fn new() -> Self {
-        let mut paths = matchit::Router::<Vec<&'static Route>>::new();
-        for route in routes() {
-            match paths.at_mut(route.path) {
-                Ok(found) if found.value.first().is_some_and(|it| it.path == route.path) => {
-                    found.value.push(route);
-                }
-                _ => paths.insert(route.path, vec![route]).expect("routes do not collide"),
+    /// The routes of the broker, and these of its modules; the path of one that collides with
+    /// another.
+    pub(crate) fn new(of_modules: Vec<Route>) -> Result<Self, &'static str> {
+        let mut paths = matchit::Router::<Vec<Arc<Route>>>::new();
+        let mut routes: Vec<_> = routes().cloned().map(Arc::new).collect();
+        for route in of_modules {
+            // Modules that share a first segment share its document.
+            if !route.is_document() || routes.iter().all(|known| known.path != route.path) {
+                routes.push(Arc::new(route));
             }
         }
-        Self { paths }
+        for route in &routes {
+            match paths.at_mut(route.path) {
+                Ok(found) if found.value.first().is_some_and(|it| it.path == route.path) => {
+                    if found.value.iter().any(|known| known.method == route.method) {
+                        return Err(route.path);
+                    }
+                    found.value.push(Arc::clone(route));
+                }
+                _ => {
+                    paths.insert(route.path, vec![Arc::clone(route)]).map_err(|_| route.path)?;
+                }
+            }
+        }
+        Ok(Self { paths, routes })
+    }
+
+    /// All routes there are.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().map(|route| &**route)
     }
 
     /// The route, and the segments of the path that are parameters, encoded as they came.
@@ -111,7 +180,7 @@ impl Router {
         &self,
         method: &hyper::Method,
         path: &str,
-    ) -> Result<(&'static Route, Vec<String>), Fault> {
+    ) -> Result<(Arc<Route>, Vec<String>), Fault> {
         let path = path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path);
         let found = self.paths.at(path);
         let found =
@@ -127,7 +196,7 @@ impl Router {
             return Err(Fault::only(&names.join(", ")));
         };
         let parameters = found.params.iter().map(|(_, value)| value.to_owned()).collect();
-        Ok((route, parameters))
+        Ok((Arc::clone(route), parameters))
     }
 }
 
@@ -137,20 +206,20 @@ mod tests {
 
     #[test]
     fn every_route_is_found_by_its_own_path() {
-        let router = Router::new();
-        for route in routes() {
+        let router = Router::new(Vec::new()).unwrap();
+        for route in router.routes() {
             let method = route.method.name().parse().unwrap();
             let (found, parameters) = router.find(&method, route.path).unwrap();
-            assert!(std::ptr::eq(found, route), "{} {}", route.method.name(), route.path);
+            assert!(std::ptr::eq(&*found, route), "{} {}", route.method.name(), route.path);
             assert_eq!(parameters.len(), route.parameters().count(), "{}", route.path);
             let (again, _) = router.find(&method, &format!("{}/", route.path)).unwrap();
-            assert!(std::ptr::eq(again, route));
+            assert!(std::ptr::eq(&*again, route));
         }
     }
 
     #[test]
     fn what_is_not_there_is_told_from_what_is_not_done_there() {
-        let router = Router::new();
+        let router = Router::new(Vec::new()).unwrap();
         let code = |method: &str, path: &str| {
             let method = hyper::Method::from_bytes(method.as_bytes()).unwrap();
             router.find(&method, path).map(|(route, _)| route.path).map_err(|fault| fault.code)

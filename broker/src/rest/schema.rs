@@ -7,72 +7,83 @@ use super::fault::{Code, Fault};
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A whole number from 0 on.
     Whole,
+    /// A text.
     Text,
+    /// True or false.
     Flag,
+    /// A JSON object.
     Object,
+    /// A JSON array.
     List,
+    /// Any JSON, as its description says.
     Any,
 }
 
 /// One field of an object.
 #[derive(Debug)]
-pub(crate) struct Field {
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) about: &'static str,
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// What it means, with unit and bounds, for the documents.
+    pub about: &'static str,
     /// Whether whoever makes or changes an object may send it.
-    pub(crate) is_set: bool,
+    pub is_set: bool,
     /// When it is shown.
-    pub(crate) shown: Shown,
+    pub shown: Shown,
 }
 
 /// When a field is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub enum Shown {
+    /// Unless `fields` names others.
     Always,
     /// When `fields` names it.
     Asked,
+    /// It is only sent.
     Never,
 }
 
 impl Field {
     /// A field that is shown and that the broker alone sets.
-    pub(crate) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
+    pub const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
         Self { name, kind, about, is_set: false, shown: Shown::Always }
     }
 
     /// The same, for whoever sends an object to set.
-    pub(crate) const fn set(self) -> Self {
+    pub const fn set(self) -> Self {
         Self { is_set: true, ..self }
     }
 
     /// The same, shown when it is asked for by its name.
-    pub(crate) const fn asked(self) -> Self {
+    pub const fn asked(self) -> Self {
         Self { shown: Shown::Asked, ..self }
     }
 
     /// The same, only sent and never shown.
-    pub(crate) const fn sent(self) -> Self {
+    pub const fn sent(self) -> Self {
         Self { is_set: true, shown: Shown::Never, ..self }
     }
 }
 
 /// A kind of object.
 #[derive(Debug)]
-pub(crate) struct Object {
+pub struct Object {
     /// Its name in the documents.
-    pub(crate) name: &'static str,
-    pub(crate) fields: &'static [Field],
+    pub name: &'static str,
+    /// Its fields.
+    pub fields: &'static [Field],
     /// Whether there may be others beside these.
-    pub(crate) is_open: bool,
+    pub is_open: bool,
 }
 
 impl Object {
     /// The field of this name that is shown.
-    pub(crate) fn shown(&self, name: &str) -> Result<(), Fault> {
+    pub fn shown(&self, name: &str) -> Result<(), Fault> {
         let mut shown = self.fields.iter().filter(|field| field.shown != Shown::Never);
         if self.is_open || shown.any(|field| field.name == name) {
             return Ok(());
@@ -83,11 +94,11 @@ impl Object {
 
 /// The fields that are wanted of objects (15.1.5).
 #[derive(Debug)]
-pub(crate) struct Fields(Option<Vec<String>>);
+pub struct Fields(Option<Vec<String>>);
 
 impl Fields {
     /// Those listed in `text`; all that are always shown if it is not there, or empty.
-    pub(crate) fn parse(text: Option<&str>, object: &Object) -> Result<Self, Fault> {
+    pub fn parse(text: Option<&str>, object: &Object) -> Result<Self, Fault> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
         let mut names: Vec<String> = Vec::new();
         for name in text.split(',').map(str::trim) {
@@ -100,12 +111,12 @@ impl Fields {
     }
 
     /// Whether this one was asked for by its name.
-    pub(crate) fn name(&self, name: &str) -> bool {
+    pub fn name(&self, name: &str) -> bool {
         self.0.as_ref().is_some_and(|names| names.iter().any(|known| known == name))
     }
 
     /// The object with nothing else.
-    pub(crate) fn of(&self, mut object: Map<String, Value>) -> Value {
+    pub fn of(&self, mut object: Map<String, Value>) -> Value {
         if let Some(names) = &self.0 {
             object.retain(|name, _| names.iter().any(|known| known == name));
         }

@@ -17,7 +17,7 @@ pub(crate) const STEPS_MAX: u64 = 20_000_000;
 
 /// What a selector says.
 #[derive(Debug)]
-pub(crate) enum Selector {
+pub enum Selector {
     /// All that the caller may see.
     All,
     /// These, each once, in the order they were first named.
@@ -28,7 +28,7 @@ pub(crate) enum Selector {
 
 /// Looks at objects one after another.
 #[derive(Debug)]
-pub(crate) struct Sieve {
+pub struct Sieve {
     condition: Condition,
     budget: Budget,
 }
@@ -42,7 +42,7 @@ enum Condition {
 
 impl Selector {
     /// Reads a selector, decoded, of objects of this kind.
-    pub(crate) fn parse(text: &str, object: &Object) -> Result<Self, Fault> {
+    pub fn parse(text: &str, object: &Object) -> Result<Self, Fault> {
         if text == "all" {
             return Ok(Self::All);
         }
@@ -90,7 +90,7 @@ impl Sieve {
 
     /// Whether this object is one of those meant. An expression that has no value for it leaves it
     /// out.
-    pub(crate) fn takes(&mut self, object: &Value) -> Result<bool, Fault> {
+    pub fn takes(&mut self, object: &Value) -> Result<bool, Fault> {
         let budget = &mut self.budget;
         let taken = match &self.condition {
             Condition::Expression(expression) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longshore_acl::{Directory, Limit};
 use serde_json::{Map, Value};
 
-use super::collection::{Kept, Made, each, sent};
+use super::collection::{Each, Kept, Made, each, sent};
 use crate::accounts::{Accounts, ChangeError};
 use crate::notices;
 use crate::rest::call::Call;
@@ -60,6 +60,7 @@ impl Kept for Limit {
     fn fields(&self) -> Map<String, Value> {
         self.to_json()
     }
+
     fn create(accounts: &Accounts, account: u64, sent: &[Value]) -> Made {
         each(accounts.create_limits(account, sent), |limit| limit.to_json())
     }
@@ -68,12 +69,12 @@ impl Kept for Limit {
         call: &Call,
         ids: &[u64],
         body: Map<String, Value>,
-    ) -> Result<Vec<Result<Arc<Self>, ChangeError>>, Fault> {
+    ) -> Result<Each<Arc<Self>, ChangeError>, Fault> {
         let body = Value::Object(body);
         Ok(call.api.accounts.update_limits(ids, sent(call, &body)))
     }
 
-    fn remove(accounts: &Accounts, ids: &[u64]) -> Vec<Result<(), ChangeError>> {
+    fn remove(accounts: &Accounts, ids: &[u64]) -> Each<(), ChangeError> {
         each(accounts.remove_limits(ids), drop)
     }
 }

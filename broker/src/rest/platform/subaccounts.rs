@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longshore_acl::{Account, Directory};
 use serde_json::{Map, Value};
 
-use super::collection::{Kept, Made, each, sent};
+use super::collection::{Each, Kept, Made, each, sent};
 use crate::accounts::{Accounts, ChangeError};
 use crate::notices;
 use crate::rest::call::Call;
@@ -52,6 +52,7 @@ impl Kept for Account {
     fn fields(&self) -> Map<String, Value> {
         self.to_json()
     }
+
     fn create(accounts: &Accounts, account: u64, sent: &[Value]) -> Made {
         each(accounts.create_accounts(account, sent), |account| account.to_json())
     }
@@ -60,7 +61,7 @@ impl Kept for Account {
         call: &Call,
         ids: &[u64],
         mut body: Map<String, Value>,
-    ) -> Result<Vec<Result<Arc<Self>, ChangeError>>, Fault> {
+    ) -> Result<Each<Arc<Self>, ChangeError>, Fault> {
         let accounts = &call.api.accounts;
         // Where it goes is asked for by itself.
         let parent = body.remove("cid").map(|cid| {
@@ -75,7 +76,7 @@ impl Kept for Account {
         Ok(accounts.update_accounts(ids, parent, sent(call, &body)))
     }
 
-    fn remove(accounts: &Accounts, ids: &[u64]) -> Vec<Result<(), ChangeError>> {
+    fn remove(accounts: &Accounts, ids: &[u64]) -> Each<(), ChangeError> {
         each(accounts.remove_accounts(ids), drop)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longshore_acl::{Directory, Token};
 use serde_json::{Map, Value, json};
 
-use super::collection::{Kept, Made, Show, each, sent};
+use super::collection::{Each, Kept, Made, Show, each, sent};
 use crate::accounts::{Accounts, ChangeError};
 use crate::notices;
 use crate::rest::call::Call;
@@ -62,6 +62,7 @@ impl Kept for Token {
     fn fields(&self) -> Map<String, Value> {
         self.to_json(None)
     }
+
     fn show(call: &Call) -> Result<Box<Show<Self>>, Fault> {
         let fields = call.fields()?;
         let accounts = &call.api.accounts;
@@ -95,12 +96,12 @@ impl Kept for Token {
         call: &Call,
         ids: &[u64],
         body: Map<String, Value>,
-    ) -> Result<Vec<Result<Arc<Self>, ChangeError>>, Fault> {
+    ) -> Result<Each<Arc<Self>, ChangeError>, Fault> {
         let body = Value::Object(body);
         Ok(call.api.accounts.update_tokens(ids, sent(call, &body)))
     }
 
-    fn remove(accounts: &Accounts, ids: &[u64]) -> Vec<Result<(), ChangeError>> {
+    fn remove(accounts: &Accounts, ids: &[u64]) -> Each<(), ChangeError> {
         each(accounts.remove_tokens(ids), drop)
     }
 }
