@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use longshore_acl::{Authenticate, MasterOnly, MasterToken};
+use longshore_storage::Tables;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
@@ -35,6 +36,9 @@ use crate::shard::Config;
 use crate::stats::Stats;
 use crate::store::{Figures, Store};
 use crate::totals::Totals;
+
+/// The folder of what modules keep, within that of the accounts.
+pub const MODULES_FOLDER: &str = "modules";
 
 mod builder;
 mod error;
@@ -349,14 +353,17 @@ impl Broker {
         folder: Option<&Path>,
         stopped: &watch::Receiver<bool>,
     ) -> Result<Vec<Arc<dyn Module>>, StartError> {
-        let mut modules = Vec::new();
+        let (mut modules, mut tables) = (Vec::new(), None);
         for make in makers {
             let (Some(accounts), Some(folder)) = (&self.accounts, folder) else {
                 return Err(StartError::NoAccounts);
             };
             let (accounts, opener) = (Arc::clone(accounts), self.opener());
             let (folder, stopped) = (folder.to_owned(), stopped.clone());
-            let context = Context { accounts, folder, opener, stopped };
+            let tables = tables.get_or_insert_with(|| Tables::open(&folder.join(MODULES_FOLDER)));
+            let tables =
+                tables.as_ref().map_err(|cause| StartError::Module(cause.to_string().into()))?;
+            let context = Context { accounts, folder, tables: tables.clone(), opener, stopped };
             modules.push(make(context).map_err(StartError::Module)?);
         }
         if let Some(accounts) = &self.accounts {

@@ -14,14 +14,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use longshore_acl::{Principal, TopicGrant};
+use longshore_storage::Tables;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::accounts::Accounts;
+use crate::clock::wall;
 use crate::link::{Link, Opener};
 use crate::net::pipe::Pipe;
 use crate::rest::Route;
+use crate::shard::OwnMessage;
+
+mod objects;
+
+pub use self::objects::{Change, Head, Item, Objects, Paths};
+pub use crate::notices::Event;
 
 /// What a module does until the broker stops.
 pub type Running = Pin<Box<dyn Future<Output = ()>>>;
@@ -60,6 +68,7 @@ pub trait Module: Send + Sync + 'static {
 pub struct Context {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) folder: PathBuf,
+    pub(crate) tables: Tables,
     pub(crate) opener: Opener,
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -88,6 +97,28 @@ impl Context {
         &self.accounts
     }
 
+    /// What modules keep, in tables that begin with their names. A backup has all of it.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Adds a record to the log of an account, and publishes it.
+    pub fn tell(&self, account: u64, event: Event) {
+        self.accounts.note_event(account, event);
+    }
+
+    /// Retains states of objects, in this order, at the rate of changes of objects: what comes
+    /// more often goes through a link, which waits when there is too much.
+    pub fn retain(&self, states: Vec<State>) {
+        self.accounts.retain_all(states.into_iter().map(State::into_message).collect());
+    }
+
+    /// Brings what is retained under topics that a filter matches up to date, in slices.
+    pub(crate) fn renew(&self, filter: &str, renew: Box<dyn Renew>) {
+        self.accounts.renew(filter, renew);
+    }
+
     /// The folder of the accounts, in which those of modules are.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -99,6 +130,33 @@ impl Context {
         // An error is a broker that is gone.
         let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
     }
+}
+
+/// The state of an object, or of a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Whose topics it is in.
+    pub account: u64,
+    /// A topic under `flespi/state/`.
+    pub topic: String,
+    /// JSON; none where there is nothing any more.
+    pub payload: Option<String>,
+}
+
+impl State {
+    pub(crate) fn into_message(self) -> OwnMessage {
+        let payload = self.payload.unwrap_or_default();
+        OwnMessage::new(self.account, self.topic, payload, wall()).retained()
+    }
+}
+
+/// Says what is to be retained.
+pub(crate) trait Renew: Send {
+    /// Whether this is, which is retained; otherwise it goes.
+    fn is_right(&mut self, account: u64, topic: &str, payload: &[u8]) -> bool;
+
+    /// What is to be retained beside what is right.
+    fn missing(&mut self) -> Vec<State>;
 }
 
 /// Runs a module on this thread until it ends.

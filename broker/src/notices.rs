@@ -21,6 +21,8 @@ pub(crate) use self::topic::{counter_topic, log_topic, state_of_session, state_t
 
 /// Bytes of notices that wait; what exceeds them is dropped and counted.
 const WAITING_BYTES: usize = 8 << 20;
+/// Bytes that a field of an event takes, beside its name and value as text.
+const FIELD_BYTES: usize = 64;
 /// The part of that which one account may have, so that nobody drives out all others.
 const OF_ACCOUNT_BYTES: usize = WAITING_BYTES / 2;
 
@@ -42,6 +44,8 @@ pub(crate) enum What {
     Object { kind: Kind, id: u64, change: Change },
     /// A call of REST was answered.
     Called(Box<Call>),
+    /// What a module has to say.
+    Told(Box<Event>),
 }
 
 /// What has happened to a session.
@@ -105,6 +109,24 @@ pub struct Call {
     pub host: String,
 }
 
+/// What a module has to say of an object of its own, for the log of an account (specification of
+/// the modules, 8).
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Whose it is: `gw/channels/1374`. Its topic is `flespi/log/`, this, `/` and the text.
+    pub origin: String,
+    /// What kind of object that is, as a number.
+    pub origin_type: u64,
+    /// Which of them.
+    pub origin_id: u64,
+    /// What has happened, as levels of a topic: `connections/127.0.0.1/closed`.
+    pub text: String,
+    /// What has happened, as a number.
+    pub code: u64,
+    /// What else the record says; together some kilobytes at most.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
 impl What {
     /// Bytes that it takes beside itself.
     fn extra_bytes(&self) -> usize {
@@ -120,6 +142,13 @@ impl What {
                 client_id.len() + topic
             }
             Self::Object { .. } => 0,
+            Self::Told(event) => {
+                let size = |(name, value): (&String, &serde_json::Value)| {
+                    FIELD_BYTES + name.len() + value.to_string().len()
+                };
+                let fields: usize = event.fields.iter().map(size).sum();
+                size_of::<Event>() + event.origin.len() + event.text.len() + fields
+            }
             Self::Called(call) => {
                 let texts = [&call.method, &call.uri, &call.host];
                 let headers = [&call.app, &call.trace].into_iter().flatten();

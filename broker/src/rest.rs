@@ -60,7 +60,7 @@ mod constants;
 mod expressions;
 mod fault;
 mod intake;
-mod logs;
+pub(crate) mod logs;
 mod mqtt;
 mod openapi;
 mod platform;

@@ -30,7 +30,7 @@ pub enum Sent<'a> {
 
 impl<'a> Sent<'a> {
     /// The fields that an object is to have.
-    fn over(self, known: impl FnOnce() -> Map<String, Value>) -> Cow<'a, Value> {
+    pub(crate) fn over(self, known: impl FnOnce() -> Map<String, Value>) -> Cow<'a, Value> {
         match self {
             Self::Whole(body) => Cow::Borrowed(body),
             Self::Merged(Value::Object(body)) => {

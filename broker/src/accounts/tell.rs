@@ -12,7 +12,8 @@ use tracing::{error, warn};
 
 use super::{Accounts, Attached};
 use crate::clock::{Now, Wall, wall};
-use crate::notices::{Call, Change, Kind, Notice, What, log_topic, state_topic};
+use crate::module::{Renew, State};
+use crate::notices::{Call, Change, Event, Kind, Notice, What, log_topic, state_topic};
 use crate::parties::Party;
 use crate::retained::Read;
 use crate::shard::{OwnMessage, Shard, Step, publish_all};
@@ -63,6 +64,18 @@ impl Accounts {
     /// A call of REST was answered in the name of an account.
     pub fn note_call(&self, account: u64, call: Call) {
         self.notice(account, What::Called(Box::new(call)));
+    }
+
+    /// A module has something to say of an object of its own.
+    pub(crate) fn note_event(&self, account: u64, event: Event) {
+        self.notice(account, What::Told(Box::new(event)));
+    }
+
+    /// Retains what modules say is the state of objects of an account, in this order.
+    pub(crate) fn retain_all(&self, states: Vec<OwnMessage>) {
+        if let Some(broker) = self.broker.get() {
+            broker.mailboxes[0].put_task(publish_all(states, |_| {}));
+        }
     }
 
     fn notice(&self, account: u64, what: What) {
@@ -146,6 +159,35 @@ impl Accounts {
         let Some(broker) = self.broker.get() else { return };
         let mut renewal = Renewal::new(self, broker);
         broker.mailboxes[0].put_task(Box::new(move |shard, now| renewal.step(shard, now)));
+    }
+
+    /// Brings what is retained under topics that a filter matches up to date, in slices.
+    pub(crate) fn renew(&self, filter: &str, mut renew: Box<dyn Renew>) {
+        let Some(broker) = self.broker.get() else { return };
+        let retained = &broker.commons.retained;
+        let read = |account| Some((account, retained.read(&[account], filter, true)?));
+        let mut reads: VecDeque<_> = retained.holders().into_iter().filter_map(read).collect();
+        let mut missing: Option<VecDeque<State>> = None;
+        broker.mailboxes[0].put_task(Box::new(move |shard, now| {
+            let Some((account, mut read)) = reads.pop_front() else {
+                let left = missing.get_or_insert_with(|| renew.missing().into());
+                for state in left.drain(..SLICE.min(left.len())) {
+                    shard.publish_own(&state.into_message(), now);
+                }
+                return if left.is_empty() { Step::Done } else { Step::More };
+            };
+            let mut wrong: Vec<Box<[u8]>> = Vec::new();
+            let is_through = shard.visit_retained(&mut read, now, |topic, payload| {
+                if !renew.is_right(account, topic, payload) {
+                    wrong.push(Box::from(topic.as_bytes()));
+                }
+            });
+            wrong.iter().for_each(|topic| shard.forget_own(account, topic));
+            if !is_through {
+                reads.push_front((account, read));
+            }
+            Step::More
+        }));
     }
 
     fn state_of(&self, (kind, id): (Kind, u64)) -> Option<(u64, Map<String, Value>)> {

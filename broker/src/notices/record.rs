@@ -45,6 +45,13 @@ impl Notice {
                 set("origin_id", (*id).into());
                 set("id", (*id).into());
             }
+            What::Told(event) => {
+                set("origin_type", event.origin_type.into());
+                set("origin_id", event.origin_id.into());
+                set("event_origin", event.origin.as_str().into());
+                set("event_text", event.text.as_str().into());
+                event.fields.iter().for_each(|(name, value)| set(name, value.clone()));
+            }
             What::Called(call) => {
                 set("origin_type", CUSTOMER.into());
                 set("origin_id", self.account.into());
@@ -79,11 +86,12 @@ impl What {
                 Change::Expired => 600,
             },
             Self::Called(_) => 1000,
+            Self::Told(event) => event.code,
         }
     }
 
     /// Its name, the last level of its topic.
-    pub(super) fn event(&self) -> &'static str {
+    pub(super) fn event(&self) -> &str {
         match self {
             Self::Session { deed, .. } => match deed {
                 Deed::Accepted { .. } => "accepted",
@@ -105,6 +113,7 @@ impl What {
                 Change::Expired => "expired",
             },
             Self::Called(_) => "called",
+            Self::Told(event) => &event.text,
         }
     }
 }

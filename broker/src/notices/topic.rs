@@ -25,6 +25,7 @@ pub(crate) fn log_topic(notice: &Notice) -> String {
         What::Object { kind, id, .. } => {
             format!("flespi/log/platform/{}/{id}/{event}", kind.level())
         }
+        What::Told(told) => format!("flespi/log/{}/{event}", told.origin),
         What::Called(_) => format!("flespi/log/platform/customer/{}/{event}", notice.account),
     }
 }

@@ -67,7 +67,7 @@ pub trait Shelf {
     ) -> Result<Each<Arc<Self::Item>, Self::Error>, Fault>;
 
     /// Removes all of these.
-    fn remove(&self, ids: &[u64]) -> Each<(), Self::Error>;
+    fn remove(&self, call: &Call, ids: &[u64]) -> Each<(), Self::Error>;
 }
 
 /// What comes of each of several objects.
@@ -192,7 +192,7 @@ pub fn sent<'a>(call: &Call, body: &'a Value) -> Sent<'a> {
 /// # Errors
 /// When the call makes no sense.
 pub fn remove<S: Shelf>(shelf: &S, call: &Call) -> Outcome {
-    let remove = |ids: &[u64]| Ok(shelf.remove(ids));
+    let remove = |ids: &[u64]| Ok(shelf.remove(call, ids));
     let show = |id: u64, ()| Map::from_iter([("id".to_owned(), id.into())]);
     change((shelf, call), remove, show)
 }

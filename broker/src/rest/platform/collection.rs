@@ -120,7 +120,7 @@ impl<T: Kept> Shelf for InDirectory<T> {
         T::update(call, ids, body)
     }
 
-    fn remove(&self, ids: &[u64]) -> Each<(), ChangeError> {
+    fn remove(&self, _: &Call, ids: &[u64]) -> Each<(), ChangeError> {
         T::remove(&self.0, ids)
     }
 }
