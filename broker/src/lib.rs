@@ -17,6 +17,7 @@
 pub mod accounts;
 pub mod broker;
 mod cache;
+mod called;
 pub mod clock;
 mod commons;
 mod condition;

@@ -6,6 +6,7 @@ mod client;
 mod conventions;
 mod hostile;
 mod logs;
+mod messages;
 mod mqtt;
 #[path = "../accounts/client.rs"]
 #[expect(dead_code, reason = "the tests of accounts use the rest of it")]
