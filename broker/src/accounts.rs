@@ -308,6 +308,23 @@ impl Accounts {
         Ok((token, principal))
     }
 
+    /// The token of a client that is there, if it still opens anything.
+    pub(crate) fn token_known(
+        &self,
+        principal: &Principal,
+        peer: IpAddr,
+    ) -> Result<(Arc<Token>, Principal), Refusal> {
+        let now = secs(wall());
+        let directory = self.read();
+        let token = principal.token.and_then(|token| directory.token(token));
+        let token = Arc::clone(token.ok_or(Refusal::BadCredentials)?);
+        directory.admit(&token, peer, now)?;
+        drop(directory);
+        token.touch(now);
+        let principal = Principal::of_token(token.account, self.class_of(&token), token.id);
+        Ok((token, principal))
+    }
+
     /// The class of the clients that show this token, which the broker is told of if it is new.
     fn class_of(&self, token: &Token) -> u32 {
         if let Some(class) = self.classes.get(&token.id) {

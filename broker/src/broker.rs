@@ -30,8 +30,8 @@ use crate::net::mailbox::Mailbox;
 use crate::net::pipe::Pipe;
 use crate::net::sys::Sys;
 use crate::net::tls::Tls;
-use crate::rest::Api;
 use crate::rest::route::Router;
+use crate::rest::{Api, Calls};
 use crate::shard::Config;
 use crate::stats::Stats;
 use crate::store::{Figures, Store};
@@ -394,6 +394,10 @@ impl Broker {
             self.spawn("longshore-accounts", move |runtime| {
                 keep_accounts(runtime, &accounts, sys, stopped);
             })?;
+        }
+        if let Some(api) = entrance.api.clone().filter(|api| api.dialect.rest_over_mqtt) {
+            let (calls, stopped) = (Calls::begin(&api), stopped.clone());
+            self.spawn("longshore-calls", move |runtime| calls.run(runtime, &api, stopped))?;
         }
         if !doors.is_empty() {
             self.spawn("longshore-net", move |runtime| {

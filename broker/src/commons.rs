@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use longshore_acl::{Action, Rights};
 use longshore_codec::Sticky;
 
+use crate::called::TakeCalls;
 use crate::condition::{self, Asked, Condition};
 use crate::dialect::Dialect;
 use crate::index::{Index, Matches, Subscriber};
@@ -56,6 +57,8 @@ pub(crate) struct Commons {
     appended: [AtomicU64; SHARDS_MAX],
     /// Where notices for the logs of accounts go, if anybody keeps those.
     notices: OnceLock<Arc<Notices>>,
+    /// Who answers calls of REST that come as messages, if anybody does.
+    calls: OnceLock<Arc<dyn TakeCalls>>,
     connections: AtomicUsize,
     /// Connections by [`network`].
     addresses: DashMap<IpAddr, usize>,
@@ -102,6 +105,7 @@ impl Commons {
             base: AtomicU32::new(0),
             appended: [const { AtomicU64::new(0) }; SHARDS_MAX],
             notices: OnceLock::new(),
+            calls: OnceLock::new(),
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
         }
@@ -213,6 +217,17 @@ impl Commons {
     /// Whether the journal has been told.
     pub(crate) fn is_appended(&self, noted: Noted) -> bool {
         self.appended[noted.shard].load(Ordering::Acquire) >= noted.batch
+    }
+
+    /// Somebody answers calls of REST that come as messages.
+    pub(crate) fn set_calls(&self, calls: Arc<dyn TakeCalls>) {
+        let set = self.calls.set(calls);
+        assert!(set.is_ok(), "one answers the calls of a broker");
+    }
+
+    /// Who answers calls of REST that come as messages, if anybody does.
+    pub(crate) fn calls(&self) -> Option<&dyn TakeCalls> {
+        self.calls.get().map(|calls| &**calls)
     }
 
     /// Somebody keeps the logs of accounts.

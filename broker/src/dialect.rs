@@ -39,6 +39,9 @@ pub struct Dialect {
     /// Whether a broker with accounts retains its counters under `$SYS/broker/...` of the root
     /// account, every 10 seconds those that have changed. Default `true`.
     pub sys_topics: bool,
+    /// Whether a message to `flespi/rest/{method}/{path}` of a client with a token is a call of
+    /// REST, answered by a message. Default `false`.
+    pub rest_over_mqtt: bool,
 }
 
 impl Default for Dialect {
@@ -53,6 +56,7 @@ impl Default for Dialect {
             max_qos: QoS::ExactlyOnce,
             session_state: false,
             sys_topics: true,
+            rest_over_mqtt: false,
         }
     }
 }

@@ -18,6 +18,7 @@
 pub mod accounts;
 pub mod broker;
 mod cache;
+mod called;
 pub mod clock;
 mod commons;
 mod condition;

@@ -23,6 +23,7 @@
 //! | `intake` | bodies of requests, and the room for them |
 //! | `openapi` | the documents, made of the table |
 //! | `logs` | reading the logs of accounts |
+//! | `messages` | calls that come as messages |
 //! | `mqtt` | sessions, subscriptions, messages |
 //! | `platform` | tokens, accounts and limits |
 //! | `auth`, `constants`, `expressions` | what tools ask for |
@@ -37,6 +38,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use longshore_acl::Principal;
 use tokio::task::spawn_blocking;
 use tracing::{debug, info};
 
@@ -61,6 +63,7 @@ mod expressions;
 mod fault;
 mod intake;
 pub(crate) mod logs;
+mod messages;
 mod mqtt;
 mod openapi;
 mod platform;
@@ -78,7 +81,8 @@ pub use self::selector::{Selector, Sieve};
 
 use self::answer::Body;
 use self::call::Origin;
-use self::intake::Intake;
+use self::intake::{Intake, Received};
+pub(crate) use self::messages::Calls;
 use self::query::{Query, decode};
 use self::route::Router;
 
@@ -149,7 +153,8 @@ impl Api {
         }
         let (head, body) = request.into_parts();
         let mut trace = Trace::default();
-        let outcome = self.serve(&head, body, peer, &mut trace).await;
+        let came = Came { head: &head, peer, known: None };
+        let outcome = self.serve(&came, Source::Http(body), &mut trace).await;
         let mut response = match outcome {
             Ok(answer) => {
                 let status = answer.status();
@@ -157,23 +162,18 @@ impl Api {
             }
             Err(fault) => refuse(&fault),
         };
-        if let Some(account) = trace.spends {
-            let api = Arc::clone(self);
-            response.body_mut().on_piece(move |bytes| api.spend(account, bytes));
+        if trace.spends.is_some() {
+            let (api, trace) = (Arc::clone(self), trace.clone());
+            response.body_mut().on_piece(move |bytes| api.spend(&trace, bytes));
         }
-        self.note(&trace, &head, peer, response.status());
+        self.note(&trace, &head, peer, response.status().as_u16());
         Answered { response, is_known: trace.token.is_some() }
     }
 
-    async fn serve(
-        self: &Arc<Self>,
-        head: &Parts,
-        body: Incoming,
-        peer: Peer,
-        trace: &mut Trace,
-    ) -> Outcome {
+    async fn serve(self: &Arc<Self>, came: &Came<'_>, body: Source, trace: &mut Trace) -> Outcome {
+        let Came { head, peer, .. } = *came;
         let found = self.router.find(&head.method, head.uri.path());
-        let caller = self.caller(found.as_ref().ok().map(|(route, _)| &**route), head, peer)?;
+        let caller = self.caller(found.as_ref().ok().map(|(route, _)| &**route), came)?;
         if let Some(caller) = &caller {
             (trace.token, trace.account) = (Some(caller.token.id), caller.token.account);
         }
@@ -194,9 +194,12 @@ impl Api {
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.map(str::to_owned);
         let body = match &caller {
-            Some(caller) => {
-                let body = self.intake.read(body).await?;
-                self.spend(caller.token.account, body.bytes.len());
+            Some(_) => {
+                let body = match body {
+                    Source::Http(body) => self.intake.read(body).await?,
+                    Source::Held(body) => body?,
+                };
+                self.spend(trace, body.bytes.len());
                 body
             }
             None => self.intake.nothing(),
@@ -207,37 +210,39 @@ impl Api {
         run(call).await
     }
 
-    /// Counts bytes of a body for the account whose token was shown.
-    fn spend(&self, account: u64, bytes: usize) {
-        self.commons.tallies.count_traffic(account, bytes as u64, wall());
+    /// Counts bytes of a body, of a call that was counted.
+    fn spend(&self, trace: &Trace, bytes: usize) {
+        if let Some(account) = trace.spends {
+            self.commons.tallies.count_traffic(account, bytes as u64, wall());
+        }
     }
 
     /// Who calls, where that is asked for. On a path that is not there nobody has to be known, but
     /// who is has called.
-    fn caller(
-        &self,
-        route: Option<&Route>,
-        head: &Parts,
-        peer: Peer,
-    ) -> Result<Option<Caller>, Fault> {
-        let caller = || Caller::of(self, &head.headers, peer.address.ip());
+    fn caller(&self, route: Option<&Route>, came: &Came<'_>) -> Result<Option<Caller>, Fault> {
+        let Came { head, peer, known } = came;
+        let caller = || match known {
+            None => Caller::of(self, &head.headers, peer.address.ip()),
+            Some(principal) => Caller::known(self, principal, peer.address.ip()),
+        };
+        let is_shown = known.is_some() || head.headers.contains_key(header::AUTHORIZATION);
         match route {
             Some(route) if route.gate == Gate::Open => Ok(None),
             Some(_) => caller().map(Some),
-            None if head.headers.contains_key(header::AUTHORIZATION) => Ok(caller().ok()),
+            None if is_shown => Ok(caller().ok()),
             None => Ok(None),
         }
     }
 
     /// Tells the log of the broker of a call, and that of the account if it is known (15.1.8).
-    fn note(&self, trace: &Trace, head: &Parts, peer: Peer, status: StatusCode) {
+    fn note(&self, trace: &Trace, head: &Parts, peer: Peer, status: u16) {
         trace.log(&head.method, head.uri.path(), peer, status);
         let Some(token) = trace.token else { return };
         let path = head.uri.path_and_query().map_or("", |it| it.as_str());
         let made = accounts::Call {
             method: head.method.to_string(),
             uri: cut(path, CALL_TEXT_MAX).to_owned(),
-            status: status.as_u16(),
+            status,
             token,
             app: trace.origin.app.clone(),
             trace: trace.origin.trace.clone(),
@@ -268,8 +273,24 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// A request, but for its body.
+struct Came<'a> {
+    head: &'a Parts,
+    peer: Peer,
+    /// Whose it is, if that is known without a token in the head.
+    known: Option<Principal>,
+}
+
+/// Where a body is.
+enum Source {
+    /// It is yet to come.
+    Http(Incoming),
+    /// It is here, or was too large.
+    Held(Result<Received, Fault>),
+}
+
 /// What a line of the log says of a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Trace {
     token: Option<u64>,
     account: u64,
@@ -279,12 +300,12 @@ struct Trace {
 }
 
 impl Trace {
-    fn log(&self, method: &Method, path: &str, peer: Peer, status: StatusCode) {
+    fn log(&self, method: &Method, path: &str, peer: Peer, status: u16) {
         let Self { token, account, origin, .. } = self;
         let token = token.unwrap_or_default();
         let (app, trace) = (origin.app.as_deref(), origin.trace.as_deref());
         let path = path.get(..LOGGED_PATH_BYTES).unwrap_or(path);
-        let (peer, status) = (peer.address, status.as_u16());
+        let peer = peer.address;
         if [Method::GET, Method::HEAD].contains(method) || status >= 400 {
             debug!(%peer, token, account, app, trace, %method, path, status, "REST");
         } else {
@@ -302,8 +323,7 @@ fn respond(status: StatusCode, body: Body) -> Response<Body> {
 }
 
 fn refuse(fault: &Fault) -> Response<Body> {
-    let body = serde_json::json!({"errors": [fault.to_json()]});
-    let mut response = respond(fault.code.status(), Body::from(format!("{body}\n")));
+    let mut response = respond(fault.code.status(), Body::from(fault.to_body()));
     if let Some((name, value)) = fault.header()
         && let Ok(value) = HeaderValue::from_str(value)
     {

@@ -173,6 +173,7 @@ static KEYS: &[Key] = &[
     switch!(dialect.describe_session),
     switch!(dialect.session_state),
     switch!(dialect.sys_topics),
+    switch!(dialect.rest_over_mqtt),
     Key {
         section: "dialect",
         name: "max_qos",

@@ -51,6 +51,7 @@ fn a_file_is_taken_over_whole() {
         anonymous = true
         special = false
         failures_per_minute = 7
+        counters_secs = 0
         [limits]
         packet_bytes = 268_435_460
         receive_maximum = 0x10
@@ -62,6 +63,7 @@ fn a_file_is_taken_over_whole() {
         stamp = false
         describe_session = false
         max_qos = 1
+        rest_over_mqtt = true
         [threads]
         shards = 4
         [log]
@@ -76,12 +78,14 @@ fn a_file_is_taken_over_whole() {
     assert_eq!(paths, want, "relative to the folder of the file");
     assert!(config.auth.anonymous && !config.auth.special);
     assert_eq!(config.auth.failures_per_minute, 7);
+    assert_eq!(config.auth.counters_secs, 0);
     assert_eq!(config.limits.packet_bytes, 268_435_460);
     assert_eq!(config.limits.receive_maximum, 16);
     assert_eq!(config.dialect.wildcard_delete, WildcardDelete::Retain);
     let Dialect { selectors, sticky_groups, filters, stamp, describe_session, .. } = config.dialect;
     assert_eq!([selectors, sticky_groups, filters, stamp, describe_session], [false; 5]);
     assert_eq!(config.dialect.max_qos, QoS::AtLeastOnce);
+    assert!(config.dialect.rest_over_mqtt && !Dialect::default().rest_over_mqtt);
     assert_eq!(config.shards, 4);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, "warn,longshore_broker=debug");

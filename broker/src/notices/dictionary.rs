@@ -6,8 +6,11 @@ pub(crate) const SESSION_STATES: &str = "flespi/state/mqtt/sessions/{session_id}
 /// Where counters are, where they are retained.
 pub(crate) const COUNTERS: &str = "flespi/state/platform/customer/counters/{counter}";
 
+/// Where calls of REST are answered that come as messages, where there are such.
+pub(crate) const REST_ANSWERS: &str = "flespi/rest-response/{method}/{uri}";
+
 /// Topics, with `{name}` for a level that varies, and what comes there.
-pub(crate) const TOPICS: [(&str, &str); 10] = [
+pub(crate) const TOPICS: [(&str, &str); 11] = [
     ("flespi/log/mqtt/sessions/{client_id}/{event}", "what happens to an MQTT session"),
     ("flespi/log/platform/customer/{cid}/{event}", "calls of REST for an account"),
     ("flespi/log/platform/tokens/{token_id}/{event}", "what becomes of a token"),
@@ -18,6 +21,7 @@ pub(crate) const TOPICS: [(&str, &str); 10] = [
     ("flespi/state/platform/limits/{limit_id}", "a limit"),
     (COUNTERS, "what an account uses"),
     (SESSION_STATES, "an MQTT session"),
+    (REST_ANSWERS, "the answer to a call of REST that came as a message"),
 ];
 
 /// Codes of events.
@@ -47,6 +51,7 @@ mod tests {
     use longshore_codec::{QoS, Version};
 
     use super::*;
+    use crate::called::ANSWERS;
     use crate::clock::Wall;
     use crate::connection::{Peer, Tally};
     use crate::notices::{
@@ -124,6 +129,7 @@ mod tests {
         let mut topics: Vec<_> = notices().iter().map(log_topic).collect();
         topics.extend(KINDS.map(|kind| state_topic(kind, 7)));
         topics.extend([state_of_session(7, "a/b"), counter_topic("mqtt_sessions")]);
+        topics.push(format!("{ANSWERS}get/x"));
         let said: BTreeSet<_> = topics.iter().map(|topic| pattern(topic)).collect();
         assert_eq!(said, TOPICS.iter().map(|(pattern, _)| *pattern).collect());
     }

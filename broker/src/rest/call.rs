@@ -62,7 +62,7 @@ pub struct Caller {
 }
 
 /// What a client says of itself.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) app: Option<String>,
     pub(crate) trace: Option<String>,
@@ -92,6 +92,13 @@ impl Caller {
         let key = shown.map(|text| key_of(text.unwrap_or("?")));
         let credentials = Credentials { username: key, password: None };
         let (token, principal) = api.accounts.token_of(&credentials, peer)?;
+        let rights = api.accounts.rights_of(&token, &principal);
+        Ok(Self { token, principal, rights })
+    }
+
+    /// A client of MQTT, whose token is asked anew whether it opens anything.
+    pub(crate) fn known(api: &Api, principal: &Principal, peer: IpAddr) -> Result<Self, Fault> {
+        let (token, principal) = api.accounts.token_known(principal, peer)?;
         let rights = api.accounts.rights_of(&token, &principal);
         Ok(Self { token, principal, rights })
     }

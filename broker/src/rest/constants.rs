@@ -7,7 +7,7 @@ use super::answer::{Answer, Outcome};
 use super::call::Call;
 use super::fault::Fault;
 use super::route::{Gate, Handler, Route, Takes};
-use crate::notices::dictionary::{CODES, COUNTERS, SESSION_STATES, TOPICS};
+use crate::notices::dictionary::{CODES, COUNTERS, REST_ANSWERS, SESSION_STATES, TOPICS};
 
 /// The routes of this module.
 pub(super) static ROUTES: &[&[Route]] = &[&[Route {
@@ -22,10 +22,11 @@ pub(super) static ROUTES: &[&[Route]] = &[&[Route {
 
 /// Topics that this broker publishes to, as it is set up.
 fn topics(call: &Call) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let has_sessions = call.api.dialect.session_state;
+    let dialect = call.api.dialect;
     let has_counters = call.api.accounts.tells_counters();
     TOPICS.into_iter().filter(move |(topic, _)| match *topic {
-        SESSION_STATES => has_sessions,
+        SESSION_STATES => dialect.session_state,
+        REST_ANSWERS => dialect.rest_over_mqtt,
         COUNTERS => has_counters,
         _ => true,
     })

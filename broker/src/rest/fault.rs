@@ -148,6 +148,11 @@ impl Fault {
         self.header.as_deref()
     }
 
+    /// The body of an answer that has nothing but this.
+    pub(crate) fn to_body(&self) -> String {
+        format!("{}\n", serde_json::json!({"errors": [self.to_json()]}))
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         let mut entry = Map::new();
         entry.insert("code".to_owned(), (self.code as u8).into());

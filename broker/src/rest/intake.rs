@@ -58,6 +58,17 @@ impl Intake {
         Received { bytes: Bytes::new(), _room: room }
     }
 
+    /// A body that is here already.
+    pub(crate) fn hold(&self, bytes: Bytes) -> Result<Received, Fault> {
+        let most = self.limits.request_bytes;
+        if bytes.len() > most {
+            return Err(too_large(most));
+        }
+        let mut room = Room { held: Arc::clone(&self.held), bytes: 0 };
+        room.grow(bytes.len(), self.limits.request_bytes_total)?;
+        Ok(Received { bytes, _room: room })
+    }
+
     /// The whole body.
     pub(crate) async fn read(&self, body: Incoming) -> Result<Received, Fault> {
         let most = self.limits.request_bytes;

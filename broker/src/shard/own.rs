@@ -16,6 +16,7 @@ use crate::output::COPY_MAX;
 use crate::parties::Party;
 use crate::record::Event;
 use crate::retained::{Age, Found, Read};
+use crate::session::SessionId;
 use crate::stamp::of_broker;
 
 /// Messages that are published in one slice.
@@ -39,6 +40,8 @@ pub(crate) struct OwnMessage {
     retain: bool,
     /// Whether the journal is told what is retained.
     lasts: bool,
+    /// The only session that gets it.
+    only: Option<SessionId>,
 }
 
 impl OwnMessage {
@@ -46,12 +49,24 @@ impl OwnMessage {
     pub(crate) fn new(account: u64, topic: String, payload: impl Into<Bytes>, at: Wall) -> Self {
         let (payload, properties) = (payload.into(), of_broker(account, at));
         let qos = QoS::AtMostOnce;
-        Self { account, topic, payload, properties, qos, retain: false, lasts: false }
+        let (retain, lasts, only) = (false, false, None);
+        Self { account, topic, payload, properties, qos, retain, lasts, only }
     }
 
     /// Bytes of memory, roughly.
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>() + self.topic.len() + self.payload.len() + self.properties.len()
+    }
+
+    /// The same with further properties, which stand before what the broker says of it.
+    pub(crate) fn answering(self, mut properties: Vec<u8>, qos: QoS) -> Self {
+        properties.extend_from_slice(&self.properties);
+        Self { properties, qos, ..self }
+    }
+
+    /// The same for a session of the shard that publishes it, and nobody else.
+    pub(crate) fn only_for(self, session: SessionId) -> Self {
+        Self { only: Some(session), ..self }
     }
 
     /// The same, retained. At QoS 1: who was away gets what is the state when it comes back.
@@ -111,7 +126,7 @@ impl Shard {
             self.retain(&mut outgoing, now.wall).map_err(|_| full)?;
             outgoing.sequence = outgoing.sequence.filter(|_| *lasts);
         }
-        let route = self.route_own(*account, &message.topic);
+        let route = self.route_own(*account, &message.topic, message.only);
         self.distribute(&route, &mut outgoing, now);
         self.write_down(&mut outgoing);
         Ok(())
@@ -157,13 +172,17 @@ impl Shard {
 
     /// Where it goes. Such topics are many and each is seldom seen again: they are not to drive
     /// those of clients out of the cache.
-    fn route_own(&mut self, account: u64, name: &str) -> Route {
+    fn route_own(&mut self, account: u64, name: &str, only: Option<SessionId>) -> Route {
         let from = Party { account, class: BROKER_CLASS };
         // Mail says by which epoch it was routed.
         self.cache.enter(self.commons.epoch());
         self.matches.clear();
         self.commons.matches(from, name, &mut self.matches);
         self.work += self.matches.work();
+        if let Some(only) = only {
+            self.matches.subscribers.retain(|it| it.session == only);
+            self.matches.groups.clear();
+        }
         Route::new(self.number, name.as_bytes(), &mut self.matches)
     }
 }

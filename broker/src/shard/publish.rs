@@ -29,6 +29,8 @@ use crate::stamp::{
     CID, COUNT_SUBSCRIBERS, SUBSCRIBERS_COUNT, TIMESTAMP, TOKEN_ID, cid_of, counting_time,
 };
 
+mod called;
+
 /// The packet a PUBLISH came in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'a> {
@@ -128,8 +130,8 @@ impl Shard {
         }
         let route = self.route(from, name)?;
         if route.is_forbidden {
-            self.reject(id, session, publish);
-            return Ok(());
+            let admitted = Admitted { name, said, route, from, v5 };
+            return self.turn_away(id, session, publish, input, admitted, scratch, now);
         }
         if let Some(meter) = &route.meter
             && let Some(cause) = self.over_quota(session, meter, &route, publish.qos, now)

@@ -274,7 +274,13 @@ impl Client {
 
 fn named(properties: Properties<'_>) -> Named {
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    properties.user_properties().map(owned).collect()
+    let mut named: Named = properties.user_properties().map(owned).collect();
+    for property in properties.iter() {
+        if let Ok(Property::CorrelationData(data)) = property {
+            named.push(("correlation".to_owned(), String::from_utf8_lossy(data).into_owned()));
+        }
+    }
+    named
 }
 
 fn got(packet: &Packet<'_>) -> Got {

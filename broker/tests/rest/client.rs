@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longshore_acl::TokenKey;
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::{Broker, Limits};
+use longshore_broker::{Broker, Dialect, Limits};
 use serde_json::{Value, json};
 
 /// Longer than anything takes on a machine with other work; a test that waits so long has failed.
@@ -69,12 +69,24 @@ impl Rig {
         limit(&mut limits);
         opt(&mut options);
         let accounts = Accounts::in_memory(&key, options).unwrap();
-        Self::of(limits, Arc::new(accounts), key)
+        Self::of(limits, Dialect::default(), Arc::new(accounts), key)
     }
 
-    pub(crate) fn of(limits: Limits, accounts: Arc<Accounts>, key: TokenKey) -> Self {
+    pub(crate) fn speaking(dialect: Dialect) -> Self {
+        let key = TokenKey::generate().unwrap();
+        let accounts = Accounts::in_memory(&key, Options::default()).unwrap();
+        Self::of(Limits::default(), dialect, Arc::new(accounts), key)
+    }
+
+    pub(crate) fn of(
+        limits: Limits,
+        dialect: Dialect,
+        accounts: Arc<Accounts>,
+        key: TokenKey,
+    ) -> Self {
         let broker = Broker::builder()
             .limits(limits)
+            .dialect(dialect)
             .accounts(accounts)
             .listen("http://127.0.0.1:0")
             .listen("mqtt://127.0.0.1:0")

@@ -6,6 +6,7 @@ mod client;
 mod conventions;
 mod hostile;
 mod logs;
+mod messages;
 mod modules;
 mod mqtt;
 #[path = "../accounts/client.rs"]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use longshore_acl::TokenKey;
-use longshore_broker::Limits;
 use longshore_broker::accounts::{Accounts, Options};
+use longshore_broker::{Dialect, Limits};
 use longshore_storage::Tables;
 use serde_json::{Value, json};
 
@@ -374,7 +374,7 @@ fn objects_of_one_request_are_on_the_disk_together() {
     let key = TokenKey::generate().unwrap();
     let accounts = Arc::new(Accounts::open(folder.path(), &key, Options::default()).unwrap());
     let tables = accounts.tables().unwrap().clone();
-    let rig = Rig::of(Limits::default(), accounts, key);
+    let rig = Rig::of(Limits::default(), Dialect::default(), accounts, key);
     for (path, kind, body) in [
         ("tokens", b't', json!({"ttl": 600})),
         ("subaccounts", b'a', json!({"name": "x"})),
