@@ -23,6 +23,12 @@ pub trait Authenticate: Send + Sync {
         principal.class
     }
 
+    /// Whether `by` may take over the session of `of`, or end it: both are of one account and show
+    /// the same client identifier.
+    fn may_take_over(&self, _of: &Principal, _by: &Principal) -> bool {
+        true
+    }
+
     /// The account whose token a client shows that is not let in, and whether that account is
     /// blocked: who may hear of it.
     fn refused_of(&self, _credentials: &Credentials<'_>) -> Option<(u64, bool)> {

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use dashmap::DashMap;
 use hashbrown::HashMap;
 use longshore_acl::{
-    ANONYMOUS_CLASS, Account, Attempts, Authenticate, Credentials, Directory, FAILURES_PER_MINUTE,
-    KeyRecord, Kind, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT, Refusal, Rights, Row,
-    Secret, Token, TokenKey, TopicGrant,
+    ANONYMOUS_CLASS, Account, Attempts, Authenticate, BROKER_CLASS, Credentials, Directory,
+    FAILURES_PER_MINUTE, KeyRecord, Kind, MASTER_CLASS, MASTER_TOKEN, Principal, ROOT_ACCOUNT,
+    Refusal, Rights, Row, Secret, Token, TokenKey, TopicGrant,
 };
 use longshore_storage::{Changes, Table, Tables, TablesError};
 use serde_json::Value;
@@ -85,6 +85,9 @@ pub struct Options {
     /// Whether the number of a token as user name and the first 16 characters of its key as
     /// password are enough. Default true.
     pub special: bool,
+    /// Whether a client identifier is that of the token whose client has the session: another token
+    /// of the account is refused, and does not take it over. Default false.
+    pub bind_client_id: bool,
     /// Failed attempts of one address within a minute, after which it is refused unheard for one.
     /// Default 100.
     pub failures_per_minute: u32,
@@ -107,6 +110,7 @@ impl Default for Options {
         Self {
             anonymous: false,
             special: true,
+            bind_client_id: false,
             failures_per_minute: FAILURES_PER_MINUTE,
             show_keys: true,
             log_ttl_secs: 7 * 86_400,
@@ -459,12 +463,17 @@ impl Authenticate for Accounts {
     fn class_of(&self, principal: &Principal) -> u32 {
         match principal.token {
             None if principal.anonymous => ANONYMOUS_CLASS,
-            None => NOBODY_CLASS,
+            // Only this program shows nothing.
+            None => BROKER_CLASS,
             Some(token) => {
                 let token = self.read().token(token).cloned();
                 token.map_or(NOBODY_CLASS, |token| Accounts::class_of(self, &token))
             }
         }
+    }
+
+    fn may_take_over(&self, of: &Principal, by: &Principal) -> bool {
+        !self.options.bind_client_id || of.token == by.token
     }
 
     fn refused_of(&self, credentials: &Credentials<'_>) -> Option<(u64, bool)> {

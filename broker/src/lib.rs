@@ -60,7 +60,7 @@ pub use broker::{Broker, Builder, Failed, StartError};
 pub use connection::{ConnectionId, Peer};
 pub use dialect::{Dialect, WildcardDelete};
 pub use limits::{Limits, QueueOverflow};
-pub use link::{Link, LinkError, Message, Outcome, Subscription};
+pub use link::{Batch, Inbox, Link, LinkError, Message, Outcome, Subscription};
 pub use mail::{Mail, Moved};
 pub use module::{Context, Module, ModuleError};
 pub use net::listen::{InvalidListen, Listen, Network, Scheme};

@@ -12,13 +12,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use longshore_codec::wire::{put_str, put_u16, put_varint};
-use longshore_codec::{QoS, ReasonCode, SubscribeOptions, Version, filter};
+use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};
 
 mod client;
+mod inbox;
 mod message;
 
 use client::Client;
+pub use inbox::{Batch, Inbox};
 pub use message::Message;
 
 use crate::net::pipe::Pipe;
@@ -93,7 +94,7 @@ impl Link {
     }
 
     pub(crate) fn open(opener: Opener, client_id: &str) -> Self {
-        let client = Arc::new(Owned(Client::open(&opener, client_id)));
+        let client = Arc::new(Owned(Client::open(&opener, client_id, false)));
         Self { client, opener, client_id: client_id.into(), subscriptions: Arc::default() }
     }
 
@@ -157,19 +158,16 @@ impl Link {
     ) -> Result<Subscription, LinkError> {
         filter::parse(name).map_err(|_| LinkError::Invalid)?;
         let number = self.subscriptions.fetch_add(1, Ordering::Relaxed);
-        let client = Client::open(&self.opener, &format!("{}/{number}", self.client_id));
+        let client = Client::open(&self.opener, &format!("{}/{number}", self.client_id), false);
         let subscription = Subscription { client, unacknowledged: None };
-        let mut body = Vec::new();
-        put_u16(&mut body, 1);
-        put_varint(&mut body, 0);
-        put_str(&mut body, name.as_bytes());
-        body.push(options.bits(Version::V5));
-        subscription.client.write_packet(0x82, &body).await;
-        let reason = poll_fn(|cx| subscription.client.poll_granted(cx)).await?;
-        if reason.is_error() {
-            return Err(LinkError::Refused(reason));
-        }
+        subscription.client.subscribe(name, options).await?;
         Ok(subscription)
+    }
+
+    /// A session that lasts, under a name of its own: see [`Inbox`].
+    #[must_use]
+    pub fn inbox(&self, name: &str) -> Inbox {
+        Inbox::new(Client::open(&self.opener, &format!("{}/{name}", self.client_id), true))
     }
 }
 

@@ -90,6 +90,7 @@ static KEYS: &[Key] = &[
     switch!(auth.anonymous),
     switch!(auth.special),
     switch!(auth.show_keys),
+    switch!(auth.bind_client_id),
     number!(auth.failures_per_minute: 1..=u32::MAX),
     number!(auth.log_ttl_secs: SECONDS),
     number!(auth.log_events_per_account: 0..=i64::MAX as u64),

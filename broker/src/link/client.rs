@@ -6,10 +6,10 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use longshore_codec::wire::put_varint;
+use longshore_codec::wire::{put_str, put_u16, put_varint};
 use longshore_codec::{
-    Ack, Connect, Packet, Properties, Publish, QoS, ReasonCode, Version, decode, encode,
-    encode_publish, frame,
+    Ack, Connect, Packet, Properties, Property, Publish, QoS, ReasonCode, SubscribeOptions,
+    Version, decode, encode, encode_publish, frame,
 };
 
 use super::{LinkError, Message, Opener, Outcome};
@@ -129,6 +129,10 @@ impl State {
                 self.granted = Some(code.unwrap_or(ReasonCode::UnspecifiedError));
                 woken.append(&mut self.waiting);
             }
+            Packet::Unsuback(_) => {
+                self.granted = Some(ReasonCode::Success);
+                woken.append(&mut self.waiting);
+            }
             Packet::Publish(publish) => {
                 let message = Message::received(publish);
                 self.inbox_bytes += size(&message);
@@ -185,19 +189,24 @@ impl Answer {
 }
 
 impl Client {
-    /// Opens a connection and says CONNECT. The answer is awaited by whoever needs it.
-    pub(super) fn open(opener: &Opener, client_id: &str) -> Arc<Self> {
+    /// Opens a connection and says CONNECT. The answer is awaited by whoever needs it. With
+    /// `lasting` it takes up the session that it has left, and leaves it again.
+    pub(super) fn open(opener: &Opener, client_id: &str, lasting: bool) -> Arc<Self> {
+        let mut block = Vec::new();
+        if lasting {
+            Property::SessionExpiryInterval(u32::MAX).append(&mut block);
+        }
         let client = Arc::new(Self { to_shard: Arc::default(), state: Mutex::default() });
         let to: Arc<dyn Receiver> = client.clone();
         let connect = Packet::Connect(Connect {
             version: Version::V5,
-            clean_start: true,
+            clean_start: !lasting,
             keep_alive: 0,
             client_id,
             will: None,
             username: None,
             password: None,
-            properties: Properties::none(),
+            properties: Properties::from_raw(&block),
         });
         client.to_shard.write(|out| encode(Version::V5, &connect, out));
         opener(Pipe::new(Arc::clone(&client.to_shard), to));
@@ -250,7 +259,7 @@ impl Client {
     }
 
     /// Writes a packet other than PUBLISH.
-    pub(super) async fn write_packet(&self, first: u8, body: &[u8]) {
+    async fn write_packet(&self, first: u8, body: &[u8]) {
         poll_fn(|cx| {
             self.to_shard.poll_write(cx, |out| {
                 out.push(first);
@@ -261,7 +270,7 @@ impl Client {
         .await;
     }
 
-    pub(super) fn poll_granted(&self, cx: &mut Context<'_>) -> Poll<Result<ReasonCode, LinkError>> {
+    fn poll_granted(&self, cx: &mut Context<'_>) -> Poll<Result<ReasonCode, LinkError>> {
         let mut state = self.lock();
         match state.granted {
             Some(reason) => Poll::Ready(Ok(reason)),
@@ -271,6 +280,36 @@ impl Client {
                 Poll::Pending
             }
         }
+    }
+
+    /// Asks for a topic filter, and waits for the answer.
+    pub(super) async fn subscribe(
+        &self,
+        name: &str,
+        options: SubscribeOptions,
+    ) -> Result<(), LinkError> {
+        let mut body = Vec::new();
+        put_u16(&mut body, 1);
+        put_varint(&mut body, 0);
+        put_str(&mut body, name.as_bytes());
+        body.push(options.bits(Version::V5));
+        let reason = self.ask(0x82, &body).await?;
+        if reason.is_error() { Err(LinkError::Refused(reason)) } else { Ok(()) }
+    }
+
+    /// Gives a topic filter up, and waits for the answer.
+    pub(super) async fn unsubscribe(&self, name: &str) -> Result<(), LinkError> {
+        let mut body = Vec::new();
+        put_u16(&mut body, 1);
+        put_varint(&mut body, 0);
+        put_str(&mut body, name.as_bytes());
+        self.ask(0xa2, &body).await.map(drop)
+    }
+
+    async fn ask(&self, first: u8, body: &[u8]) -> Result<ReasonCode, LinkError> {
+        self.lock().granted = None;
+        self.write_packet(first, body).await;
+        poll_fn(|cx| self.poll_granted(cx)).await
     }
 
     pub(super) fn poll_message(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dashmap::Entry;
-use longshore_acl::{Action, Credentials, Principal, Refusal};
+use longshore_acl::{Action, BROKER_CLASS, Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
     Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, QoS, ReasonCode,
@@ -30,6 +30,7 @@ const RECEIVE_MAXIMUM: u16 = u16::MAX;
 enum Claim {
     Here { session: SessionId, resumed: bool },
     There(SessionId),
+    Refused,
 }
 
 impl Shard {
@@ -60,15 +61,23 @@ impl Shard {
         }
         match self.admit(id, &connect) {
             Ok(principal) => self.begin(id, &connect, principal, now),
-            Err(fault) => {
-                let reason = fault.reason;
-                let connack =
-                    Connack { session_present: false, reason, properties: Properties::none() };
-                self.send(id, &Packet::Connack(connack));
-                self.note_refused(id, &connect, reason, now);
-                Err(fault)
-            }
+            Err(fault) => Err(self.refuse_connect(id, &connect, fault, now)),
         }
+    }
+
+    /// Tells a client why it does not come in.
+    fn refuse_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        fault: Fault,
+        now: Now,
+    ) -> Fault {
+        let reason = fault.reason;
+        let connack = Connack { session_present: false, reason, properties: Properties::none() };
+        self.send(id, &Packet::Connack(connack));
+        self.note_refused(id, connect, reason, now);
+        fault
     }
 
     /// Tells a client whose CONNECT is too large why, if enough of it has come to know the version.
@@ -247,6 +256,11 @@ impl Shard {
                     self.move_to(id, session, principal);
                     return Ok(());
                 }
+                Claim::Refused => {
+                    let cause = "the client identifier is another's (auth.bind_client_id)";
+                    let fault = Fault::new(ReasonCode::NotAuthorized, cause);
+                    return Err(self.refuse_connect(id, connect, fault, now));
+                }
             };
         if let Some(session) = self.sessions.get_mut(session_id) {
             let before = std::mem::replace(&mut session.principal, principal);
@@ -334,6 +348,14 @@ impl Shard {
         (session.shard() != self.number).then_some(session)
     }
 
+    /// Whether whoever comes may have a session. What is the program's own nobody else may.
+    fn may_take_over(&self, known: SessionId, by: &Principal) -> bool {
+        let Some(session) = self.sessions.get(known) else { return true };
+        let of = &session.principal;
+        by.class == BROKER_CLASS
+            || of.class != BROKER_CLASS && self.authenticate.may_take_over(of, by)
+    }
+
     /// The client's session, taken from the connection that has it.
     fn claim(
         &mut self,
@@ -349,6 +371,9 @@ impl Shard {
             known.filter(|session| session.shard() == shard.number)
         };
         if let Some(known) = mine(self) {
+            if !self.may_take_over(known, &principal) {
+                return Claim::Refused;
+            }
             self.catch_up(known, now);
             self.take_over(known, now);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dashmap::Entry;
-use longshore_acl::{Action, Principal};
+use longshore_acl::{Action, BROKER_CLASS, Principal};
 use longshore_codec::{QoS, ReasonCode, RetainHandling, SubscribeOptions};
 use serde_json::{Map, Value, json};
 
@@ -80,6 +80,9 @@ impl Shard {
     /// Whether the session is that of a part of this process.
     pub(super) fn is_link(&self, session: &Session) -> bool {
         let connection = session.connection.and_then(|id| self.connections.get(id));
+        if session.principal.class == BROKER_CLASS {
+            return true;
+        }
         session.expiry_secs == 0 && connection.is_some_and(|it| it.peer.transport == "link")
     }
 

@@ -5,6 +5,7 @@
 mod client;
 mod deletion;
 mod filters;
+mod inbox;
 mod limits;
 mod logs;
 mod messages;

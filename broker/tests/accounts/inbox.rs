@@ -1,0 +1,151 @@
+//! What a module receives by a session that lasts.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use longshore_acl::{ROOT_ACCOUNT, TokenKey};
+use longshore_broker::accounts::Options;
+use longshore_broker::module::Running;
+use longshore_broker::{Broker, Builder, Context, Module, Storage};
+use longshore_codec::{QoS, SubscribeOptions};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::client::{Ask, Client};
+use super::rig::BOTH;
+
+/// Writes down what it hears, and says so; it is done with all but what begins with `again`.
+struct Clerk {
+    context: Context,
+    heard: Sender<String>,
+}
+
+impl Module for Clerk {
+    fn name(&self) -> &'static str {
+        "clerk"
+    }
+
+    fn run(self: Arc<Self>) -> Running {
+        Box::pin(async move {
+            let mut inbox = self.context.link("clerk").inbox("in");
+            let options = SubscribeOptions::new(QoS::AtLeastOnce);
+            inbox.subscribe("notes/#", options).await.unwrap();
+            self.heard.send("ready".to_owned()).unwrap();
+            let work = async {
+                while let Some(batch) = inbox.recv(100).await {
+                    let texts = batch.messages.iter().map(|message| {
+                        let payload = String::from_utf8_lossy(&message.payload).into_owned();
+                        format!("{} {payload}", message.account())
+                    });
+                    let texts: Vec<_> = texts.collect();
+                    if !texts.iter().any(|text| text.contains("again")) {
+                        inbox.done(&batch);
+                    }
+                    texts.into_iter().for_each(|text| self.heard.send(text).unwrap());
+                }
+            };
+            tokio::select! {
+                () = self.context.stopped() => {}
+                () = work => {}
+            }
+        })
+    }
+}
+
+/// A data directory.
+struct Office {
+    folder: TempDir,
+    key: TokenKey,
+}
+
+impl Office {
+    fn builder(&self) -> Builder {
+        let path = self.folder.path();
+        Broker::builder()
+            .storage(Storage::at(path.join("journal")))
+            .accounts_in(path.to_owned(), self.key.clone(), Options::default())
+            .listen("mqtt://127.0.0.1:0")
+    }
+
+    /// A broker with a clerk, and what that says.
+    fn start(&self) -> (Broker, Receiver<String>) {
+        let (heard, said) = channel();
+        let heard = Mutex::new(heard);
+        let make = move |context| Ok(Clerk { context, heard: heard.lock().unwrap().clone() });
+        let broker = self.builder().module(make).start().unwrap();
+        assert_eq!(said.recv().unwrap(), "ready");
+        (broker, said)
+    }
+
+    fn client(&self, broker: &Broker, id: &str) -> Client {
+        Client::connect(broker, &Ask::with(self.key.expose(), id))
+    }
+}
+
+#[test]
+fn what_comes_while_a_module_is_away_waits_and_what_is_not_done_comes_again() {
+    let office =
+        Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+    let (broker, said) = office.start();
+    let mut client = office.client(&broker, "writer");
+    assert_eq!(client.publish("notes/1", "first").code(), 0);
+    assert_eq!(said.recv().unwrap(), "1 first");
+    assert_eq!(client.publish("notes/1", "again").code(), 0);
+    assert_eq!(said.recv().unwrap(), "1 again");
+    drop((client, broker));
+
+    let broker = office.builder().start().unwrap();
+    let accounts = broker.accounts().unwrap();
+    let child = accounts.create_account(ROOT_ACCOUNT, &json!({"name": "child"})).unwrap().id;
+    let body = json!({"ttl": 60, "access": {"type": 0}});
+    let (_, key) = accounts.create_token(child, &body).unwrap();
+    let mut client = Client::connect(&broker, &Ask::with(key.expose(), "below"));
+    assert_eq!(client.publish("notes/2", "meanwhile").code(), 0, "it waits for the module");
+    drop((client, broker));
+
+    let (broker, said) = office.start();
+    assert_eq!(said.recv().unwrap(), "1 again");
+    assert_eq!(said.recv().unwrap(), format!("{child} meanwhile"));
+    drop(broker);
+}
+
+#[test]
+fn nobody_takes_the_session_of_a_module() {
+    let office =
+        Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+    let (broker, said) = office.start();
+    let ask = Ask::with(office.key.expose(), "clerk/in");
+    let (_, answer) = Client::attempt(&broker, &ask);
+    assert_eq!(answer.code(), 0x87);
+    let mut client = office.client(&broker, "writer");
+    assert_eq!(client.publish("notes/1", "still").code(), 0);
+    assert_eq!(said.recv().unwrap(), "1 still");
+    drop((client, broker));
+    // A client of that name was first.
+    let broker = office.builder().start().unwrap();
+    let (_, answer) = Client::attempt(&broker, &ask);
+    assert_eq!(answer.code(), 0x87, "the session is there though the module is not");
+}
+
+/// Spec 3.8: `auth.bind_client_id`.
+#[test]
+fn a_client_identifier_may_be_bound_to_its_token() {
+    for (bound, want) in [(false, 0), (true, 0x87)] {
+        for shards in [1, 3] {
+            let options = {
+                let mut options = Options::default();
+                options.bind_client_id = bound;
+                options
+            };
+            let rig = super::rig::Rig::of(options, shards);
+            let keys = [0, 1].map(|_| rig.acl(ROOT_ACCOUNT, &[("#", BOTH)]).1);
+            let ask = Ask::with(&keys[0], "same").lasting();
+            let first = Client::connect(&rig.broker, &ask);
+            let (_, answer) = Client::attempt(&rig.broker, &Ask::with(&keys[1], "same"));
+            assert_eq!(answer.code(), want, "{shards} shards, bound: {bound}");
+            drop(first);
+            let (_, answer) = Client::attempt(&rig.broker, &ask);
+            assert_eq!(answer.code(), 0, "its own token");
+        }
+    }
+}
