@@ -188,18 +188,18 @@ pub struct Step {
 
 impl Step {
     /// Nothing to tell, and this to answer.
-    pub(crate) fn reply(reply: impl Into<Vec<u8>>) -> Self {
+    pub fn answering(reply: impl Into<Vec<u8>>) -> Self {
         Self { reply: reply.into(), ..Self::default() }
     }
 
     /// Messages, and what acknowledges them.
-    pub(crate) fn messages(messages: Vec<Message>, reply: impl Into<Vec<u8>>) -> Self {
-        Self { messages, ..Self::reply(reply) }
+    pub fn telling(messages: Vec<Message>, reply: impl Into<Vec<u8>>) -> Self {
+        Self { messages, ..Self::answering(reply) }
     }
 
     /// A packet that came to nothing, and what says so.
-    pub(crate) fn fault(fault: Error, reply: impl Into<Vec<u8>>) -> Self {
-        Self { fault: Some(fault), ..Self::reply(reply) }
+    pub fn faulty(fault: Error, reply: impl Into<Vec<u8>>) -> Self {
+        Self { fault: Some(fault), ..Self::answering(reply) }
     }
 }
 

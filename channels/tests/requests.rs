@@ -27,7 +27,7 @@ fn a_body_is_a_list_of_messages_or_one() {
         "message.type":"example","driver.message":"Hello, flespi!","battery":"ok"}"#;
     let want = json!({"ident": "nodejs-fetch-example", "timestamp": 1_702_366_832.965_264,
         "message.type": "example", "driver.message": "Hello, flespi!", "custom.battery": "ok"});
-    assert_eq!(read_http(&json!({}), one).unwrap(), [want.clone()]);
+    assert_eq!(read_http(&json!({}), one).unwrap(), vec![want.clone()]);
     let list = format!("[{one},{one}]");
     assert_eq!(read_http(&json!({}), &list).unwrap(), [want.clone(), want]);
     assert_eq!(read_http(&json!({}), "[]").unwrap(), [] as [Value; 0]);

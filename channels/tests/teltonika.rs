@@ -114,7 +114,7 @@ fn open() -> Connection {
 fn check_messages(name: &str, heard: &Heard, want: &[&str]) {
     let found: Vec<_> = heard.messages().map(object).collect();
     let want = want.iter().map(|text| {
-        let mut want: Value = serde_json::from_str(text).unwrap();
+        let mut want: Value = serde_json::from_str(text).expect("a row is JSON");
         want["ident"] = json!(IDENT);
         if want.get("position.valid").is_none() {
             want["position.valid"] = json!(false);

@@ -121,8 +121,8 @@ fn what_was_decoded_is_encoded_to_the_same_bytes() {
 /// The flat object of a message.
 fn parameters(members: Value) -> Parameters {
     let mut parameters = Parameters::new();
-    for (name, value) in members.as_object().unwrap() {
-        parameters.set_other(name, value.clone()).unwrap();
+    for (name, value) in members.as_object().expect("an object") {
+        parameters.set_other(name, value.clone()).expect("few parameters");
     }
     parameters
 }

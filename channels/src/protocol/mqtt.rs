@@ -17,7 +17,7 @@ pub static PROTOCOL: Protocol = Protocol {
     id: 2,
     name: "mqtt",
     title: "MQTT",
-    description: "Messages as JSON from a broker: this one, or another that the channel connects to",
+    description: "Messages as JSON from a broker: this one or another",
     transports: &["mqtt"],
     fields: &[
         Field::new(

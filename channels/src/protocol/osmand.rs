@@ -77,7 +77,7 @@ impl Requests for OsmAnd {
         let is_json = kind.get(..16).is_some_and(|it| it.eq_ignore_ascii_case("application/json"))
             || request.body.first() == Some(&b'{');
         let message = if is_json { read_json(request.body)? } else { self.read_form(request)? };
-        Ok(Step::messages(vec![message], ""))
+        Ok(Step::telling(vec![message], ""))
     }
 }
 

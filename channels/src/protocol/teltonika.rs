@@ -108,16 +108,16 @@ impl Decoder for Teltonika {
         }
         let (data, sum) = packet[HEAD_BYTES..].split_at(packet.len() - HEAD_BYTES - TAIL_BYTES);
         if u32::from(crc16(data)) != Reader::new(sum).u32("checksum")? {
-            return Ok(Step::fault(Error::parse("the checksum of a frame is wrong"), ""));
+            return Ok(Step::faulty(Error::parse("the checksum of a frame is wrong"), ""));
         }
         if data[0] == CODEC_12 {
-            return Ok(response(data).unwrap_or_else(|error| Step::fault(error, "")));
+            return Ok(response(data).unwrap_or_else(|error| Step::faulty(error, "")));
         }
         let count = u32::from(data[1]).to_be_bytes();
         // A frame that cannot be read is as good as one that was torn: the device sends it again.
         match records::decode(data, Codec::of(data[0])?, ident) {
-            Ok(messages) => Ok(Step::messages(messages, count)),
-            Err(error) => Ok(Step::fault(error, "")),
+            Ok(messages) => Ok(Step::telling(messages, count)),
+            Err(error) => Ok(Step::faulty(error, "")),
         }
     }
 
@@ -136,7 +136,7 @@ impl Decoder for Teltonika {
 fn login(imei: &[u8]) -> Result<Step, Error> {
     let text = str::from_utf8(imei).map_err(|_| Error::parse("the IMEI is no text"))?;
     let ident = Ident::new(text).map_err(|error| Error::from(error).with_farewell([0]))?;
-    Ok(Step { ident: Some(ident), refusal: vec![0], ..Step::reply([1]) })
+    Ok(Step { ident: Some(ident), refusal: vec![0], ..Step::answering([1]) })
 }
 
 /// What the device says to a command in codec 12 (R12.7).
@@ -186,5 +186,5 @@ fn datagram(datagram: &[u8]) -> Result<Step, Error> {
     let mut reply = vec![0, 5];
     reply.extend(packet_id);
     reply.extend([usage, avl_id, count]);
-    Ok(Step { ident: Some(ident), ..Step::messages(messages, reply) })
+    Ok(Step { ident: Some(ident), ..Step::telling(messages, reply) })
 }

@@ -189,7 +189,7 @@ impl WialonIps {
     fn login(&mut self, body: &[u8]) -> Result<Step, Error> {
         let is_newer = body.split(|byte| *byte == b';').next().is_some_and(|it| it.contains(&b'.'));
         let Ok(checked) = checked(body, b';', is_newer) else {
-            return Ok(Step::fault(
+            return Ok(Step::faulty(
                 Error::parse("the checksum of the login is wrong"),
                 "#AL#10\r\n",
             ));
@@ -198,10 +198,10 @@ impl WialonIps {
         let mut fields = text.split(';').skip(usize::from(is_newer));
         let (ident, password) = (fields.next().unwrap_or_default(), fields.next().unwrap_or("NA"));
         if fields.next().is_some() {
-            return Ok(Step::fault(Error::parse("the login has too many fields"), "#AL#0\r\n"));
+            return Ok(Step::faulty(Error::parse("the login has too many fields"), "#AL#0\r\n"));
         }
         if self.password.as_deref().is_some_and(|wanted| wanted != password) {
-            return Ok(Step::fault(Error::violation("the password is wrong"), "#AL#01\r\n"));
+            return Ok(Step::faulty(Error::violation("the password is wrong"), "#AL#01\r\n"));
         }
         let ident =
             Ident::new(ident).map_err(|error| Error::from(error).with_farewell("#AL#0\r\n"))?;
@@ -210,7 +210,7 @@ impl WialonIps {
         }
         self.device = Some(Device { ident: ident.clone(), has_checksums: is_newer });
         let refusal = b"#AL#0\r\n".to_vec();
-        Ok(Step { ident: Some(ident), refusal, ..Step::reply("#AL#1\r\n") })
+        Ok(Step { ident: Some(ident), refusal, ..Step::answering("#AL#1\r\n") })
     }
 
     fn dispatch(&mut self, kind: &[u8], body: &[u8], device: &Device) -> Result<Step, Error> {
@@ -218,7 +218,7 @@ impl WialonIps {
             b"SD" => Ok(data(body, Layout::Short, device)),
             b"D" => Ok(data(body, Layout::Full, device)),
             b"B" => Ok(black_box(body, device)),
-            b"P" => Ok(Step::reply("#AP#\r\n")),
+            b"P" => Ok(Step::answering("#AP#\r\n")),
             b"M" => Ok(from_driver(body, device)),
             b"AM" => {
                 let text = String::from_utf8_lossy(body).into_owned();
@@ -228,7 +228,7 @@ impl WialonIps {
             }
             b"I" => self.picture(body),
             // The announcement of a file; who is told 0 sends none. \[inferred\]
-            b"IT" => Ok(Step::fault(Error::unsupported("files are not taken"), "#AIT#0\r\n")),
+            b"IT" => Ok(Step::faulty(Error::unsupported("files are not taken"), "#AIT#0\r\n")),
             // What follows such a packet may be binary, so nobody knows where the next one begins.
             _ => {
                 let kind = String::from_utf8_lossy(kind);
@@ -251,7 +251,7 @@ impl WialonIps {
             self.skipped = size;
         }
         let reply = format!("#AI#{number};0\r\n");
-        Ok(Step::fault(Error::unsupported("pictures are not taken"), reply))
+        Ok(Step::faulty(Error::unsupported("pictures are not taken"), reply))
     }
 }
 
@@ -263,13 +263,13 @@ fn data(body: &[u8], layout: Layout, device: &Device) -> Step {
     };
     let Ok(body) = checked(body, b';', device.has_checksums) else {
         let fault = Error::parse("the checksum of a packet is wrong");
-        return Step::fault(fault, format!("#{kind}#{bad_checksum}\r\n"));
+        return Step::faulty(fault, format!("#{kind}#{bad_checksum}\r\n"));
     };
     match record::read(&String::from_utf8_lossy(body), layout, &device.ident) {
-        Ok(message) => Step::messages(vec![message], format!("#{kind}#1\r\n")),
+        Ok(message) => Step::telling(vec![message], format!("#{kind}#1\r\n")),
         Err(flaw) => {
             let fault = Error::parse(format!("a packet has {flaw}"));
-            Step::fault(fault, format!("#{kind}#{}\r\n", flaw.code()))
+            Step::faulty(fault, format!("#{kind}#{}\r\n", flaw.code()))
         }
     }
 }
@@ -278,13 +278,13 @@ fn data(body: &[u8], layout: Layout, device: &Device) -> Step {
 /// one that is not would be none on the next try, either.
 fn black_box(body: &[u8], device: &Device) -> Step {
     let Ok(body) = checked(body, b'|', device.has_checksums) else {
-        return Step::fault(Error::parse("the checksum of a black box is wrong"), "#AB#\r\n");
+        return Step::faulty(Error::parse("the checksum of a black box is wrong"), "#AB#\r\n");
     };
     let text = String::from_utf8_lossy(body);
     let records = || text.split('|').filter(|record| !record.is_empty());
     if records().take(RECORDS_MAX + 1).count() > RECORDS_MAX {
         let fault = Error::violation(format!("a black box has more than {RECORDS_MAX} records"));
-        return Step::fault(fault, "#AB#0\r\n");
+        return Step::faulty(fault, "#AB#0\r\n");
     }
     let mut step = Step::default();
     for (at, text) in records().enumerate() {
@@ -303,11 +303,11 @@ fn black_box(body: &[u8], device: &Device) -> Step {
 /// A text that the driver wrote (R11.7).
 fn from_driver(body: &[u8], device: &Device) -> Step {
     let Ok(body) = checked(body, b';', device.has_checksums) else {
-        return Step::fault(Error::parse("the checksum of a message is wrong"), "#AM#01\r\n");
+        return Step::faulty(Error::parse("the checksum of a message is wrong"), "#AM#01\r\n");
     };
     let mut message = Message::new(device.ident.clone());
     message.parameters.set("driver.message", String::from_utf8_lossy(body));
-    Step::messages(vec![message], "#AM#1\r\n")
+    Step::telling(vec![message], "#AM#1\r\n")
 }
 
 /// A body without its checksum, if it has one: the checksum covers all in front of it, with the

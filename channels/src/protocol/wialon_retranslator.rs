@@ -52,6 +52,6 @@ impl Decoder for Retranslator {
     /// a packet that cannot be read would come again for ever, so it ends the connection.
     fn packet(&mut self, packet: &[u8]) -> Result<Step, Error> {
         let body = packet.get(4..).unwrap_or_default();
-        Ok(Step::messages(vec![message(&Packet::decode(body)?)?], [ACKNOWLEDGEMENT]))
+        Ok(Step::telling(vec![message(&Packet::decode(body)?)?], [ACKNOWLEDGEMENT]))
     }
 }

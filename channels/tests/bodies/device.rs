@@ -25,7 +25,10 @@ impl Heard {
     }
 }
 
-pub(crate) fn open(protocol: &Protocol, configuration: &Value) -> impl Fn(Transport) -> Connection {
+pub(crate) fn open(
+    protocol: &Protocol,
+    configuration: &Value,
+) -> impl Fn(Transport) -> Connection + use<> {
     let open = decoders(protocol, configuration);
     move |transport| Connection::new(open(transport))
 }
@@ -89,7 +92,7 @@ pub(crate) fn hear_at_every_split(open: &dyn Fn() -> Connection, stream: &[u8]) 
 
 /// A message as one object, with ident and time.
 pub(crate) fn object(message: &Message) -> Value {
-    let mut object = serde_json::to_value(&message.parameters).unwrap();
+    let mut object = serde_json::to_value(&message.parameters).expect("parameters are JSON");
     object["ident"] = Value::from(message.ident.as_str());
     object["timestamp"] = message.timestamp.map_or(Value::Null, Value::from);
     object
@@ -99,5 +102,5 @@ pub(crate) fn object(message: &Message) -> Value {
 pub(crate) fn bytes(digits: &str) -> Vec<u8> {
     assert!(digits.len().is_multiple_of(2), "{digits}");
     let pairs = (0..digits.len()).step_by(2);
-    pairs.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+    pairs.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("two digits")).collect()
 }
