@@ -29,9 +29,6 @@ enum Kind {
     HubText,
 }
 
-/// Names that begin so are known, too: there are more of them than anyone lists (R1.10).
-const FAMILIES: [&str; 3] = ["can.", "engine.", "fuel."];
-
 const fn row(
     id: u16,
     name: &'static str,
@@ -131,8 +128,16 @@ pub const PARAMETERS: [Parameter; 73] = [
     row(73, "zone.name", Text, "", "Name of that zone"),
 ];
 
-/// The parameter of this name. `ain.2` is one of `ain`; a member of a family that is not listed
-/// has the row of nobody in particular.
+/// Families of which there are more members than anyone lists: names that begin so are known, too
+/// (R1.10).
+const FAMILIES: [Parameter; 3] = [
+    row(74, "can.*", Number, "", "What the bus of the vehicle says"),
+    row(75, "engine.*", Number, "", "What the engine says"),
+    row(76, "fuel.*", Number, "", "What is known of fuel"),
+];
+
+/// The parameter of this name. `ain.2` is one of `ain`, and `can.axle.weight`, which is not listed,
+/// is one of the family `can.*`.
 pub fn find(name: &str) -> Option<Parameter> {
     let listed = |name: &str| {
         let at = PARAMETERS.binary_search_by(|row| row.name.cmp(name)).ok()?;
@@ -152,8 +157,8 @@ pub fn find(name: &str) -> Option<Parameter> {
         name.len() <= crate::Parameters::NAME_BYTES_MAX
             && name.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-'))
     };
-    let is_member = FAMILIES.iter().any(|family| name.starts_with(family)) && is_name(name);
-    is_member.then_some(row(0, "", Number, "", ""))
+    let family = FAMILIES.iter().find(|family| name.starts_with(family.name.trim_end_matches('*')));
+    family.filter(|_| is_name(name)).copied()
 }
 
 impl Parameter {
@@ -190,11 +195,10 @@ mod tests {
     #[test]
     fn names_are_in_order_and_numbers_are_given_once() {
         assert!(PARAMETERS.is_sorted_by(|a, b| a.name < b.name));
-        let mut ids: Vec<u16> = PARAMETERS.iter().map(|row| row.id).collect();
+        let mut ids: Vec<u16> = PARAMETERS.iter().chain(&FAMILIES).map(|row| row.id).collect();
         ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), PARAMETERS.len());
-        assert!(!ids.contains(&0));
+        let count = PARAMETERS.len() + FAMILIES.len();
+        assert_eq!(ids, (1..=count as u16).collect::<Vec<_>>());
     }
 
     /// R1.10.
@@ -219,7 +223,8 @@ mod tests {
             let found = find(name).unwrap();
             assert_eq!((found.type_name(), found.unit), (type_name, unit), "{name}");
         }
-        assert!(find("can.axle.weight").is_some() && find("can./").is_none());
+        assert_eq!(find("can.axle.weight").unwrap().name, "can.*");
+        assert_eq!(find("can./"), None);
         assert!(find("position.speed.1").is_none() && find("hw").is_none());
     }
 

@@ -132,7 +132,7 @@ pub trait Decoder: Send {
 /// Whoever reads requests of HTTP. One reads those of all clients of a channel.
 pub trait Requests: Send + Sync {
     /// What a request says. Its reply is the body of 200, which is sent once its messages are
-    /// accepted.
+    /// accepted; if they are not, the answer is 503, so that the client sends them again.
     ///
     /// # Errors
     ///

@@ -68,20 +68,19 @@ impl Parameters {
     ///
     /// If the message has too many.
     pub fn set_other(&mut self, name: &str, value: impl Into<Value>) -> Result<(), TooMany> {
-        match parameter::find(name) {
-            Some(known) if known.is_of_the_hub() => Ok(()),
+        let (key, is_flag) = match parameter::find(name) {
+            Some(known) if known.is_of_the_hub() => return Ok(()),
+            Some(known) if known.name == name => (Cow::Borrowed(known.name), known.is_flag()),
+            Some(known) => (Cow::Owned(name.to_owned()), known.is_flag()),
+            None => (Cow::Owned(custom(name)), false),
+        };
+        let value = match (value.into(), is_flag) {
             // A device that has no booleans says 0 and 1.
-            Some(known) if known.is_flag() => {
-                let value = match value.into() {
-                    Value::Number(number) if number.as_i64() == Some(0) => Value::Bool(false),
-                    Value::Number(number) if number.as_i64() == Some(1) => Value::Bool(true),
-                    other => other,
-                };
-                self.insert_counted(Cow::Owned(name.to_owned()), value)
-            }
-            Some(_) => self.insert_counted(Cow::Owned(name.to_owned()), value.into()),
-            None => self.insert_counted(Cow::Owned(custom(name)), value.into()),
-        }
+            (Value::Number(number), true) if number.as_i64() == Some(0) => Value::Bool(false),
+            (Value::Number(number), true) if number.as_i64() == Some(1) => Value::Bool(true),
+            (value, _) => value,
+        };
+        self.insert_counted(key, value)
     }
 
     /// Sets a parameter by the name that a user has given it.

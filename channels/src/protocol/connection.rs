@@ -36,6 +36,9 @@ impl Connection {
 
     /// The next step, or none until more bytes come.
     ///
+    /// Steps that came in one read may be accepted together, and their replies sent as one: what
+    /// waits for the disk is then a read and not a packet.
+    ///
     /// # Errors
     ///
     /// If what came is nothing that the protocol has: the connection ends. What is asked for after

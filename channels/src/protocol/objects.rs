@@ -10,12 +10,12 @@ use crate::protocol::fields::{Field, FieldError, Kind, Values};
 use crate::protocol::{Error, Step};
 
 /// Bytes of memory that the values of one text may take, by a generous estimate. A text of a
-/// megabyte can hold values of a hundred.
-const ROOM_BYTES_MAX: usize = 64 << 20;
+/// megabyte can hold values of a hundred; 10 MB of common messages stay below this.
+const ROOM_BYTES_MAX: usize = 128 << 20;
 /// What an object, a list and a member take at most, beside their text.
 const OBJECT_BYTES: usize = 640;
 const LIST_BYTES: usize = 160;
-const MEMBER_BYTES: usize = 64;
+const MEMBER_BYTES: usize = 128;
 
 /// Names that a channel may give to what devices send (R10.2).
 const NAMES_MAX: usize = 128;
