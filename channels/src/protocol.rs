@@ -171,12 +171,14 @@ impl<'a> Request<'a> {
 #[non_exhaustive]
 pub struct Step {
     /// Who the device of this connection is. Other than idents of messages, it is one for the
-    /// connection: commands go there, and a second connection with it ends the first (R3.7).
+    /// connection: commands go there, and a second connection with it ends the first (R3.7). A
+    /// device may say it again.
     pub ident: Option<Ident>,
     /// In the order in which the device told them.
     pub messages: Vec<Message>,
     /// What the device gets once `ident` and `messages` are accepted, and never before they are
-    /// durable (R3.22). If they are not, it gets nothing, keeps them and sends them again.
+    /// durable (R3.22). If they are not, it gets nothing, keeps them and sends them again. Replies
+    /// leave in the order of their steps.
     pub reply: Vec<u8>,
     /// What it gets instead if the hub will not have a device of this ident.
     pub refusal: Vec<u8>,

@@ -5,7 +5,7 @@ mod bodies;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, prop_oneof, proptest};
 use proptest::sample::select;
-use proptest::strategy::{Just, Strategy};
+use proptest::strategy::Strategy;
 
 /// Pieces of these texts in a row, with some bytes of chance between them.
 fn pieces(texts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
@@ -16,14 +16,43 @@ fn pieces(texts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..30).prop_map(|pieces| pieces.concat())
 }
 
-/// The data of a frame: a codec, a count, and records of few zeros and ones.
+/// The data of a frame as a device would send it, or with one byte changed.
 fn records() -> impl Strategy<Value = Vec<u8>> {
-    let codec = select(vec![0x08, 0x8e, 0x10, 0x0c, 0x01]);
-    let byte = prop_oneof![6 => Just(0_u8), 3 => 1_u8..4, 1 => any::<u8>()];
-    (codec, 0_u8..3, vec(byte, 0..90)).prop_map(|(codec, count, mut rest)| {
-        rest.splice(0..0, [codec, count]);
-        rest.push(count);
-        rest
+    let codec = select(vec![0x08_u8, 0x8e, 0x10]);
+    // Elements by the bytes of their values, and those of any length.
+    let element = |size: usize| vec((any::<u16>(), vec(any::<u8>(), size)), 0..3);
+    let groups = (element(1), element(2), element(4), element(8), element(5));
+    let record = (vec(any::<u8>(), 24), groups).prop_map(|(head, (a, b, c, d, any))| {
+        let total = a.len() + b.len() + c.len() + d.len() + any.len();
+        (head, total, [a, b, c, d, any])
+    });
+    (codec, vec(record, 0..4), any::<[u8; 4]>()).prop_map(|(codec, records, chance)| {
+        let number = |value: u16, is_wide: bool, data: &mut Vec<u8>| {
+            let bytes = value.to_be_bytes();
+            data.extend(&bytes[usize::from(!is_wide)..]);
+        };
+        let (wide_ids, wide_counts) = (codec != 0x08, codec == 0x8e);
+        let mut data = vec![codec, records.len() as u8];
+        for (head, total, groups) in &records {
+            data.extend(head);
+            number(7, wide_ids, &mut data);
+            data.extend((codec == 0x10).then_some(5));
+            number(*total as u16, wide_counts, &mut data);
+            for (at, group) in groups.iter().enumerate().take(if wide_counts { 5 } else { 4 }) {
+                number(group.len() as u16, wide_counts, &mut data);
+                for (id, value) in group {
+                    number(*id, wide_ids, &mut data);
+                    data.extend((at == 4).then_some([0, 5]).into_iter().flatten());
+                    data.extend(value);
+                }
+            }
+        }
+        data.push(records.len() as u8);
+        if chance[0] % 4 == 0 {
+            let at = usize::from(u16::from_be_bytes([chance[1], chance[2]])) % data.len();
+            data[at] = chance[3];
+        }
+        data
     })
 }
 
@@ -133,7 +162,7 @@ const QUERIES: &[&str] = &[
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 10_000,
+        cases: 5_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

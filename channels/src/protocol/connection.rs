@@ -41,8 +41,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// If what came is nothing that the protocol has: the connection ends. What is asked for after
-    /// that has no meaning.
+    /// If what came is nothing that the protocol has: the connection ends, once the steps before
+    /// have had their replies. What is asked for after that has no meaning.
     pub fn next_step(&mut self) -> Result<Option<Step>, Error> {
         let input = &self.buffer[self.start..];
         if input.is_empty() {
