@@ -27,7 +27,8 @@ pub struct Parameters(BTreeMap<Cow<'static, str>, Value>);
 pub struct TooMany;
 
 impl Parameters {
-    /// Parameters that a device can set at most (R1.12).
+    /// Parameters that a device can name at most (R1.12). Those that a protocol names by itself
+    /// ([`set`](Self::set)) are few, and always have room.
     pub const COUNT_MAX: usize = 1_000;
 
     /// Bytes of the longest name that a device can set; a longer one is cut.

@@ -4,6 +4,7 @@
 mod device;
 
 use device::{Heard, decoders, hear, open, post, requests};
+use longshore_channels::parameter::PARAMETERS;
 use longshore_channels::protocol::wialon_retranslator::{Packet, encode_message};
 use longshore_channels::protocol::{
     Connection, Error, Intake, PROTOCOLS, Protocol, Step, Transport, crc16, http, mqtt, osmand,
@@ -162,7 +163,7 @@ fn check_step(step: &Step) {
 /// What the hub relies on in every message.
 fn check_message(message: &Message) {
     assert_eq!(Ident::new(message.ident.as_str()).as_ref(), Ok(&message.ident));
-    assert!(message.parameters.len() <= Parameters::COUNT_MAX);
+    assert!(message.parameters.len() <= Parameters::COUNT_MAX + PARAMETERS.len());
     for (name, value) in message.parameters.iter() {
         assert!((1..=Parameters::NAME_BYTES_MAX).contains(&name.len()), "{name:?}");
         assert!(!name.contains(|c: char| matches!(c, '#' | '+' | '/') || c.is_control()), "{name}");
