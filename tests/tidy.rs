@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our sources.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "src",
     "codec",
     "acl",
     "broker",
     "expression",
     "storage",
+    "channels",
     "tests",
     "benches",
     "examples",
@@ -66,6 +67,10 @@ const DRIVERS: [&str; 10] = [
 /// Files of the log that drive it, and so may touch the world, and the tables beside it.
 const LOG_DRIVERS: [&str; 3] =
     ["storage/src/disk/system.rs", "storage/src/committer.rs", "storage/src/tables"];
+
+/// The part of channels that is without I/O.
+const PROTOCOLS: [&str; 3] =
+    ["channels/src/protocol", "channels/src/message", "channels/src/parameter"];
 
 /// The only file of the broker that asks for the time.
 const CLOCK: &str = "broker/src/clock.rs";
@@ -171,6 +176,19 @@ fn codec_acl_and_expression_touch_no_runtime_no_file_no_socket_no_clock() {
         let is_pure = file.is_in(&["codec/src/", "acl/src/", "expression/src/"]);
         if is_pure && !file.is_test() {
             uses(file, &[&WORLD[..], &CLOCKS].concat())
+        } else {
+            vec![]
+        }
+    });
+}
+
+/// What a channel is made of later, sockets and tables, stands beside these and not in them.
+#[test]
+fn protocols_and_messages_touch_no_runtime_no_file_no_socket_no_clock() {
+    check("a protocol only computes: bytes in, messages and answers out", |file| {
+        let is_pure = file.is_in(&PROTOCOLS);
+        if is_pure && !file.is_test() {
+            uses(file, &[&WORLD[..], &CLOCKS, &["longshore_broker", "async", "await"]].concat())
         } else {
             vec![]
         }

@@ -16,7 +16,7 @@ use tracing::info;
 use super::quota::SESSIONS;
 use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
-use crate::connection::{AliasesOut, Connection, ConnectionId, Stage};
+use crate::connection::{AliasesOut, Connection, ConnectionId, Peer, Stage};
 use crate::message::{Message, Parts, forwardable};
 use crate::parties::Party;
 use crate::session::{NEVER, Session, SessionId, Will};
@@ -276,18 +276,9 @@ impl Shard {
             // Also where a session that was to last has just been cleared.
             self.hold(id);
         }
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        connection.stage = Stage::Online(session_id);
-        connection.party = Party::from(&principal);
-        self.commons.arrive(principal.class);
-        let stamp = Stamp::new(&principal).filter(|_| self.dialect.stamp);
-        connection.stamp = stamp.map(Box::new);
-        connection.keep_alive_secs = keep_alive;
-        let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
-        let aliases = aliases.min(self.limits.topic_aliases_out);
-        let names = self.limits.topic_alias_bytes;
-        connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases, names)));
-        let peer = connection.peer;
+        let Some(peer) = self.go_online(id, session_id, &principal, connect) else {
+            return Ok(());
+        };
         info!(peer = %peer.address, transport = peer.transport, client = &*client_id,
             version = %connect.version, resumed = present, "connected");
         self.note_accepted(id, session_id, present, now);
@@ -301,6 +292,29 @@ impl Shard {
         self.schedule(id, now);
         self.pump(session_id, now);
         Ok(())
+    }
+
+    /// What the connection is from now on; where its client is.
+    fn go_online(
+        &mut self,
+        id: ConnectionId,
+        session_id: SessionId,
+        principal: &Principal,
+        connect: &Connect<'_>,
+    ) -> Option<Peer> {
+        let keep_alive_secs = self.keep_alive(connect.keep_alive);
+        let connection = self.connections.get_mut(id)?;
+        connection.stage = Stage::Online(session_id);
+        connection.party = Party::from(principal);
+        self.commons.arrive(principal.class);
+        let stamp = Stamp::new(principal).filter(|_| self.dialect.stamp);
+        connection.stamp = stamp.map(Box::new);
+        connection.keep_alive_secs = keep_alive_secs;
+        let aliases = connect.properties.topic_alias_maximum().unwrap_or(0);
+        let aliases = aliases.min(self.limits.topic_aliases_out);
+        let names = self.limits.topic_alias_bytes;
+        connection.aliases_out = (aliases > 0).then(|| Box::new(AliasesOut::new(aliases, names)));
+        Some(connection.peer)
     }
 
     /// The session's client is there: on this connection, with this will, and with an expiry of so
