@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our sources.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "src",
     "codec",
     "acl",
     "broker",
     "expression",
     "storage",
+    "streams",
     "tests",
     "benches",
     "examples",
