@@ -172,3 +172,47 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
         ConnectReturnCode::NotAuthorized => "the broker does not let this client in",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    async fn session() -> (Session, DuplexStream) {
+        let (stream, mut broker) = duplex(1_024);
+        broker.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        let session = Session::open(Box::new(stream), "c", None).await.unwrap();
+        let mut connect = [0; 15];
+        broker.read_exact(&mut connect).await.unwrap();
+        (session, broker)
+    }
+
+    /// MQTT 3.1.1, 3.1.2.10: an idle session says so before the broker gives it up.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_session_is_kept_alive() {
+        let (mut session, mut broker) = session().await;
+        let begun = Instant::now();
+        let pings = async {
+            for _ in 0..10 {
+                let mut ping = [0; 2];
+                broker.read_exact(&mut ping).await.unwrap();
+                assert_eq!(ping, [0xc0, 0]);
+                broker.write_all(&[0xd0, 0]).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = session.idle() => panic!("the session was lost"),
+            () = pings => {}
+        }
+        assert_eq!(begun.elapsed(), PING_AFTER * 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_answers_no_ping_is_lost() {
+        let (mut session, _broker) = session().await;
+        let begun = Instant::now();
+        session.idle().await;
+        assert_eq!(begun.elapsed(), PING_AFTER * 2);
+    }
+}
