@@ -91,6 +91,8 @@ pub(crate) enum Kind {
     Headers(usize),
 }
 
+/// Bytes of a URI (R6.19), and of the value of a header.
+const HTTP_MAX: usize = 255;
 const HEADER_BYTES_MAX: usize = 4_096;
 
 impl Field {
@@ -108,36 +110,47 @@ impl Field {
 
     /// What is wrong with a value, if anything is. Quotes nothing of it.
     fn fault(&self, value: &Value) -> Option<String> {
-        let text = value.as_str();
-        let is_text = |it: &str, max: usize| {
+        let text = |is_good: &dyn Fn(&str) -> bool| value.as_str().is_some_and(is_good);
+        let is_line = |it: &str, max: usize| {
             !it.is_empty() && it.len() <= max && !it.contains(char::is_control)
         };
-        match self.kind {
-            Kind::Boolean => (!value.is_boolean()).then(|| "is to be true or false".to_owned()),
-            Kind::Number(min, max) => (!value.as_u64().is_some_and(|it| (min..=max).contains(&it)))
-                .then(|| format!("is to be a whole number from {min} to {max}")),
-            Kind::Text(max) => (!text.is_some_and(|it| is_text(it, max)))
-                .then(|| format!("is to be a text of 1 to {max} bytes in one line")),
-            Kind::Pem(max) => (!text.is_some_and(|it| !it.is_empty() && it.len() <= max))
-                .then(|| format!("is to be PEM of 1 to {max} bytes")),
-            Kind::Http => (!text.is_some_and(|it| is_text(it, 255) && is_http(it))).then(|| {
-                "is to be `http://` or `https://`, a host and a path, of at most 255 bytes and \
-                 with no user or password; a header can have those"
-                    .to_owned()
-            }),
-            Kind::HostPort => (!text.is_some_and(|it| Target::parse(it, None).is_some()))
-                .then(|| "is to be a host and a port, as in `iot.example.com:1883`".to_owned()),
-            Kind::Host => (!text.is_some_and(|it| Target::parse(it, Some(1)).is_some()))
-                .then(|| "is to be a host, as in `iot.example.com`".to_owned()),
-            Kind::Texts(count, max) => {
-                let is_one = |it: &Value| it.as_str().is_some_and(|it| is_text(it, max));
-                let all =
-                    |it: &Vec<Value>| (1..=count).contains(&it.len()) && it.iter().all(is_one);
-                (!value.as_array().is_some_and(all))
-                    .then(|| format!("is to be a list of 1 to {count} texts of 1 to {max} bytes"))
+        let (is_good, wanted) = match self.kind {
+            Kind::Boolean => (value.is_boolean(), "true or false".to_owned()),
+            Kind::Number(min, max) => (
+                value.as_u64().is_some_and(|it| (min..=max).contains(&it)),
+                format!("a whole number from {min} to {max}"),
+            ),
+            Kind::Text(max) => {
+                (text(&|it| is_line(it, max)), format!("a text of 1 to {max} bytes in one line"))
             }
-            Kind::Headers(max) => headers_fault(value, max),
-        }
+            Kind::Pem(max) => {
+                (text(&|it| !it.is_empty() && it.len() <= max), format!("PEM of 1 to {max} bytes"))
+            }
+            Kind::Http => (
+                text(&|it| is_line(it, HTTP_MAX) && is_http(it)),
+                format!(
+                    "`http://` or `https://`, a host and a path, of at most {HTTP_MAX} bytes and \
+                     with no user or password; a header can have those"
+                ),
+            ),
+            Kind::HostPort => (
+                text(&|it| Target::parse(it, None).is_some()),
+                "a host and a port, as in `iot.example.com:1883`".to_owned(),
+            ),
+            Kind::Host => (
+                text(&|it| Target::parse(it, Some(1)).is_some()),
+                "a host, as in `iot.example.com`".to_owned(),
+            ),
+            Kind::Texts(count, max) => (
+                value.as_array().is_some_and(|all| {
+                    let is_one = |it: &Value| it.as_str().is_some_and(|it| is_line(it, max));
+                    (1..=count).contains(&all.len()) && all.iter().all(is_one)
+                }),
+                format!("a list of 1 to {count} texts of 1 to {max} bytes"),
+            ),
+            Kind::Headers(max) => return headers_fault(value, max),
+        };
+        (!is_good).then(|| format!("is to be {wanted}"))
     }
 
     fn schema(&self) -> Value {
@@ -148,7 +161,7 @@ impl Field {
             Kind::Text(max) => text(max),
             Kind::Pem(max) => text(max),
             Kind::Http => {
-                json!({"type": "string", "pattern": "^https?://.+", "maxLength": 255})
+                json!({"type": "string", "pattern": "^https?://.+", "maxLength": HTTP_MAX})
             }
             Kind::HostPort => {
                 json!({"type": "string", "pattern": r"^(\[[\da-fA-F:.]+\]|[\w.\-]+):\d+$"})

@@ -156,6 +156,13 @@ impl Message {
         self.kept().map(|(name, value)| (self.key(name), value)).collect()
     }
 
+    /// The body as JSON.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        // Texts, numbers and maps by text: nothing that JSON could not hold.
+        serde_json::to_vec(&self.body()).unwrap_or_default()
+    }
+
     /// The name that a parameter is sent under.
     #[must_use]
     pub fn key(&self, name: &str) -> String {

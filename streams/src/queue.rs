@@ -316,7 +316,7 @@ impl Queue {
     /// # Errors
     /// What the tables say.
     pub async fn acknowledge(&self, end: u64) -> Result<bool, QueueError> {
-        self.shift(end, |status, count| status.acknowledged += count).await
+        self.shift_all(end, |status, count| status.acknowledged += count).await
     }
 
     /// Takes away all that is in it now (R6.16).
@@ -324,11 +324,21 @@ impl Queue {
     /// # Errors
     /// What the tables say.
     pub async fn clear(&self) -> Result<(), QueueError> {
-        let end = lock(&self.inner.state).head.next;
+        self.shift_all(u64::MAX, |status, count| status.cleared += count).await.map(drop)
+    }
+
+    /// Takes away what is before a place, or there now. Says whether that unblocked the queue.
+    async fn shift_all(
+        &self,
+        end: u64,
+        count: impl Fn(&mut QueueStatus, u64),
+    ) -> Result<bool, QueueError> {
+        let end = end.min(lock(&self.inner.state).head.next);
+        let mut has_unblocked = false;
         while lock(&self.inner.state).head.first < end {
-            self.shift(end, |status, count| status.cleared += count).await?;
+            has_unblocked |= self.shift(end, &count).await?;
         }
-        Ok(())
+        Ok(has_unblocked)
     }
 
     /// Takes away what is before a place, at most [`ROWS_MAX`] messages, so that none of this

@@ -117,7 +117,8 @@ pub enum AnySink {
 }
 
 impl AnySink {
-    /// Makes it. `stream` names the stream towards brokers, always alike: a number is enough.
+    /// Makes it. `stream` names the stream towards brokers, always alike (R6.26), and is to be of
+    /// this stream alone: a broker lets go of one client when another comes with its name.
     ///
     /// # Errors
     /// PEM that cannot be used, by the name of its field.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use serde_json::json;
 
 use crate::ConfigurationError;
 use crate::mask::Mask;
@@ -82,16 +81,16 @@ impl AwsSink {
         let (mut plan, mut reported) = (Plan::default(), HashMap::new());
         for (place, message) in batch.iter().enumerate() {
             let before = plan.publications.len();
-            let body = json!(message.body()).to_string();
+            let body = Bytes::from(message.json());
             if let Some((thing, time)) = self.thing(message, &body, &reported) {
                 let topic = format!("$aws/things/{thing}/shadow/update");
-                let payload = format!(r#"{{"state":{{"reported":{body}}}}}"#).into();
+                let payload = [br#"{"state":{"reported":"#, &body[..], b"}}"].concat().into();
                 plan.publications.push(Publication { place, topic, payload });
                 reported.insert(thing, time);
             }
             let topic = self.topic.as_ref().and_then(|it| it.fill(message.parameters()));
             if let Some(topic) = topic.filter(|it| is_topic(it) && body.len() <= PAYLOAD_MAX) {
-                plan.publications.push(Publication { place, topic, payload: Bytes::from(body) });
+                plan.publications.push(Publication { place, topic, payload: body });
             }
             if plan.publications.len() == before {
                 plan.skipped.push(place);
@@ -104,7 +103,7 @@ impl AwsSink {
     fn thing(
         &self,
         message: &Message,
-        body: &str,
+        body: &[u8],
         reported: &HashMap<String, f64>,
     ) -> Option<(String, f64)> {
         let thing = self.thing.as_ref()?.fill(message.parameters())?;

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -94,23 +94,17 @@ impl HttpSink {
     }
 
     fn body(&self, batch: &[Message]) -> Bytes {
-        let idents: Vec<Option<Value>> = batch
-            .iter()
-            .map(|it| self.ident.fill(it.parameters()).filter(|it| !it.is_empty()))
-            .map(|it| it.map(|it| json!(it)))
-            .collect();
-        let rename = |(message, ident)| {
-            let (message, ident): (&Message, &Option<Value>) = (message, ident);
+        let ident = |it: &Message| self.ident.fill(it.parameters()).filter(|it| !it.is_empty());
+        let idents: Vec<_> = batch.iter().map(|it| ident(it).map(Value::String)).collect();
+        let messages = batch.iter().zip(&idents).map(|(message, ident)| {
             let mut body = message.body();
-            if let Some(ident) = ident
-                && let Some(place) = body.get_mut(&message.key("ident"))
-            {
+            if let (Some(place), Some(ident)) = (body.get_mut(&message.key("ident")), ident) {
                 *place = ident;
             }
-            json!(body)
-        };
-        let messages: Vec<_> = batch.iter().zip(&idents).map(rename).collect();
-        json!(messages).to_string().into()
+            body
+        });
+        // Texts, numbers and maps by text: nothing that JSON could not hold.
+        serde_json::to_vec(&messages.collect::<Vec<_>>()).unwrap_or_default().into()
     }
 
     async fn connect(&mut self) -> Result<&mut Connection, Failure> {
@@ -178,6 +172,15 @@ impl Sink for HttpSink {
             }
             Err(failure) => Outcome::failed(failure),
         }
+    }
+
+    async fn idle(&mut self) {
+        match &mut self.connection {
+            // It ends when the server closes the connection.
+            Some(connection) => drop((&mut connection.driver).await),
+            None => std::future::pending().await,
+        }
+        self.connection = None;
     }
 
     fn is_connected(&self) -> bool {

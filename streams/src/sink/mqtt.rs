@@ -1,7 +1,6 @@
 //! The sink that publishes to any MQTT broker (R6.22, R6.23).
 
 use bytes::Bytes;
-use serde_json::json;
 
 use crate::mask::Mask;
 use crate::message::Message;
@@ -57,7 +56,7 @@ impl MqttSink {
         let mut plan = Plan::default();
         for (place, message) in batch.iter().enumerate() {
             let before = plan.publications.len();
-            let payload = Bytes::from(json!(message.body()).to_string());
+            let payload = Bytes::from(message.json());
             let topics = self.topics.iter().filter_map(|it| it.fill(message.parameters()));
             plan.publications.extend(topics.filter(|it| is_topic(it)).map(|topic| Publication {
                 place,

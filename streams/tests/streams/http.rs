@@ -31,7 +31,10 @@ async fn a_batch_is_one_post_of_a_json_array() {
     assert_eq!(sink.send(&batch).await, Outcome::accepted(2));
     assert_eq!(sink.send(&batch[..1]).await, Outcome::accepted(1));
     let asked = server.asked();
-    let want = r#"[{"ident":"1","position.speed":5,"timestamp":1706905170.17258},{"ident":"2","timestamp":1706760559}]"#;
+    let want = concat!(
+        r#"[{"ident":"1","position.speed":5,"timestamp":1706905170.17258},"#,
+        r#"{"ident":"2","timestamp":1706760559}]"#
+    );
     assert_eq!(String::from_utf8_lossy(&asked[0].body), want);
     assert_eq!((asked[0].method.as_str(), asked[0].path.as_str()), ("POST", "/in?key=1"));
     let header = |name: &str| asked[0].headers.get(name).unwrap().to_str().unwrap();

@@ -12,7 +12,7 @@ use longshore_streams::{
 };
 use serde_json::json;
 use tempfile::{TempDir, tempdir};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -28,12 +28,17 @@ enum Act {
     Skip(usize),
 }
 
+/// When a sink was given a batch, and the numbers in it.
+type Given = (Duration, Vec<i64>);
+
 /// A sink that does as it is told, then accepts, and remembers what it was given and when.
 #[derive(Clone, Default)]
 struct Script {
     acts: Arc<Mutex<VecDeque<Act>>>,
-    given: Arc<Mutex<Vec<(Duration, Vec<i64>)>>>,
+    given: Arc<Mutex<Vec<Given>>>,
     is_connected: bool,
+    /// The connection ends between batches.
+    lost: Arc<Notify>,
 }
 
 impl Sink for Script {
@@ -55,6 +60,10 @@ impl Sink for Script {
         outcome
     }
 
+    async fn idle(&mut self) {
+        self.lost.notified().await;
+    }
+
     fn is_connected(&self) -> bool {
         self.is_connected
     }
@@ -66,7 +75,9 @@ impl Sink for Script {
 
 /// Virtual time since the first call in this thread.
 fn elapsed() -> Duration {
-    thread_local! { static BEGUN: std::cell::OnceCell<Instant> = const { std::cell::OnceCell::new() }; }
+    thread_local! {
+        static BEGUN: std::cell::OnceCell<Instant> = const { std::cell::OnceCell::new() };
+    }
     BEGUN.with(|it| it.get_or_init(Instant::now).elapsed())
 }
 
@@ -207,6 +218,19 @@ async fn what_is_left_out_is_counted_as_skipped() {
     stream.queues.append(&[(&stream.queue, &[b"no JSON", b"[1]"])], now()).await.unwrap();
     assert_eq!(stream.report().await.skipped, 2);
     assert_eq!((stream.given().len(), stream.queue.status().messages), (1, 0));
+    stream.stop().await;
+}
+
+/// Events 401 and 402.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_between_batches_is_reported() {
+    let mut stream = Stream::start(&[], "", 1, batches_of(10)).await;
+    assert!(stream.report().await.is_connected);
+    stream.sink.lost.notify_one();
+    assert_eq!(stream.report().await, Report::default());
+    stream.append(1, 1).await;
+    let report = stream.report().await;
+    assert_eq!((report.accepted, report.is_connected), (1, true));
     stream.stop().await;
 }
 

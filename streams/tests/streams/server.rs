@@ -1,5 +1,6 @@
 //! A server of HTTP that answers as it is told and remembers what it was asked.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -42,7 +43,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Self { address, asked: Arc::default() };
-        let statuses = Arc::new(Mutex::new(statuses.to_vec().into_iter()));
+        let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
         let shared = server.clone();
         tokio::spawn(async move {
             for connection in 0.. {
@@ -69,7 +70,7 @@ impl Server {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
         connection: usize,
-        statuses: &Mutex<std::vec::IntoIter<u16>>,
+        statuses: &Mutex<VecDeque<u16>>,
     ) {
         let answer = service_fn(async |request: Request<Incoming>| {
             let (head, body) = request.into_parts();
@@ -78,7 +79,7 @@ impl Server {
             let asked =
                 Asked { method: head.method, path, headers: head.headers, body, connection };
             self.asked.lock().unwrap().push(asked);
-            let status = statuses.lock().unwrap().next().unwrap_or(200);
+            let status = statuses.lock().unwrap().pop_front().unwrap_or(200);
             let mut response = Response::new(Full::new(Bytes::from_static(b"{}")));
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
             response.headers_mut().insert("location", "/elsewhere".parse().unwrap());

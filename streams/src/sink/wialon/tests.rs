@@ -56,8 +56,10 @@ fn published_packets_come_out_byte_for_byte() {
             GIST,
             "shmi",
             json!({
-                "timestamp": 1_429_028_681, "position.longitude": 27.552051666666667,
-                "position.latitude": 53.97014333333333, "position.speed": 108, "position.direction": 265,
+                "timestamp": 1_429_028_681,
+                "position.longitude": 27.552051666666667,
+                "position.latitude": 53.97014333333333, "position.speed": 108,
+                "position.direction": 265,
                 "position.satellites": 255, "adc1": 8.89453125, "din": 36, "dout": 55,
             }),
         ),

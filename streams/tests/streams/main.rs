@@ -2,25 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
-#[path = "streams/aws.rs"]
 mod aws;
-#[path = "streams/http.rs"]
 mod http;
-#[path = "streams/kill.rs"]
 mod kill;
-#[path = "streams/mosquitto.rs"]
+mod memory;
 mod mosquitto;
-#[path = "streams/mqtt.rs"]
 mod mqtt;
-#[path = "streams/queue.rs"]
 mod queue;
-#[path = "streams/runner.rs"]
 mod runner;
-#[path = "streams/server.rs"]
 mod server;
-#[path = "streams/thingsboard.rs"]
 mod thingsboard;
-#[path = "streams/wialon.rs"]
 mod wialon;
 
 use longshore_streams::{AnySink, Message, Protocol, Targets};
