@@ -126,12 +126,15 @@ impl<S: Sink> Runner<S> {
             if has_progressed || !has_failed {
                 backoff = Backoff::new();
             }
-            if has_failed {
-                tokio::select! {
-                    biased;
-                    () = &mut stop => return Ok(()),
-                    () = sleep(backoff.wait()) => {}
+            let pause = async {
+                if has_failed {
+                    sleep(backoff.wait()).await;
                 }
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                () = pause => {}
             }
         }
     }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_streams::{Outcome, Protocol, Sink, failure};
+use longshore_storage::Tables;
+use longshore_streams::{
+    Outcome, Protocol, QueueOptions, Queues, Report, Rules, Runner, RunnerOptions, Sink, failure,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::server::Server;
@@ -99,6 +103,30 @@ async fn a_server_that_breaks_off_has_taken_nothing() {
             sink.close();
         }
     }
+}
+
+/// R6.10, R6.11, R6.13, R6.21: the whole of it, from the queue to the server.
+#[tokio::test]
+async fn a_stream_posts_the_same_batch_until_it_is_acknowledged() {
+    let server = Server::start(&[500]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let queues = Queues::open(&Tables::open(&folder.path().join("tables")).unwrap()).unwrap();
+    let queue = queues.queue(7, QueueOptions::default()).unwrap();
+    let batch: [&[u8]; 2] = [br#"{"ident":"1"}"#, br#"{"ident":"2"}"#];
+    queues.append(&[(&queue, &batch)], 0).await.unwrap();
+    let options = RunnerOptions::new(|| 0);
+    let runner = Runner::new(queue.clone(), Rules::default(), post_to(&server, json!({})), options);
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    let stop = async {
+        let failed: Report = reports.recv().await.unwrap();
+        assert_eq!((failed.rejected, failed.failure.unwrap().code), (2, 500));
+        assert_eq!(queue.status().messages, 2);
+        assert_eq!(reports.recv().await.unwrap().accepted, 2);
+    };
+    runner.run(stop, |it| sender.send(it).unwrap()).await.unwrap();
+    let asked = server.asked();
+    assert_eq!((asked.len(), &asked[0].body), (2, &asked[1].body));
+    assert_eq!(queue.status().messages, 0);
 }
 
 /// What the server promised with its status holds, whatever becomes of the body.
