@@ -1,5 +1,7 @@
 //! The sink that speaks Wialon Retranslator 1.0 (R6.24, R13.1 to R13.8).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 
@@ -104,9 +106,11 @@ impl WialonSink {
         let stream = self.connection().await.map_err(|it| (0, it))?;
         let (mut reader, mut writer) = split(stream);
         let lost = |error| Failure { code: DISCONNECTED, ..Failure::of_io(&error) };
+        let written = AtomicUsize::new(0);
         let write = async {
             for (_, packet) in packets {
                 writer.write_all(packet).await?;
+                written.fetch_add(1, Ordering::Relaxed);
             }
             writer.flush().await
         };
@@ -116,6 +120,10 @@ impl WialonSink {
                 let answer = reader.read_u8().await.map_err(lost)?;
                 if answer != ACKNOWLEDGED {
                     let text = format!("the server answered 0x{answer:02x}, not 0x11");
+                    return Err(Failure::new(PROTOCOL, text));
+                }
+                if answered == written.load(Ordering::Relaxed) {
+                    let text = "the server answered what was not sent";
                     return Err(Failure::new(PROTOCOL, text));
                 }
                 answered += 1;

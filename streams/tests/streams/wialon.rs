@@ -122,6 +122,25 @@ async fn an_answer_that_is_not_0x11_acknowledges_nothing() {
     assert_eq!((outcome.settled, outcome.failure.unwrap().code), (1, failure::PROTOCOL));
 }
 
+/// A packet that has not left cannot have been answered, whatever a server says.
+#[tokio::test]
+async fn answers_to_what_was_not_sent_acknowledge_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&[0x11; 10]).await.unwrap();
+        stream
+    });
+    let mut sink = sink(Protocol::WialonRetranslator, &json!({"uri": uri}));
+    // More than all buffers on the way have room for.
+    let text = "x".repeat(30 << 20);
+    let batch = vec![message(&json!({"ident": "1", "timestamp": 1, "text": text})); 3];
+    let outcome = sink.send(&batch).await;
+    assert_eq!((outcome.settled, outcome.failure.unwrap().code), (0, failure::PROTOCOL));
+    drop(server);
+}
+
 /// Event 402: a connection that ends between batches is noticed.
 #[tokio::test]
 async fn a_connection_that_ends_while_idle_is_noticed() {
