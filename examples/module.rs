@@ -8,8 +8,8 @@
 //! mosquitto_pub -u $token -q 1 -t meters/1/add -m 2.5
 //! ```
 //!
-//! It answers REST with rights, selectors, logs and states like all else there, is told of what came
-//! while it was not running, and is done with a message once its answer is out.
+//! It answers REST with rights, selectors, logs and states like all else there, is told of what
+//! came while it was not running, and is done with a message once its answer is out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -111,11 +111,8 @@ impl Module for Meters {
     }
 
     fn routes(self: Arc<Self>) -> Vec<Route> {
-        let paths = Paths {
-            all: "/gw/meters",
-            some: "/gw/meters/{sel}",
-            logs: "/gw/meters/{sel}/logs",
-        };
+        let paths =
+            Paths { all: "/gw/meters", some: "/gw/meters/{sel}", logs: "/gw/meters/{sel}/logs" };
         let mut routes = self.objects.routes(paths);
         routes.push(Route::document("/gw/api.json"));
         routes

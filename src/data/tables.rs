@@ -59,9 +59,9 @@ const ROWS_MAX: usize = 4_096;
 const SECRET_BYTES: usize = 32;
 
 /// Copies the tables of a data directory, as far as it has any, to folders that are made for them
-/// in `to`, and says how many rows they have. The journal is copied before: so nothing in that copy is of an
-/// account that the tables do not know yet, and of one that is gone meanwhile the next start drops
-/// it.
+/// in `to`, and says how many rows they have. The journal is copied before: so nothing in that copy
+/// is of an account that the tables do not know yet, and of one that is gone meanwhile the next
+/// start drops it.
 pub(super) fn copy(data: &DataDir, to: &Path) -> Result<Rows, Problem> {
     Rows::of(|folder| {
         let tables = data.path().join(folder);
