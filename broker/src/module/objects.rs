@@ -10,10 +10,13 @@ use longshore_acl::Method;
 use longshore_storage::{Changes, Table};
 use serde_json::{Map, Value};
 
+use self::row::{place, read_row, row};
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
 use crate::rest::collection::{self, Chosen, Each, Shelf, sent};
 use crate::rest::{Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes};
+
+mod row;
 
 /// What has become of an object, in its log.
 const CREATED: (&str, u64) = ("created", 1);
@@ -571,37 +574,4 @@ fn states<T: Item>(
         }
     }
     states
-}
-
-/// An object as the table has it.
-fn row<T: Item>(context: &Context, item: &T) -> Result<Vec<u8>, ModuleError> {
-    let (mut fields, Head { id, account }) = (item.kept(), item.head());
-    for name in T::SEALED {
-        if let Some(value) = fields.get_mut(*name) {
-            *value = context.seal(&place::<T>(id), &value.to_string())?.into();
-        }
-    }
-    fields.insert("cid".to_owned(), account.into());
-    Ok(Value::Object(fields).to_string().into_bytes())
-}
-
-fn read_row<T: Item>(context: &Context, id: u64, value: &[u8]) -> Result<T, ModuleError> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(value)?;
-    let account = fields.remove("cid").and_then(|cid| cid.as_u64());
-    let account = account.ok_or_else(|| format!("{} has no account", place::<T>(id)))?;
-    for name in T::SEALED {
-        let Some(value) = fields.get_mut(*name) else { continue };
-        let open = value.as_str().and_then(|sealed| context.unseal(&place::<T>(id), sealed));
-        let open = open.ok_or_else(|| {
-            format!("{}: its {name} were sealed under another secret", place::<T>(id))
-        })?;
-        *value = serde_json::from_str(&open)?;
-    }
-    let read = T::read(Head { id, account }, fields, None);
-    read.map_err(|fault| format!("{}: {}", place::<T>(id), fault.to_json()).into())
-}
-
-/// Which object it is, as logs say it.
-fn place<T: Item>(id: u64) -> String {
-    format!("{}/{id}", T::URI)
 }
