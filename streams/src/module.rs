@@ -37,7 +37,8 @@ mod work;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// What streams may connect to beyond the internet, as [`Targets::new`] reads it. Default: none.
+    /// What streams may connect to beyond the internet, as [`Targets::new`] reads it. Default:
+    /// nothing.
     pub allow: Vec<String>,
     /// Bytes of the queue of one stream; a full one takes nothing until it is drained to three
     /// quarters. Default 100,000,000 (section 9).

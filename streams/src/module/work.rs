@@ -83,7 +83,7 @@ impl Streams {
             }
         }
         if let Err(error) = self.queues.remove(id).await {
-            tracing::error!(stream = id, %error, "the queue of a stream that is gone is still there");
+            tracing::error!(stream = id, %error, "the queue of a stream that is gone is left");
         }
     }
 
