@@ -21,7 +21,7 @@ const FILTER: &str = "flespi/command/gw/channels/+/+";
 
 /// What became of a command.
 #[derive(Debug)]
-pub(crate) enum Answered {
+pub(crate) enum Fate {
     /// The device has it, and says nothing to it.
     Sent,
     /// The device has done it, and says this.
@@ -30,7 +30,7 @@ pub(crate) enum Answered {
     Failed(String),
 }
 
-impl Answered {
+impl Fate {
     fn to_json(&self, id: &Value) -> Value {
         let (status, response, error) = match self {
             Self::Sent => ("sent", None, None),
@@ -42,22 +42,14 @@ impl Answered {
 }
 
 /// Says what became of a command.
-pub(crate) async fn respond(open: &Open, connection: u64, id: &Value, answered: Answered) {
+pub(crate) async fn respond(open: &Open, connection: u64, id: &Value, fate: Fate) {
     let channel = &open.channel;
-    open.hub
-        .publish(response(channel.head().account, channel.id(), connection, id, &answered))
-        .await;
+    open.hub.publish(response(channel.head().account, channel.id(), connection, id, &fate)).await;
 }
 
-fn response(
-    account: u64,
-    channel: u64,
-    connection: u64,
-    id: &Value,
-    answered: &Answered,
-) -> Message {
+fn response(account: u64, channel: u64, connection: u64, id: &Value, fate: &Fate) -> Message {
     let topic = format!("flespi/response/gw/channels/{channel}/{connection}");
-    let payload = answered.to_json(id).to_string();
+    let payload = fate.to_json(id).to_string();
     Message::new(topic, payload).qos(QoS::AtLeastOnce).of_account(account)
 }
 
@@ -75,8 +67,8 @@ pub(crate) async fn receive(channels: Arc<Channels>, link: Link) -> Result<(), L
             Some(channel) => pass(&channel, connection, &told),
         };
         if let Err(text) = passed {
-            let answered = Answered::Failed(text);
-            let response = response(message.account(), id, connection, &told["id"], &answered);
+            let fate = Fate::Failed(text);
+            let response = response(message.account(), id, connection, &told["id"], &fate);
             channels.hub.publish(response).await;
         }
     }

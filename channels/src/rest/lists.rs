@@ -102,12 +102,15 @@ fn parameters(call: &Call) -> Outcome {
     Ok(Answer::partly(found.into_iter().map(|it| fields.of(it)).collect(), faults))
 }
 
+/// What a selector means, and what of it is not there.
+type Chosen = (Vec<Map<String, Value>>, Vec<Fault>);
+
 /// Those that a selector means: one of all objects, or names.
 fn choose(
     all: impl IntoIterator<Item = Value>,
     selector: &str,
     object: &Object,
-) -> Result<(Vec<Map<String, Value>>, Vec<Fault>), Fault> {
+) -> Result<Chosen, Fault> {
     let all = all.into_iter().filter_map(|it| match it {
         Value::Object(fields) => Some(fields),
         _ => None,

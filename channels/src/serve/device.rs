@@ -20,7 +20,7 @@ use crate::connections::{Order, Peer};
 use crate::hub::{Hub, Origin};
 use crate::live::source;
 use crate::message::{Ident, Message};
-use crate::orders::{Answered, respond};
+use crate::orders::{Fate, respond};
 use crate::protocol::{Answer, CloseCode, Connection, Decoder, Error, Step};
 
 /// Bytes of one read. All connections share one buffer.
@@ -245,20 +245,20 @@ impl Device<'_> {
             let order = match self.connection.decoder().command(&command) {
                 Ok(order) => order,
                 Err(error) => {
-                    let answered = Answered::Failed(error.to_string());
-                    respond(self.open, self.peer.id, &id, answered).await;
+                    let fate = Fate::Failed(error.to_string());
+                    respond(self.open, self.peer.id, &id, fate).await;
                     continue;
                 }
             };
             if let Err(ending) = self.write(&order.bytes).await {
-                let answered = Answered::Failed("the connection has ended".to_owned());
-                respond(self.open, self.peer.id, &id, answered).await;
+                let fate = Fate::Failed("the connection has ended".to_owned());
+                respond(self.open, self.peer.id, &id, fate).await;
                 return Err(ending);
             }
             if order.is_answered {
                 self.asked = Some((id, command.name, Instant::now() + ANSWER));
             } else {
-                respond(self.open, self.peer.id, &id, Answered::Sent).await;
+                respond(self.open, self.peer.id, &id, Fate::Sent).await;
             }
         }
         Ok(())
@@ -267,12 +267,12 @@ impl Device<'_> {
     /// Passes on what the device has said to the command, or that it has said nothing.
     async fn answered(&mut self, answer: Option<Answer>) {
         let Some((id, _, _)) = self.asked.take() else { return };
-        let answered = match answer {
-            Some(Answer { is_executed: true, text, .. }) => Answered::Answered(text),
-            Some(Answer { text, .. }) => Answered::Failed(text),
-            None => Answered::Failed("the device has not answered".to_owned()),
+        let fate = match answer {
+            Some(Answer { is_executed: true, text, .. }) => Fate::Answered(text),
+            Some(Answer { text, .. }) => Fate::Failed(text),
+            None => Fate::Failed("the device has not answered".to_owned()),
         };
-        respond(self.open, self.peer.id, &id, answered).await;
+        respond(self.open, self.peer.id, &id, fate).await;
     }
 
     /// Says of all commands that they are not done.
@@ -280,8 +280,8 @@ impl Device<'_> {
         let asked = self.asked.take().map(|(id, _, _)| id);
         let waiting = self.peer.end().into_iter().map(|order| order.id);
         for id in asked.into_iter().chain(waiting) {
-            let answered = Answered::Failed("the connection has ended".to_owned());
-            respond(self.open, self.peer.id, &id, answered).await;
+            let fate = Fate::Failed("the connection has ended".to_owned());
+            respond(self.open, self.peer.id, &id, fate).await;
         }
     }
 }
