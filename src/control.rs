@@ -24,8 +24,8 @@ use crate::start::Running;
 pub(crate) const SOCKET: &str = "control";
 /// Its name before others than its owner are kept out.
 const DRAFT: &str = "control.draft";
-/// What is asked for, and what an answer begins with.
-const TABLES: &str = "longshore tables 1\n";
+/// Bytes of what is asked for.
+const ASKED_MAX: u64 = 64;
 /// How long either side waits for the other to read or write on.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between an answer that failed and the next.
@@ -100,7 +100,7 @@ fn address(directory: &Path, name: &str) -> io::Result<(PathBuf, Option<File>)> 
 fn answer_all(listener: &UnixListener, broker: &Weak<Running>) {
     for stream in listener.incoming() {
         let Some(broker) = broker.upgrade() else { return };
-        match stream.and_then(|stream| answer(&stream, broker.tables())) {
+        match stream.and_then(|stream| answer(&stream, |folder| broker.tables(folder))) {
             Ok(rows) => info!(rows, "tables given to a backup"),
             Err(cause) => {
                 warn!(%cause, "a backup was not answered");
@@ -111,16 +111,22 @@ fn answer_all(listener: &UnixListener, broker: &Weak<Running>) {
     }
 }
 
+/// What is asked for of the tables in a folder, and what an answer begins with.
+fn greeting(folder: &str) -> String {
+    format!("longshore {folder} 1\n")
+}
+
 /// Answers one question; how many rows there were.
-fn answer(stream: &UnixStream, tables: Option<&Tables>) -> io::Result<u64> {
+fn answer<'a>(stream: &UnixStream, tables: impl Fn(&str) -> Option<&'a Tables>) -> io::Result<u64> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut asked = String::new();
-    BufReader::new(stream.take(TABLES.len() as u64)).read_line(&mut asked)?;
-    let tables = tables.filter(|_| asked == TABLES);
+    BufReader::new(stream.take(ASKED_MAX)).read_line(&mut asked)?;
+    let tables =
+        asked.split(' ').nth(1).filter(|folder| greeting(folder) == asked).and_then(tables);
     let tables = tables.ok_or_else(|| io::Error::other("it asks for what is not here"))?;
     let mut to = BufWriter::new(stream);
-    to.write_all(TABLES.as_bytes())?;
+    to.write_all(asked.as_bytes())?;
     let sent = send(tables, &mut to);
     if let Err(error) = &sent {
         to.write_all(&[FAILED])?;
@@ -170,16 +176,17 @@ pub(crate) struct Answer(BufReader<UnixStream>);
 
 impl Answer {
     /// Asks the broker that has the data directory open.
-    pub(crate) fn ask(data: &DataDir) -> io::Result<Self> {
+    pub(crate) fn ask(data: &DataDir, folder: &str) -> io::Result<Self> {
+        let greeting = greeting(folder);
         let (address, _folder) = address(data.path(), SOCKET)?;
         let mut stream = UnixStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(TABLES.as_bytes())?;
+        stream.write_all(greeting.as_bytes())?;
         let mut answer = Self(BufReader::new(stream));
-        let mut line = vec![0; TABLES.len()];
+        let mut line = vec![0; greeting.len()];
         answer.0.read_exact(&mut line)?;
-        match line == TABLES.as_bytes() {
+        match line == greeting.as_bytes() {
             true => Ok(answer),
             false => Err(io::Error::other("it is another version of Longshore")),
         }
@@ -231,9 +238,10 @@ mod tests {
             let mode = fs::metadata(directory.join(SOCKET)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             let asking = thread::scope(|scope| {
-                let asking = scope.spawn(|| Answer::ask(&DataDir::at(directory)).map(drop));
+                let asking =
+                    scope.spawn(|| Answer::ask(&DataDir::at(directory), "tables").map(drop));
                 let (stream, _) = listener.accept().unwrap();
-                assert!(answer(&stream, None).is_err());
+                assert!(answer(&stream, |_| None).is_err());
                 drop(stream);
                 asking.join().unwrap()
             });

@@ -44,7 +44,7 @@ fn verify(data: &DataDir) -> Result<(), Problem> {
         let command = format!("longshore data repair --data-dir {}", data.path().display());
         return Err(problem(&path, format!("is damaged; `{command}` keeps all that is sound")));
     }
-    say(&format!("{}ok\n", tables::summary(tables::verify(data)?)));
+    say(&format!("{}ok\n", tables::verify(data)?.summary()));
     Ok(())
 }
 
@@ -65,7 +65,7 @@ fn repair(data: &DataDir) -> Result<(), Problem> {
     }
     // These can only be restored.
     let rows = tables::verify(data).inspect_err(|_| say(&text))?;
-    text.push_str(&tables::summary(rows));
+    text.push_str(&rows.summary());
     text.push_str(match repaired.report.losses.is_empty() {
         true => "ok, nothing was damaged\n",
         false => "ok, what was damaged is given up; the files put aside are as they were before\n",

@@ -5,7 +5,9 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use longshore::accounts::TABLES_FOLDER;
 use longshore::acl::MasterToken;
+use longshore::module::MODULES_FOLDER;
 use longshore::{Broker, Listen, Scheme, StartError, Storage, StoreError, Tls};
 use longshore_storage::Tables;
 
@@ -97,9 +99,13 @@ impl Running {
         self.broker.addresses().iter().map(bound).collect()
     }
 
-    /// The tables of its accounts.
-    pub(crate) fn tables(&self) -> Option<&Tables> {
-        self.broker.accounts().and_then(|accounts| accounts.tables())
+    /// The tables in this folder of the data directory.
+    pub(crate) fn tables(&self, folder: &str) -> Option<&Tables> {
+        match folder {
+            TABLES_FOLDER => self.broker.accounts().and_then(|accounts| accounts.tables()),
+            MODULES_FOLDER => self.broker.module_tables(),
+            _ => None,
+        }
     }
 
     /// Gives new connections new certificates.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::dialect::Dialect;
 use crate::limits::Limits;
 use crate::link::{Link, Opener};
-use crate::module::{self, Context, Maker, Module};
+use crate::module::{self, Context, MODULES_FOLDER, Maker, Module};
 use crate::net::acceptor::{self, Arrival, Entrance};
 use crate::net::driver::Around;
 use crate::net::keeper::keep_accounts;
@@ -36,9 +36,6 @@ use crate::shard::Config;
 use crate::stats::Stats;
 use crate::store::{Figures, Store};
 use crate::totals::Totals;
-
-/// The folder of what modules keep, within that of the accounts.
-pub const MODULES_FOLDER: &str = "modules";
 
 mod builder;
 mod error;
@@ -77,6 +74,8 @@ pub struct Broker {
     threads: Mutex<Vec<JoinHandle<()>>>,
     store: Option<Arc<Store>>,
     accounts: Option<Arc<Accounts>>,
+    /// What modules keep.
+    tables: OnceLock<Tables>,
 }
 
 impl Builder {
@@ -113,6 +112,7 @@ impl Builder {
             threads: Mutex::default(),
             store: store.clone(),
             accounts: accounts.clone(),
+            tables: OnceLock::new(),
         };
         let modules = broker.make_modules(&self.modules, folder.as_deref(), &stopped)?;
         let (mut plain, others): (Vec<_>, Vec<_>) =
@@ -237,6 +237,12 @@ impl Broker {
         self.accounts.as_ref()
     }
 
+    /// The tables of its modules, if it has any.
+    #[must_use]
+    pub fn module_tables(&self) -> Option<&Tables> {
+        self.tables.get()
+    }
+
     /// What the broker has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -353,22 +359,21 @@ impl Broker {
         folder: Option<&Path>,
         stopped: &watch::Receiver<bool>,
     ) -> Result<Vec<Arc<dyn Module>>, StartError> {
-        let (mut modules, mut tables) = (Vec::new(), None);
-        for make in makers {
-            let (Some(accounts), Some(folder)) = (&self.accounts, folder) else {
-                return Err(StartError::NoAccounts);
-            };
-            let (accounts, opener) = (Arc::clone(accounts), self.opener());
-            let (folder, stopped) = (folder.to_owned(), stopped.clone());
-            let tables = tables.get_or_insert_with(|| Tables::open(&folder.join(MODULES_FOLDER)));
-            let tables =
-                tables.as_ref().map_err(|cause| StartError::Module(cause.to_string().into()))?;
-            let context = Context { accounts, folder, tables: tables.clone(), opener, stopped };
-            modules.push(make(context).map_err(StartError::Module)?);
+        if makers.is_empty() {
+            return Ok(Vec::new());
         }
-        if let Some(accounts) = &self.accounts {
-            accounts.add_grants(modules.iter().flat_map(|module| module.grants()).collect());
-        }
+        let accounts = self.accounts.as_ref().zip(folder).ok_or(StartError::NoAccounts);
+        let (accounts, folder) = accounts?;
+        let unreadable = |cause| StartError::Module(Box::new(cause));
+        let tables = Tables::open(&folder.join(MODULES_FOLDER)).map_err(unreadable)?;
+        let tables = self.tables.get_or_init(|| tables).clone();
+        let (accounts, opener) = (Arc::clone(accounts), self.opener());
+        let (folder, stopped) = (folder.to_owned(), stopped.clone());
+        let context = Context { accounts, folder, tables, opener, stopped };
+        let made = makers.iter().map(|make| make(context.clone()).map_err(StartError::Module));
+        let modules: Vec<_> = made.collect::<Result<_, _>>()?;
+        let grants = modules.iter().flat_map(|module| module.grants());
+        context.accounts.add_grants(grants.collect());
         Ok(modules)
     }
 

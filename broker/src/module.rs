@@ -32,6 +32,9 @@ mod objects;
 pub use self::objects::{Change, Head, Item, Objects, Paths};
 pub use crate::notices::Event;
 
+/// The folder of what modules keep, within that of the accounts.
+pub const MODULES_FOLDER: &str = "modules";
+
 /// What a module does until the broker stops.
 pub type Running = Pin<Box<dyn Future<Output = ()>>>;
 

@@ -10,11 +10,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longshore::accounts::{SECRET_FILE, TABLES_FOLDER};
+use longshore::accounts::SECRET_FILE;
 use longshore_storage::{Disk, LOCK_FILE, Report, SystemDisk};
 
 use super::progress::Progress;
-use super::{explain_copy, open, say, summary, tables};
+use super::tables::{self, Rows};
+use super::{explain_copy, open, say, summary};
 use crate::config::Problem;
 use crate::data_dir::{DataDir, JOURNAL, TOKEN_FILE, problem, write_once};
 
@@ -32,19 +33,19 @@ pub(super) fn backup(data: &DataDir, target: &Path) -> Result<(), Problem> {
     let from = open(&data.journal())?;
     let mut target = Target::make(target, data)?;
     let report = copy_journal(&from, &target.path.join(PARTIAL), "backing up")?;
-    let rows = tables::copy(data, &tables::partial(&target.path))?;
+    let rows = tables::copy(data, &target.path)?;
     let finished = target.finish(data, &report, rows);
     finished.map_err(|error| problem(&target.path, format!("cannot be written: {error}")))?;
-    let said = format!("{}{}", summary(&report), tables::summary(rows));
+    let said = format!("{}{}", summary(&report), rows.summary());
     say(&format!("{said}ok, a backup is in {}\n", target.path.display()));
     Ok(())
 }
 
 /// What the file of that name holds for this report and these rows of tables.
-pub(super) fn contents(report: &Report, rows: Option<u64>) -> String {
+pub(super) fn contents(report: &Report, rows: Rows) -> String {
     // What there are no tables in is as it always was.
-    let version = if rows.is_some() { 2 } else { 1 };
-    format!("longshore backup {version}\n{}{}", summary(report), tables::summary(rows))
+    let version = 1 + rows.folders().count().min(1);
+    format!("longshore backup {version}\n{}{}", summary(report), rows.summary())
 }
 
 /// Copies a journal into a folder that is made for it.
@@ -101,7 +102,7 @@ impl Target {
         }
     }
 
-    fn finish(&mut self, data: &DataDir, report: &Report, rows: Option<u64>) -> io::Result<()> {
+    fn finish(&mut self, data: &DataDir, report: &Report, rows: Rows) -> io::Result<()> {
         for name in KEPT_FILES {
             match fs::read(data.path().join(name)) {
                 Ok(text) => write_once(&self.path, name, &text)?,
@@ -110,9 +111,7 @@ impl Target {
                 Err(error) => return Err(error),
             }
         }
-        if rows.is_some() {
-            fs::rename(tables::partial(&self.path), self.path.join(TABLES_FOLDER))?;
-        }
+        tables::finish(&self.path, rows)?;
         write_once(&self.path, CONTENTS_FILE, contents(report, rows).as_bytes())?;
         fs::rename(self.path.join(PARTIAL), self.path.join(JOURNAL))?;
         File::open(&self.path)?.sync_all()?;
@@ -130,9 +129,9 @@ impl Drop for Target {
             return;
         }
         // It was empty, and whoever is told of the error can remove what is left now.
-        let folders = [PARTIAL, JOURNAL, TABLES_FOLDER].map(|it| self.path.join(it));
+        let folders = [PARTIAL, JOURNAL].map(|it| self.path.join(it));
         let _ = folders.map(fs::remove_dir_all);
-        let _ = fs::remove_dir_all(tables::partial(&self.path));
+        let _ = tables::remove(&self.path);
         let _ = KEPT_FILES.map(|it| fs::remove_file(self.path.join(it)));
         let _ = fs::remove_file(self.path.join(CONTENTS_FILE));
         if self.is_made {

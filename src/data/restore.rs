@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use longshore::accounts::TABLES_FOLDER;
 use longshore_storage::{Disk, LOCK_FILE, LockError, SystemDisk};
 
 use super::backup::{CONTENTS_FILE, KEPT_FILES, contents, copy_journal};
-use super::{open, say, summary, tables};
+use super::tables::{self, Rows};
+use super::{open, say, summary};
 use crate::config::Problem;
 use crate::data_dir::{DataDir, JOURNAL, problem, write_once};
 
@@ -32,36 +32,27 @@ pub(super) fn restore(backup: &Path, data: &DataDir) -> Result<(), Problem> {
         }
         let finished = finish(data, files, rows);
         finished.map_err(|error| problem(data.path(), format!("cannot be written: {error}")))?;
-        Ok(format!("{}{}", summary(&report), tables::summary(rows)))
+        Ok(format!("{}{}", summary(&report), rows.summary()))
     });
     if restored.is_err() {
         // A broker that is started now would begin with nothing, as it would have before.
-        let _ = remove_tables(data).and_then(|()| fs::remove_dir_all(&restoring));
+        let _ = tables::remove(data.path()).and_then(|()| fs::remove_dir_all(&restoring));
     }
     say(&format!("{}ok, restored to {}\n", restored?, data.path().display()));
     Ok(())
 }
 
-/// Copies the tables of the backup, if it has any, and says how many rows they have.
-fn copy_tables(backup: &Path, data: &DataDir) -> Result<Option<u64>, Problem> {
-    let (from, to) = (backup.join(TABLES_FOLDER), tables::partial(data.path()));
-    if !from.exists() {
-        return Ok(None);
-    }
-    let copied = tables::copy_files(&from, &to);
-    copied.map_err(|error| problem(&from, format!("cannot be copied: {error}")))?;
-    tables::rows(&to).map(Some)
-}
-
-/// Takes tables away that came with a restore.
-fn remove_tables(data: &DataDir) -> io::Result<()> {
-    for path in [tables::partial(data.path()), data.path().join(TABLES_FOLDER)] {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
+/// Copies the tables of the backup, as far as it has any, and says how many rows they have.
+fn copy_tables(backup: &Path, data: &DataDir) -> Result<Rows, Problem> {
+    Rows::of(|folder| {
+        let (from, to) = (backup.join(folder), tables::partial(data.path(), folder));
+        if !from.exists() {
+            return Ok(None);
         }
-    }
-    Ok(())
+        let copied = tables::copy_files(&from, &to);
+        copied.map_err(|error| problem(&from, format!("cannot be copied: {error}")))?;
+        tables::rows(&to).map(Some)
+    })
 }
 
 /// What the backup held when it was made.
@@ -116,14 +107,16 @@ fn make_way(data: &DataDir) -> Result<(), Problem> {
     if lock(&restoring)? {
         // No restore begins where there are tables, and no broker where one was cut short: if there
         // are any, they came with it.
-        let removed = remove_tables(data).and_then(|()| fs::remove_dir_all(&restoring));
+        let removed = tables::remove(data.path()).and_then(|()| fs::remove_dir_all(&restoring));
         removed.map_err(|error| problem(&restoring, format!("cannot be removed: {error}")))?;
     }
     let journal = data.journal();
     let has_journal = lock(&journal)?;
-    let tables = data.path().join(TABLES_FOLDER);
-    if tables.exists() {
-        return Err(problem(&tables, IS_THERE.to_owned()));
+    for (folder, _) in tables::STORES {
+        let tables = data.path().join(folder);
+        if tables.exists() {
+            return Err(problem(&tables, IS_THERE.to_owned()));
+        }
     }
     if !has_journal {
         return Ok(());
@@ -161,15 +154,13 @@ fn lock(path: &Path) -> Result<bool, Problem> {
 }
 
 /// Brings all to the medium; only the last step makes it a data directory with a journal.
-fn finish(data: &DataDir, files: Vec<Kept>, rows: Option<u64>) -> io::Result<()> {
+fn finish(data: &DataDir, files: Vec<Kept>, rows: Rows) -> io::Result<()> {
     for file in files {
         if let Kept::New(name, text) = file {
             write_once(data.path(), name, &text)?;
         }
     }
-    if rows.is_some() {
-        fs::rename(tables::partial(data.path()), data.path().join(TABLES_FOLDER))?;
-    }
+    tables::finish(data.path(), rows)?;
     fs::rename(data.restoring(), data.journal())?;
     File::open(data.path())?.sync_all()?;
     let path = fs::canonicalize(data.path())?;

@@ -1,5 +1,5 @@
-//! The tables of a data directory, and the secret that they are of no use without: copied, looked
-//! at and put back.
+//! The tables of a data directory, those of accounts and those of modules, and the secret that they
+//! are of no use without: copied, looked at and put back.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -9,12 +9,45 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use longshore::accounts::{SECRET_FILE, TABLES_FOLDER};
+use longshore::module::MODULES_FOLDER;
 use longshore_storage::{Changes, LockError, Tables, TablesError};
 
 use super::open;
 use crate::config::Problem;
 use crate::control::{Answer, Next, SOCKET};
 use crate::data_dir::{DataDir, problem};
+
+/// The folders of tables, and what is said before how many rows they have.
+pub(super) const STORES: [(&str, &str); 2] =
+    [(TABLES_FOLDER, "rows   "), (MODULES_FOLDER, "modules")];
+
+/// How many rows there are in the tables of each folder; none where there is no such folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rows([Option<u64>; STORES.len()]);
+
+impl Rows {
+    /// Those that `count` finds in each folder.
+    pub(super) fn of(
+        mut count: impl FnMut(&'static str) -> Result<Option<u64>, Problem>,
+    ) -> Result<Self, Problem> {
+        let mut rows = Self::default();
+        for (found, (folder, _)) in rows.0.iter_mut().zip(STORES) {
+            *found = count(folder)?;
+        }
+        Ok(rows)
+    }
+
+    /// The folders that there are.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &'static str> {
+        STORES.into_iter().zip(self.0).filter_map(|((folder, _), rows)| rows.map(|_| folder))
+    }
+
+    /// What is said of them, after what is said of the journal.
+    pub(super) fn summary(&self) -> String {
+        let told = STORES.into_iter().zip(self.0);
+        told.filter_map(|((_, word), rows)| Some(format!("{word}  {}\n", rows?))).collect()
+    }
+}
 
 /// How long a backup waits for a broker that has just begun, or is about to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,23 +58,28 @@ const ROWS_MAX: usize = 4_096;
 /// Bytes of the secret.
 const SECRET_BYTES: usize = 32;
 
-/// Copies the tables of a data directory, if it has any, to a folder that is made for them, and
-/// says how many rows they have. The journal is copied before: so nothing in that copy is of an
-/// account that the tables do not know yet, and of one that is gone meanwhile the next start drops
-/// it.
-pub(super) fn copy(data: &DataDir, to: &Path) -> Result<Option<u64>, Problem> {
-    let tables = data.path().join(TABLES_FOLDER);
-    if !tables.exists() {
-        return Ok(None);
-    }
-    check_secret(data.path())?;
-    copy_of_any(data, &tables, to)?;
-    // What was copied is what can be read again. It also leaves no file larger than its content.
-    rows(to).map(Some)
+/// Copies the tables of a data directory, as far as it has any, to folders that are made for them
+/// in `to`, and says how many rows they have. The journal is copied before: so nothing in that copy
+/// is of an account that the tables do not know yet, and of one that is gone meanwhile the next
+/// start drops it.
+pub(super) fn copy(data: &DataDir, to: &Path) -> Result<Rows, Problem> {
+    Rows::of(|folder| {
+        let tables = data.path().join(folder);
+        if !tables.exists() {
+            return Ok(None);
+        }
+        check_secret(data.path())?;
+        let to = partial(to, folder);
+        copy_of_any(data, folder, &to)?;
+        // What was copied is what can be read again. It also leaves no file larger than its
+        // content.
+        rows(&to).map(Some)
+    })
 }
 
 /// Copies whether a broker runs or not, and no matter whether it just begins or ends.
-fn copy_of_any(data: &DataDir, tables: &Path, to: &Path) -> Result<(), Problem> {
+fn copy_of_any(data: &DataDir, folder: &str, to: &Path) -> Result<(), Problem> {
+    let tables = &data.path().join(folder);
     let failed = |error: &dyn ToString| problem(tables, error.to_string());
     let (disk, begun) = (open(&data.journal())?, Instant::now());
     loop {
@@ -53,7 +91,7 @@ fn copy_of_any(data: &DataDir, tables: &Path, to: &Path) -> Result<(), Problem> 
             Err(held @ LockError::Held { .. }) => held.to_string(),
             Err(error) => return Err(failed(&error)),
         };
-        match Answer::ask(data) {
+        match Answer::ask(data, folder) {
             Ok(answer) => return receive(answer, to).map_err(|error| failed(&error)),
             Err(error) if begun.elapsed() > PATIENCE => {
                 let socket = data.path().join(SOCKET);
@@ -84,20 +122,16 @@ fn receive(mut answer: Answer, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads the tables of a data directory whose broker is stopped, and says how many rows they have;
-/// `None` where there are none.
-pub(super) fn verify(data: &DataDir) -> Result<Option<u64>, Problem> {
-    let tables = data.path().join(TABLES_FOLDER);
-    if !tables.exists() {
-        return Ok(None);
-    }
-    check_secret(data.path())?;
-    rows(&tables).map(Some)
-}
-
-/// What is said of them, after what is said of the journal.
-pub(super) fn summary(rows: Option<u64>) -> String {
-    rows.map_or_else(String::new, |rows| format!("rows     {rows}\n"))
+/// Reads the tables of a data directory whose broker is stopped, and says how many rows they have.
+pub(super) fn verify(data: &DataDir) -> Result<Rows, Problem> {
+    Rows::of(|folder| {
+        let tables = data.path().join(folder);
+        if !tables.exists() {
+            return Ok(None);
+        }
+        check_secret(data.path())?;
+        rows(&tables).map(Some)
+    })
 }
 
 /// Reads all rows of tables that nobody has open.
@@ -143,6 +177,25 @@ pub(super) fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Where tables are until they are complete.
-pub(super) fn partial(directory: &Path) -> PathBuf {
-    directory.join(format!("{TABLES_FOLDER}.partial"))
+pub(super) fn partial(directory: &Path, folder: &str) -> PathBuf {
+    directory.join(format!("{folder}.partial"))
+}
+
+/// Takes away what came of a copy.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    for (folder, _) in STORES {
+        for path in [partial(directory, folder), directory.join(folder)] {
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives the copies their names: they are complete.
+pub(super) fn finish(directory: &Path, rows: Rows) -> io::Result<()> {
+    rows.folders()
+        .try_for_each(|folder| fs::rename(partial(directory, folder), directory.join(folder)))
 }

@@ -334,6 +334,11 @@ impl Changes {
         self.changes.push((table.keyspace.clone(), key.to_vec(), None));
     }
 
+    /// Adds others, which go over these.
+    pub fn append(&mut self, later: Self) {
+        self.changes.extend(later.changes);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -98,15 +98,16 @@ fn tables_are_ordered_maps_before_and_after_they_are_opened_again() {
             for _ in 0..random.below(12) {
                 let name = NAMES[random.below(3) as usize];
                 let (table, key) = (tables.table(name).unwrap(), random.key());
-                let kept = model.get_mut(name).unwrap();
+                let (kept, mut change) = (model.get_mut(name).unwrap(), Changes::new());
                 if random.below(3) == 0 {
-                    changes.remove(&table, &key);
+                    change.remove(&table, &key);
                     kept.remove(&key);
                 } else {
                     let value = vec![turn; random.below(2000) as usize];
-                    changes.put(&table, &key, &value);
+                    change.put(&table, &key, &value);
                     kept.insert(key, value);
                 }
+                changes.append(change);
             }
             tables.commit(changes).unwrap();
             let name = NAMES[random.below(3) as usize];

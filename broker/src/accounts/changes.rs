@@ -69,11 +69,14 @@ fn merge(value: &mut Value, sent: &Value) {
     }
 }
 
+/// What puts a change in force that is written down.
+type Act<T> = Box<dyn FnOnce(&Accounts) -> Result<T, ChangeError>>;
+
 /// A change that can be made: what is written down for it, and what is done once it is.
 struct Planned<T> {
     rows: Vec<Row>,
     gone: Vec<[u8; 9]>,
-    act: Box<dyn FnOnce(&Accounts) -> Result<T, ChangeError>>,
+    act: Act<T>,
 }
 
 impl<T> Planned<T> {
@@ -126,7 +129,7 @@ impl Accounts {
             rows.push(Row::Greatest(draft.greatest));
         }
         let kept = self.keep(&rows, &gone).map_err(Arc::new);
-        let done = |act: Result<Box<dyn FnOnce(&Self) -> _>, _>| match (act, &kept) {
+        let done = |act: Result<Act<T>, _>| match (act, &kept) {
             (Ok(act), Ok(())) => act(self),
             (Ok(_), Err(error)) => Err(ChangeError::Tables(Arc::clone(error))),
             (Err(error), _) => Err(error),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
-use crate::rest::collection::{self, Each, Shelf, sent};
+use crate::rest::collection::{self, Chosen, Each, Shelf, sent};
 use crate::rest::{Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes};
 
 /// What has become of an object, in its log.
@@ -95,6 +95,9 @@ pub struct Objects<T> {
 
 /// Hears of changes.
 type OnChange<T> = Box<dyn Fn(&Change<'_, T>) + Send + Sync>;
+
+/// What an object was, and what it is.
+type Step<'a, T> = (Option<&'a Arc<T>>, Option<&'a Arc<T>>);
 
 struct Items<T> {
     by_id: BTreeMap<u64, Arc<T>>,
@@ -196,7 +199,7 @@ impl<T: Item> Objects<T> {
         let Paths { all, some, logs } = paths;
         let objects = Arc::clone(self);
         vec![
-            route(Method::Post, all, "Make objects", many, |it, call| collection::create(it, call)),
+            route(Method::Post, all, "Make objects", many, collection::create),
             route(Method::Get, some, "Read objects", Takes::Nothing, |it, call| {
                 collection::list(it, call)
             }),
@@ -228,7 +231,7 @@ impl<T: Item> Objects<T> {
     ///
     /// # Errors
     /// When it is no selector.
-    pub fn choose(self: &Arc<Self>, call: &Call) -> Result<(Vec<Arc<T>>, Vec<Fault>), Fault> {
+    pub fn choose(self: &Arc<Self>, call: &Call) -> Result<Chosen<T>, Fault> {
         collection::choose(self, call)
     }
 
@@ -298,7 +301,7 @@ impl<T: Item> Objects<T> {
     fn keep(
         &self,
         mut changes: Changes,
-        steps: Vec<(Option<&Arc<T>>, Option<&Arc<T>>)>,
+        steps: Vec<Step<'_, T>>,
         by: Option<u64>,
     ) -> Result<(), TablesError> {
         if steps.is_empty() {

@@ -73,6 +73,9 @@ pub trait Shelf {
 /// What comes of each of several objects.
 pub type Each<T, E> = Vec<Result<T, E>>;
 
+/// Objects that were found, and why others were not.
+pub type Chosen<T> = (Vec<Arc<T>>, Vec<Fault>);
+
 /// Adds what is shown only when it is asked for to the fields of an object.
 pub type Show<T> = dyn Fn(&T, Map<String, Value>) -> Map<String, Value> + Send;
 
@@ -81,7 +84,7 @@ pub type Show<T> = dyn Fn(&T, Map<String, Value>) -> Map<String, Value> + Send;
 ///
 /// # Errors
 /// When it is no selector.
-pub fn choose<S: Shelf>(shelf: &S, call: &Call) -> Result<(Vec<Arc<S::Item>>, Vec<Fault>), Fault> {
+pub fn choose<S: Shelf>(shelf: &S, call: &Call) -> Result<Chosen<S::Item>, Fault> {
     let (account, selector) = (call.account, Selector::parse(call.parameter(0), S::OBJECT)?);
     let scope = call.caller()?.scope(&call.route);
     let is_open = |id: u64| match &scope {

@@ -1,0 +1,193 @@
+//! The sink that posts a JSON array (R6.19 to R6.21).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::ConfigurationError;
+use crate::failure::{CLOSED, Failure, PROTOCOL};
+use crate::mask::Mask;
+use crate::message::Message;
+use crate::protocol::HttpConfiguration;
+use crate::sink::{Outcome, Sink};
+use crate::target::{Target, Targets};
+use crate::tls::{Dialler, Tls};
+
+/// How long the body of an answer, of which nothing is wanted, is waited for, so that the
+/// connection can be used again.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of that body, at most.
+const BODY_MAX: usize = 64 << 10;
+
+/// One POST a batch, one after another. Status 200 acknowledges, and nothing else does; a redirect
+/// is not followed.
+#[derive(Debug)]
+pub struct HttpSink {
+    dialler: Dialler,
+    uri: Uri,
+    headers: HeaderMap,
+    ident: Mask,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    /// Moves the bytes.
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl HttpSink {
+    /// A sink without a connection yet.
+    ///
+    /// # Errors
+    /// `ca` cannot be used.
+    pub fn new(
+        configuration: &HttpConfiguration,
+        targets: &Targets,
+    ) -> Result<Self, ConfigurationError> {
+        let error = |field: &str| ConfigurationError::new(field, "cannot be read");
+        let uri: Uri = configuration.uri.parse().map_err(|_| error("uri"))?;
+        let authority = uri.authority().ok_or_else(|| error("uri"))?.as_str();
+        let is_https = uri.scheme_str() == Some("https");
+        let port = if is_https { 443 } else { 80 };
+        let target = Target::parse(authority, Some(port)).ok_or_else(|| error("uri"))?;
+        let tls = Tls::read(configuration.ca.as_deref(), None, None)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, authority.parse().map_err(|_| error("uri"))?);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static("longshore"));
+        for (name, value) in &configuration.headers {
+            let name: HeaderName = name.parse().map_err(|_| error("headers"))?;
+            let mut value: HeaderValue = value.reveal().parse().map_err(|_| error("headers"))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let dialler = Dialler { target, targets: targets.clone(), tls: is_https.then_some(tls) };
+        let ident = Mask::new(&configuration.ident);
+        Ok(Self { dialler, uri, headers, ident, connection: None })
+    }
+
+    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        let path = self.uri.path_and_query().map_or("/", |it| it.as_str());
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    fn body(&self, batch: &[Message]) -> Bytes {
+        let ident = |it: &Message| self.ident.fill(it.parameters()).filter(|it| !it.is_empty());
+        let idents: Vec<_> = batch.iter().map(|it| ident(it).map(Value::String)).collect();
+        let messages = batch.iter().zip(&idents).map(|(message, ident)| {
+            let mut body = message.body();
+            if let (Some(place), Some(ident)) = (body.get_mut(&message.key("ident")), ident) {
+                *place = ident;
+            }
+            body
+        });
+        // Texts, numbers and maps by text: nothing that JSON could not hold.
+        serde_json::to_vec(&messages.collect::<Vec<_>>()).unwrap_or_default().into()
+    }
+
+    async fn connect(&mut self) -> Result<&mut Connection, Failure> {
+        let stream = self.dialler.dial().await?;
+        let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(failure)?;
+        let driver = tokio::spawn(async move {
+            // Whoever waits for an answer gets the error.
+            let _ = connection.await;
+        });
+        Ok(self.connection.insert(Connection { requests, driver }))
+    }
+
+    /// Posts once, on the connection that is there or on a new one, and gives the status.
+    async fn post(&mut self, body: Bytes) -> Result<StatusCode, Failure> {
+        let request = self.request(body.clone());
+        if let Some(connection) = &mut self.connection
+            && connection.requests.ready().await.is_ok()
+        {
+            match connection.requests.send_request(request).await {
+                Ok(response) => return Ok(self.finish(response).await),
+                // The server may have closed it while it was idle, and that is no failure.
+                Err(_) => self.close(),
+            }
+        }
+        let request = self.request(body);
+        let sent = self.connect().await?.requests.send_request(request).await;
+        Ok(self.finish(sent.map_err(failure)?).await)
+    }
+
+    /// Reads the rest of an answer, or lets go of the connection.
+    async fn finish(&mut self, response: http::Response<Incoming>) -> StatusCode {
+        let status = response.status();
+        let mut body = response.into_body();
+        let read = timeout(BODY_TIMEOUT, async {
+            let mut length = 0;
+            while let Some(frame) = body.frame().await {
+                length += frame.ok()?.data_ref().map_or(0, Bytes::len);
+                (length <= BODY_MAX).then_some(())?;
+            }
+            Some(())
+        });
+        if !matches!(read.await, Ok(Some(()))) {
+            self.close();
+        }
+        status
+    }
+}
+
+fn failure(error: hyper::Error) -> Failure {
+    match std::error::Error::source(&error).and_then(|it| it.downcast_ref::<std::io::Error>()) {
+        Some(error) => Failure::of_io(error),
+        None if error.is_parse() => Failure::new(PROTOCOL, "the answer is not HTTP"),
+        None => Failure::new(CLOSED, format!("the connection was lost: {error}")),
+    }
+}
+
+impl Sink for HttpSink {
+    async fn send(&mut self, batch: &[Message]) -> Outcome {
+        let body = self.body(batch);
+        match self.post(body).await {
+            Ok(StatusCode::OK) => Outcome::accepted(batch.len()),
+            Ok(status) => {
+                let text = format!("the server answered {status}");
+                Outcome::failed(Failure::new(status.as_u16().into(), text))
+            }
+            Err(failure) => Outcome::failed(failure),
+        }
+    }
+
+    async fn idle(&mut self) {
+        match &mut self.connection {
+            // It ends when the server closes the connection.
+            Some(connection) => drop((&mut connection.driver).await),
+            None => std::future::pending().await,
+        }
+        self.connection = None;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection.as_ref().is_some_and(|it| !it.requests.is_closed())
+    }
+
+    fn close(&mut self) {
+        self.connection = None;
+    }
+}
