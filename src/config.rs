@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     /// What is remembered, and how well.
     pub(crate) storage: StorageSettings,
+    /// Where channels listen, and their bounds.
+    #[cfg(feature = "channels")]
+    pub(crate) channels: longshore::channels::Options,
     /// What is logged, and in which form.
     pub(crate) log: LogSettings,
 }
@@ -137,6 +140,8 @@ impl Default for Config {
                 segment_bytes: 64 << 20,
                 will_restart_grace_secs: 30,
             },
+            #[cfg(feature = "channels")]
+            channels: longshore::channels::Options::default(),
             log: LogSettings { format: LogFormat::Compact, level: "info".to_owned() },
         }
     }

@@ -5,4 +5,6 @@
 
 pub use longshore_acl as acl;
 pub use longshore_broker::*;
+#[cfg(feature = "channels")]
+pub use longshore_channels as channels;
 pub use longshore_codec as codec;

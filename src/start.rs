@@ -59,6 +59,12 @@ pub(crate) fn start(
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
     let builder = builder.dialect(config.dialect).storage(storage);
     let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), config.auth);
+    #[cfg(feature = "channels")]
+    {
+        let options = config.channels.clone();
+        builder = builder
+            .module(move |context| longshore::channels::Channels::open(context, options.clone()));
+    }
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

@@ -9,11 +9,12 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use longshore_acl::{NoRandomness, Principal, TopicGrant};
+use longshore_acl::{Credentials, NoRandomness, Principal, Refusal, TopicGrant};
 use longshore_storage::Tables;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -132,6 +133,26 @@ impl Context {
         self.accounts.read().secret().unseal(of, sealed)
     }
 
+    /// A client in this process that acts for whoever shows this token: it may what the token
+    /// may, in the topics of its account. As a client would, it loses its rights with the token.
+    ///
+    /// # Errors
+    /// When the token lets nobody in.
+    pub fn link_of(&self, token: &str, client_id: &str) -> Result<Link, Refusal> {
+        let credentials = Credentials { username: Some(token), password: None };
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (_, principal) = self.accounts.token_of(&credentials, here)?;
+        let opener = Arc::clone(&self.opener);
+        let open = move |pipe: Pipe| opener(pipe.acting_as(principal));
+        Ok(Link::open(Arc::new(open), client_id))
+    }
+
+    /// Removes what is retained under topics that a filter matches, in slices, unless `is_right`
+    /// holds of account and topic: for states of what does not outlive the process, at its start.
+    pub fn clear(&self, filter: &str, is_right: impl FnMut(u64, &str) -> bool + Send + 'static) {
+        self.renew(filter, Box::new(Clearing(is_right)));
+    }
+
     /// Brings what is retained under topics that a filter matches up to date, in slices.
     pub(crate) fn renew(&self, filter: &str, renew: Box<dyn Renew>) {
         self.accounts.renew(filter, renew);
@@ -175,6 +196,19 @@ pub(crate) trait Renew: Send {
 
     /// What is to be retained beside what is right.
     fn missing(&mut self) -> Vec<State>;
+}
+
+/// Leaves what a function says is right.
+struct Clearing<F>(F);
+
+impl<F: FnMut(u64, &str) -> bool + Send> Renew for Clearing<F> {
+    fn is_right(&mut self, account: u64, topic: &str, _: &[u8]) -> bool {
+        (self.0)(account, topic)
+    }
+
+    fn missing(&mut self) -> Vec<State> {
+        Vec::new()
+    }
 }
 
 /// Runs a module on this thread until it ends.

@@ -37,6 +37,7 @@ pub(crate) mod mailbox;
 mod metrics;
 pub(crate) mod pipe;
 mod proxy;
+mod request_line;
 pub(crate) mod sys;
 pub(crate) mod tls;
 pub(crate) mod transport;

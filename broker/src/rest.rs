@@ -72,7 +72,7 @@ pub(crate) mod route;
 mod schema;
 mod selector;
 
-pub use self::answer::{Answer, Items, Outcome, Part};
+pub use self::answer::{Answer, Items, Outcome, Part, Written};
 pub use self::call::{Call, Caller};
 pub use self::fault::{Code, Fault};
 pub use self::route::{Answering, Gate, Handler, Route, Takes};

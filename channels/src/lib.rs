@@ -1,7 +1,18 @@
 //! Channels of a telematics hub: what trackers and other machines send, as messages.
 //!
+//! [`Channels`] plugs into a broker: channels are objects that users make by REST, each with a port
+//! of its own, and what devices send there is kept and published.
+//!
 //! | module | holds |
 //! | --- | --- |
+//! | `channels` | the module as the broker sees it |
+//! | `channel`, `live` | a channel as its owner made it; what of it stays while that changes |
+//! | `hub` | the way of messages: to the disk, to the broker, and back to the device |
+//! | `buffer` | messages on the disk |
+//! | `serve`, `connections` | sockets, and who is connected |
+//! | `orders` | commands for devices |
+//! | `ports`, [`Options`] | where channels listen |
+//! | `rest` | what of REST it answers |
 //! | [`message`] | ident, time and parameters of a message, and the flat object it becomes |
 //! | [`parameter`] | the one table of standard parameters |
 //! | [`protocol`] | the seam to protocols, and a file for each |
@@ -27,8 +38,21 @@
 
 #![forbid(unsafe_code)]
 
+mod buffer;
+mod channel;
+mod channels;
+mod connections;
+mod hub;
+mod live;
 pub mod message;
+mod options;
+mod orders;
 pub mod parameter;
+mod ports;
 pub mod protocol;
+mod rest;
+mod serve;
 
+pub use channels::Channels;
 pub use message::{Ident, IdentError, Message, Parameters, Reception, Timestamp, TooMany};
+pub use options::Options;

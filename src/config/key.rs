@@ -239,6 +239,40 @@ static KEYS: &[Key] = &[
         },
         show: |config| config.shards.to_string(),
     },
+    #[cfg(feature = "channels")]
+    Key {
+        section: "channels",
+        name: "host",
+        set: |config, value, _| {
+            config.channels.host = value.text()?;
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.channels.host),
+    },
+    #[cfg(feature = "channels")]
+    Key {
+        section: "channels",
+        name: "address",
+        set: |config, value, _| {
+            let text = value.text()?;
+            let address = text.parse().map_err(|_| format!("is an IP address, not {text:?}"));
+            config.channels.address = address?;
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.channels.address.to_string()),
+    },
+    #[cfg(feature = "channels")]
+    number!(channels.port_min: 1..=u16::MAX),
+    #[cfg(feature = "channels")]
+    number!(channels.port_max: 1..=u16::MAX),
+    #[cfg(feature = "channels")]
+    number!(channels.connections: SOME),
+    #[cfg(feature = "channels")]
+    number!(channels.buffer_bytes: SECONDS),
+    #[cfg(feature = "channels")]
+    number!(channels.idle_secs: 1..=86_400),
+    #[cfg(feature = "channels")]
+    number!(channels.pending_bytes: SOME),
     Key {
         section: "log",
         name: "format",

@@ -306,6 +306,7 @@ impl Acceptor {
             store: entrance.store.clone(),
             turn: Cell::new(Some(turn)),
             is_upgraded: Cell::new(false),
+            in_line: Rc::default(),
             api: entrance.api.clone().filter(|_| has_pages),
             patience: Patience::new(entrance.clock),
         };

@@ -24,6 +24,7 @@ use tracing::warn;
 
 use super::counts::Counts;
 use super::metrics;
+use super::request_line::Encoding;
 use crate::clock::{Clock, Mono};
 use crate::connection::Peer;
 use crate::journal::Taking;
@@ -67,6 +68,8 @@ pub(super) struct Http<T> {
     /// Given back as soon as this turns out to be no handshake.
     pub(super) turn: Cell<Option<T>>,
     pub(super) is_upgraded: Cell<bool>,
+    /// Whether a request line is to come.
+    pub(super) in_line: Rc<Cell<bool>>,
     /// REST, of a broker that has accounts.
     pub(super) api: Option<Arc<Api>>,
     pub(super) patience: Rc<Patience>,
@@ -145,6 +148,7 @@ impl<T> Http<T> {
         let service = service_fn(|request: Request<Incoming>| {
             Box::pin(async { Ok::<_, Infallible>(self.answer(request).await) })
         });
+        let io = Encoding::new(io, Rc::clone(&self.in_line));
         let head = if self.api.is_some() { REST_HEAD_MAX } else { HEAD_MAX };
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -164,7 +168,7 @@ impl<T> Http<T> {
             () = self.patience.end() => return Ok(None),
         }
         let parts = connection.into_parts();
-        let mut io = parts.io.into_inner();
+        let mut io = parts.io.into_inner().into_inner();
         if self.is_upgraded.get() {
             return Ok(Some((io, parts.read_buf)));
         }
@@ -176,6 +180,7 @@ impl<T> Http<T> {
 
     async fn answer(&self, mut request: Request<Incoming>) -> Response<Watched> {
         let mut may_ask_again = false;
+        let has_body = !request.body().is_end_stream();
         let page = if lists(request.headers(), &header::UPGRADE, "websocket") {
             for (name, value) in [(header::UPGRADE, "websocket"), (header::CONNECTION, "upgrade")] {
                 // The handshake looks for its word where it stands alone.
@@ -202,6 +207,7 @@ impl<T> Http<T> {
         };
         self.patience.wait(ANSWER_SECS);
         self.patience.has_answered.set(true);
+        self.in_line.set(!has_body);
         let page = match page.status() {
             StatusCode::SWITCHING_PROTOCOLS => page,
             // What would be read of a next request has no turn, and so no bound, but that of those

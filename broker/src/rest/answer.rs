@@ -27,6 +27,17 @@ pub enum Items {
     /// From elsewhere. Whoever sends them waits when the client does not read; a fault goes into
     /// `errors` and does not end the answer. Room for a few is enough.
     Sent(mpsc::Receiver<Result<Value, Fault>>),
+    /// The same for what is JSON already, and for what is known of it only at its end.
+    Written(mpsc::Receiver<Result<Written, Fault>>),
+}
+
+/// A piece of an answer that is written elsewhere.
+#[derive(Debug)]
+pub enum Written {
+    /// One object or several: their JSON, with commas between them.
+    Objects(Bytes),
+    /// A member that stands beside `result`, of this name.
+    Beside(&'static str, Value),
 }
 
 /// An answer that is not an error as a whole.
@@ -42,11 +53,11 @@ enum Content {
     Document(Bytes),
 }
 
-/// The usual form: `result`, `errors` if there are any, and `pagination`.
+/// The usual form: `result`, `errors` if there are any, and what else there is to say of them.
 struct Objects {
     items: Items,
     faults: Vec<Fault>,
-    pagination: Option<Value>,
+    beside: Vec<(&'static str, Value)>,
 }
 
 /// Which part of a list was asked for, and of how many.
@@ -69,7 +80,7 @@ impl Answer {
 
     /// The objects that come from there.
     pub fn objects(items: Items) -> Self {
-        let objects = Objects { items, faults: Vec::new(), pagination: None };
+        let objects = Objects { items, faults: Vec::new(), beside: Vec::new() };
         Self { body: Content::Objects(objects), status: StatusCode::OK }
     }
 
@@ -96,10 +107,15 @@ impl Answer {
 
     /// The same, which says what part of a list it is.
     #[must_use]
-    pub fn with_part(mut self, part: Part) -> Self {
+    pub fn with_part(self, Part { limit, offset, count }: Part) -> Self {
+        self.beside("pagination", json!({"limit": limit, "offset": offset, "count": count}))
+    }
+
+    /// The same with a member beside `result`.
+    #[must_use]
+    pub fn beside(mut self, name: &'static str, value: Value) -> Self {
         if let Content::Objects(objects) = &mut self.body {
-            let Part { limit, offset, count } = part;
-            objects.pagination = Some(json!({"limit": limit, "offset": offset, "count": count}));
+            objects.beside.push((name, value));
         }
         self
     }
@@ -234,7 +250,17 @@ impl Pieces {
         let mut piece = Vec::new();
         while piece.len() < PIECE_BYTES {
             match self.objects.items.next(cx) {
-                Poll::Ready(Some(Ok(value))) => self.write(&mut piece, &value),
+                Poll::Ready(Some(Ok(Next::Object(value)))) => {
+                    self.begin_object(&mut piece);
+                    put(&mut piece, &value);
+                }
+                Poll::Ready(Some(Ok(Next::Written(Written::Objects(written))))) => {
+                    self.begin_object(&mut piece);
+                    piece.extend_from_slice(&written);
+                }
+                Poll::Ready(Some(Ok(Next::Written(Written::Beside(name, value))))) => {
+                    self.objects.beside.push((name, value));
+                }
                 Poll::Ready(Some(Err(fault))) => self.objects.faults.push(fault),
                 Poll::Ready(None) => {
                     self.end(&mut piece);
@@ -248,18 +274,18 @@ impl Pieces {
         Poll::Ready(Some(piece.into()))
     }
 
-    fn write(&mut self, piece: &mut Vec<u8>, value: &Value) {
+    /// Writes what stands before an object.
+    fn begin_object(&mut self, piece: &mut Vec<u8>) {
         let (before, next): (&[u8], _) = match self.stage {
             Stage::Fresh => (b"{\"result\":[", Stage::First),
             _ => (b",", Stage::More),
         };
         piece.extend_from_slice(before);
         self.stage = next;
-        put(piece, value);
     }
 
     fn end(&mut self, piece: &mut Vec<u8>) {
-        let Objects { faults, pagination, .. } = &self.objects;
+        let Objects { faults, beside, .. } = &self.objects;
         let is_empty = self.stage == Stage::Fresh;
         match (is_empty, faults.is_empty()) {
             (true, true) => piece.extend_from_slice(b"{\"result\":[]"),
@@ -271,9 +297,9 @@ impl Pieces {
             piece.extend_from_slice(if is_empty { b"\"errors\":" } else { b",\"errors\":" });
             put(piece, &errors.into());
         }
-        if let Some(pagination) = pagination {
-            piece.extend_from_slice(b",\"pagination\":");
-            put(piece, pagination);
+        for (name, value) in beside {
+            piece.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            put(piece, value);
         }
         piece.extend_from_slice(b"}\n");
         self.stage = Stage::Over;
@@ -285,11 +311,19 @@ fn put(piece: &mut Vec<u8>, value: &Value) {
     serde_json::to_writer(piece, value).expect("JSON is written to memory");
 }
 
+enum Next {
+    Object(Value),
+    Written(Written),
+}
+
 impl Items {
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Value, Fault>>> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Next, Fault>>> {
         match self {
-            Self::Made(items) => Poll::Ready(items.next().map(Ok)),
-            Self::Sent(items) => items.poll_recv(cx),
+            Self::Made(items) => Poll::Ready(items.next().map(|it| Ok(Next::Object(it)))),
+            Self::Sent(items) => items.poll_recv(cx).map(|it| it.map(|it| it.map(Next::Object))),
+            Self::Written(items) => {
+                items.poll_recv(cx).map(|it| it.map(|it| it.map(Next::Written)))
+            }
         }
     }
 }
@@ -375,6 +409,18 @@ mod tests {
         send.try_send(Ok(json!(2))).unwrap();
         drop(send);
         let want = ",2],\"errors\":[{\"code\":6,\"id\":5,\"reason\":\"no such object\"}]}\n";
+        assert_eq!(read(&mut body), (want.to_owned(), true));
+    }
+    #[test]
+    fn what_is_written_elsewhere_goes_out_as_it_is() {
+        let (send, items) = mpsc::channel(4);
+        let mut body = Answer::objects(Items::Written(items)).beside("of", json!(1)).into_body();
+        for pieces in ["{\"a\":1},{\"a\":2}", "{\"a\":3}"] {
+            send.try_send(Ok(Written::Objects(pieces.into()))).unwrap();
+        }
+        send.try_send(Ok(Written::Beside("next", json!(7)))).unwrap();
+        drop(send);
+        let want = "{\"result\":[{\"a\":1},{\"a\":2},{\"a\":3}],\"of\":1,\"next\":7}\n";
         assert_eq!(read(&mut body), (want.to_owned(), true));
     }
 }

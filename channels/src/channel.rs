@@ -1,0 +1,170 @@
+//! A channel as an object: what its owner says of it, and what is shown (R3.1).
+
+use std::sync::Arc;
+
+use longshore_broker::module::{Head, Item};
+use longshore_broker::rest::{Code, Fault, Field, Kind, Object};
+use serde_json::{Map, Value};
+
+use crate::live::Live;
+use crate::protocol::{Intake, PROTOCOLS, Protocol};
+
+/// Seconds that messages are kept where nothing is said, and at most.
+const TTL_SECS: u64 = 86_400;
+const TTL_SECS_MAX: u64 = 30 * 86_400;
+/// Characters of a name.
+const NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=255;
+
+/// Members of a configuration that are not shown, and what stands for them.
+const SECRETS: [&str; 2] = ["token", "password"];
+const HIDDEN: &str = "***";
+
+/// A channel, ready to run.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    head: Head,
+    pub(crate) protocol: &'static Protocol,
+    pub(crate) intake: Intake,
+    pub(crate) is_enabled: bool,
+    /// Seconds that its messages are kept; with 0 none is.
+    pub(crate) messages_ttl: u64,
+    /// What does not change with it.
+    pub(crate) live: Arc<Live>,
+    kept: Map<String, Value>,
+}
+
+impl Channel {
+    pub(crate) const fn id(&self) -> u64 {
+        self.head.id
+    }
+
+    pub(crate) const fn account(&self) -> u64 {
+        self.head.account
+    }
+
+    /// Whether devices come to it, rather than it to a broker.
+    pub(crate) const fn listens(&self) -> bool {
+        !matches!(self.intake, Intake::Publications(_))
+    }
+}
+
+impl Item for Channel {
+    const URI: &'static str = "gw/channels";
+    const ORIGIN: u64 = 9;
+    const OBJECT: &'static Object = &Object {
+        name: "Channel",
+        fields: &[
+            Field::new("id", Kind::Whole, "Its number"),
+            Field::new("cid", Kind::Whole, "Its account"),
+            Field::new("name", Kind::Text, "What its owner calls it, 2 to 255 characters").set(),
+            Field::new("protocol_id", Kind::Whole, "Its protocol, which never changes").set(),
+            Field::new("protocol_name", Kind::Text, "The same by name").set(),
+            Field::new("configuration", Kind::Object, "What its protocol needs to know").set(),
+            Field::new("enabled", Kind::Flag, "Whether it is open, true unless said").set(),
+            Field::new(
+                "messages_ttl",
+                Kind::Whole,
+                "Seconds that messages are kept, up to 2592000; 86400 unless said, 0 for none",
+            )
+            .set(),
+            Field::new("commands_ttl", Kind::Whole, "Seconds, up to 2592000; without effect").set(),
+            Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
+            Field::new("uri", Kind::Text, "Where devices connect, host:port, over TCP and UDP"),
+            Field::new("blocked", Kind::Whole, "Why it takes nothing; 0 if it does"),
+            Field::new("messages_size", Kind::Whole, "What it keeps, in KB"),
+            Field::new("commands_size", Kind::Whole, "Always 0"),
+            Field::new("connections_count", Kind::Whole, "Devices connected over TCP"),
+        ],
+        is_open: false,
+    };
+
+    fn read(
+        head: Head,
+        mut fields: Map<String, Value>,
+        before: Option<&Self>,
+    ) -> Result<Self, Fault> {
+        let wrong = |name: &str, text: String| Fault::new(Code::Format, text).field(name);
+        let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
+        if !NAME_CHARS.contains(&name.chars().count()) {
+            return Err(wrong("name", "a name of 2 to 255 characters is needed".to_owned()));
+        }
+        let protocol = match before {
+            Some(before) => before.protocol,
+            None => named(&fields)?,
+        };
+        fields.remove("protocol_name");
+        fields.insert("protocol_id".to_owned(), protocol.id.into());
+        let secs = |name: &str| match fields.get(name).map(|it| it.as_u64()) {
+            None => Ok(TTL_SECS),
+            Some(Some(secs)) if secs <= TTL_SECS_MAX => Ok(secs),
+            Some(_) => Err(wrong(name, format!("0 to {TTL_SECS_MAX} seconds"))),
+        };
+        let (messages_ttl, commands_ttl) = (secs("messages_ttl")?, secs("commands_ttl")?);
+        let is_enabled = fields.get("enabled").and_then(Value::as_bool).unwrap_or(true);
+        let configuration = fields.entry("configuration").or_insert_with(|| Map::new().into());
+        if let Some(before) = before {
+            unhide(configuration, &before.kept);
+        }
+        let intake = protocol.configure(configuration).map_err(|error| {
+            let path = format!("configuration.{}", error.field);
+            wrong(path.trim_end_matches('.'), error.text)
+        })?;
+        fields.insert("messages_ttl".to_owned(), messages_ttl.into());
+        fields.insert("commands_ttl".to_owned(), commands_ttl.into());
+        fields.insert("enabled".to_owned(), is_enabled.into());
+        fields.entry("metadata").or_insert_with(|| Map::new().into());
+        let live = before.map_or_else(|| Arc::new(Live::new(head.id)), |it| Arc::clone(&it.live));
+        Ok(Self { head, protocol, intake, is_enabled, messages_ttl, live, kept: fields })
+    }
+
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn kept(&self) -> Map<String, Value> {
+        self.kept.clone()
+    }
+
+    fn shown(&self) -> Map<String, Value> {
+        let mut fields = self.kept.clone();
+        if let Some(configuration) = fields.get_mut("configuration").and_then(Value::as_object_mut)
+        {
+            for secret in SECRETS {
+                configuration.entry(secret).and_modify(|it| *it = HIDDEN.into());
+            }
+        }
+        fields.insert("protocol_name".to_owned(), self.protocol.name.into());
+        fields.insert("uri".to_owned(), self.live.uri().map_or(Value::Null, Value::from));
+        fields.insert("commands_size".to_owned(), 0.into());
+        self.live.numbers().show(&mut fields);
+        fields
+    }
+}
+
+/// The protocol that a new channel is to have; its number counts where its name says otherwise.
+fn named(fields: &Map<String, Value>) -> Result<&'static Protocol, Fault> {
+    let id = fields.get("protocol_id").and_then(Value::as_u64);
+    let name = fields.get("protocol_name").and_then(Value::as_str);
+    let found = PROTOCOLS.iter().find(|it| match (id, name) {
+        (Some(id), _) => u64::from(it.id) == id,
+        (None, name) => name == Some(it.name),
+    });
+    found.copied().ok_or_else(|| {
+        let known: Vec<_> = PROTOCOLS.iter().map(|it| format!("{} ({})", it.name, it.id)).collect();
+        let text = format!("there is no such protocol; there are {}", known.join(", "));
+        let field = if id.is_some() { "protocol_id" } else { "protocol_name" };
+        Fault::new(Code::Format, text).field(field)
+    })
+}
+
+/// Puts secrets back where whoever changes a channel sends what was shown.
+fn unhide(configuration: &mut Value, before: &Map<String, Value>) {
+    let Some(configuration) = configuration.as_object_mut() else { return };
+    for secret in SECRETS {
+        if configuration.get(secret).and_then(Value::as_str) == Some(HIDDEN)
+            && let Some(known) = before.get("configuration").and_then(|it| it.get(secret))
+        {
+            configuration.insert(secret.to_owned(), known.clone());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Commands for devices: they come over topics, and so do the answers.
+//!
+//! | topic | payload |
+//! | --- | --- |
+//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}` |
+//! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
+
+use std::sync::Arc;
+
+use longshore_broker::module::Item;
+use longshore_broker::{Link, LinkError, Message};
+use longshore_codec::{QoS, SubscribeOptions};
+use serde_json::{Value, json};
+
+use crate::channel::Channel;
+use crate::channels::Channels;
+use crate::connections::Order;
+use crate::serve::Open;
+
+const FILTER: &str = "flespi/command/gw/channels/+/+";
+
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// The device has it, and says nothing to it.
+    Sent,
+    /// The device has done it, and says this.
+    Answered(String),
+    /// It is not done, for this reason.
+    Failed(String),
+}
+
+impl Fate {
+    fn to_json(&self, id: &Value) -> Value {
+        let (status, response, error) = match self {
+            Self::Sent => ("sent", None, None),
+            Self::Answered(text) => ("answered", Some(text), None),
+            Self::Failed(text) => ("failed", None, Some(text)),
+        };
+        json!({"id": id, "status": status, "response": response, "error": error})
+    }
+}
+
+/// Says what became of a command.
+pub(crate) async fn respond(open: &Open, connection: u64, id: &Value, fate: Fate) {
+    let channel = &open.channel;
+    open.hub.publish(response(channel.head().account, channel.id(), connection, id, &fate)).await;
+}
+
+fn response(account: u64, channel: u64, connection: u64, id: &Value, fate: &Fate) -> Message {
+    let topic = format!("flespi/response/gw/channels/{channel}/{connection}");
+    let payload = fate.to_json(id).to_string();
+    Message::new(topic, payload).qos(QoS::AtLeastOnce).of_account(account)
+}
+
+/// Passes commands on to connections until the broker stops.
+pub(crate) async fn receive(channels: Arc<Channels>, link: Link) -> Result<(), LinkError> {
+    let options = SubscribeOptions::new(QoS::AtLeastOnce);
+    let mut commands = link.subscribe(FILTER, options).await?;
+    while let Some(message) = commands.recv().await {
+        let mut levels = message.topic.rsplit('/').map(str::parse::<u64>);
+        let (Some(Ok(connection)), Some(Ok(id))) = (levels.next(), levels.next()) else { continue };
+        let told: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+        let channel = channels.objects.get(id).filter(|it| it.account() == message.account());
+        let passed = match channel {
+            None => Err("there is no such channel".to_owned()),
+            Some(channel) => pass(&channel, connection, &told),
+        };
+        if let Err(text) = passed {
+            let fate = Fate::Failed(text);
+            let response = response(message.account(), id, connection, &told["id"], &fate);
+            channels.hub.publish(response).await;
+        }
+    }
+    Ok(())
+}
+
+fn pass(channel: &Channel, connection: u64, told: &Value) -> Result<(), String> {
+    let name = told["name"].as_str().unwrap_or_default();
+    let properties = match &told["properties"] {
+        Value::Null => json!({}),
+        properties => properties.clone(),
+    };
+    let command = channel.protocol.command(name, &properties).map_err(|error| error.to_string())?;
+    let peer = channel.live.connections().get(connection).cloned();
+    let peer = peer.ok_or_else(|| "there is no such connection".to_owned())?;
+    let order = Order { id: told["id"].clone(), command };
+    peer.order(order).map_err(str::to_owned)
+}

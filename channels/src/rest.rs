@@ -1,0 +1,75 @@
+//! What of REST the module answers, beside what all objects have.
+
+use std::sync::Arc;
+
+use longshore_acl::Method;
+use longshore_broker::module::{Item, Paths};
+use longshore_broker::rest::{Gate, Handler, Outcome, Route, Takes};
+
+use crate::channel::Channel;
+use crate::channels::Channels;
+
+mod connections;
+mod lists;
+mod messages;
+
+const PATHS: Paths =
+    Paths { all: "/gw/channels", some: "/gw/channels/{sel}", logs: "/gw/channels/{sel}/logs" };
+
+pub(crate) fn routes(channels: &Arc<Channels>) -> Vec<Route> {
+    let mut routes = channels.objects.routes(PATHS);
+    routes.push(Route::document("/gw/api.json"));
+    routes.extend(lists::routes());
+    routes.extend(of_messages(channels));
+    routes.extend(of_connections(channels));
+    routes
+}
+
+fn of_messages(channels: &Arc<Channels>) -> [Route; 2] {
+    let path = "/gw/channels/{sel}/messages";
+    let gate = Gate::Sub(Channel::URI, "messages");
+    let (reader, deleter) = (Arc::clone(channels), Arc::clone(channels));
+    [
+        Route {
+            method: Method::Get,
+            path,
+            about: "Read messages: all that are newer than a key, or those of a time",
+            gate,
+            takes: Takes::Data(&messages::READING),
+            gives: Some(&messages::MESSAGE),
+            handler: Handler::waiting(move |call| {
+                Box::pin(messages::read(Arc::clone(&reader), call))
+            }),
+        },
+        Route {
+            method: Method::Delete,
+            path,
+            about: "Delete the messages before a key",
+            gate,
+            takes: Takes::Data(&messages::DELETION),
+            gives: None,
+            handler: Handler::waiting(move |call| {
+                Box::pin(messages::delete(Arc::clone(&deleter), call))
+            }),
+        },
+    ]
+}
+
+fn of_connections(channels: &Arc<Channels>) -> [Route; 2] {
+    let route = |method, about, work: fn(&Channels, &longshore_broker::rest::Call) -> Outcome| {
+        let channels = Arc::clone(channels);
+        Route {
+            method,
+            path: "/gw/channels/{sel}/connections/{connections}",
+            about,
+            gate: Gate::Sub(Channel::URI, "connections"),
+            takes: Takes::Nothing,
+            gives: Some(&connections::CONNECTION),
+            handler: Handler::blocking(move |call| work(&channels, call)),
+        }
+    };
+    [
+        route(Method::Get, "Read who is connected", connections::list),
+        route(Method::Delete, "Close connections", connections::close),
+    ]
+}

@@ -1,0 +1,168 @@
+//! A channel from its making to its end, over restarts.
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use super::rig::{House, Made, Rig, connect, device, http, login, position, rest_of, say};
+
+fn shown(rig: &Rig, channel: &Made) -> Value {
+    rig.result(&format!("GET /gw/channels/{}", channel.id), Value::Null).remove(0)
+}
+
+/// R3.1 to R3.3, R3.5, R7.3, R8.3.
+#[test]
+fn a_channel_has_its_own_port_and_what_its_owner_says() {
+    let (_house, rig) = Rig::new();
+    let [one, two] = [0, 1].map(|_| rig.channel("wialon_ips", json!({"metadata": {"a": "b"}})));
+    assert_ne!(one.address, two.address);
+    let want = json!({"id": one.id, "cid": 1, "name": "test", "protocol_name": "wialon_ips",
+        "protocol_id": shown(&rig, &one)["protocol_id"], "configuration": {}, "enabled": true,
+        "messages_ttl": 86_400, "commands_ttl": 86_400, "metadata": {"a": "b"},
+        "uri": one.address.to_string(), "blocked": 0, "messages_size": 0, "commands_size": 0,
+        "connections_count": 0});
+    assert_eq!(shown(&rig, &one), want);
+    for wrong in [
+        json!({"name": "x", "protocol_name": "http"}),
+        json!({"protocol_name": "http"}),
+        json!({"name": "test"}),
+        json!({"name": "test", "protocol_id": 999, "protocol_name": "http"}),
+        json!({"name": "test", "protocol_name": "http", "messages_ttl": 2_592_001}),
+        json!({"name": "test", "protocol_name": "http", "configuration": {"nothing": 1}}),
+        json!({"name": "test", "protocol_name": "http", "port": 1}),
+    ] {
+        assert_eq!(rig.ask("POST /gw/channels", wrong.clone()).0, 400, "{wrong}");
+    }
+    position(&mut device(one.address, "a"));
+    position(&mut device(two.address, "b"));
+    for (channel, ident) in [(&one, "a"), (&two, "b")] {
+        let (messages, _) = rig.pull(channel.id, &json!({}));
+        assert_eq!(messages.len(), 1);
+        assert_eq!(messages[0]["ident"], ident, "channels share nothing");
+    }
+    let state = format!("flespi/state/gw/channels/{}", one.id);
+    let heard = rig.subscribe(&rig.key, &state);
+    assert_eq!(heard.next_of(&state)["uri"], one.address.to_string());
+    rig.result(&format!("DELETE /gw/channels/{}", one.id), Value::Null);
+    assert_eq!(heard.next_of(&state), Value::Null);
+    rig.until("its port is closed", |_| TcpStream::connect(one.address).err());
+    let third = rig.channel("wialon_ips", json!({}));
+    assert_ne!(third.address, one.address, "its port is not given again soon");
+    position(&mut device(two.address, "b"));
+}
+
+/// R3.4, R8.8: code 9.
+#[test]
+fn a_change_closes_connections_and_leaves_messages_and_port() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("wialon_ips", json!({}));
+    let mut first = device(channel.address, "first");
+    position(&mut first);
+    let put = |body: Value| rig.result(&format!("PUT /gw/channels/{}", channel.id), body);
+    put(json!({"configuration": {"password": "1234"}, "protocol_name": "http"}));
+    assert_eq!(rest_of(&mut first), b"");
+    assert_eq!(rig.log(channel.id, 102, 1)[0]["close_code"], 9);
+    assert_eq!(shown(&rig, &channel)["configuration"]["password"], "***");
+    let mut second = connect(channel.address);
+    assert_eq!(say(&mut second, login("second").as_bytes(), 8), b"#AL#01\r\n");
+    // Whoever sends back what was shown changes no secret.
+    put(json!({"configuration": {"password": "***"}, "name": "other"}));
+    let mut third = connect(channel.address);
+    assert_eq!(say(&mut third, b"#L#third;1234\r\n", 7), b"#AL#1\r\n");
+    put(json!({"enabled": false}));
+    assert_eq!(rest_of(&mut third), b"");
+    rig.until("its port is closed", |_| TcpStream::connect(channel.address).err());
+    put(json!({"enabled": true, "configuration": {}}));
+    position(&mut device(channel.address, "fourth"));
+    assert_eq!(rig.pull(channel.id, &json!({})).0.len(), 2);
+}
+
+/// R3.22, R7.8.
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let house = House::new(|_| {});
+    let rig = house.start();
+    let kept = rig.channel("wialon_ips", json!({}));
+    let gone = rig.channel("wialon_ips", json!({}));
+    let closed = rig.channel("wialon_ips", json!({"enabled": false}));
+    let mut devices: Vec<_> =
+        (0..20).map(|number| device(kept.address, &format!("d{number}"))).collect();
+    for device in &mut devices {
+        position(device);
+    }
+    position(&mut device(gone.address, "a"));
+    let (_, key) = rig.pull(kept.id, &json!({"limit_count": 5}));
+    rig.pull(kept.id, &json!({"curr_key": key, "delete": true}));
+    rig.result(&format!("DELETE /gw/channels/{}", gone.id), Value::Null);
+    drop(rig);
+    for device in &mut devices {
+        assert_eq!(rest_of(device), b"");
+    }
+    let rig = house.start();
+    let (messages, _) = rig.pull(kept.id, &json!({}));
+    assert_eq!(messages.len(), 15);
+    assert_eq!(shown(&rig, &kept)["uri"], kept.address.to_string());
+    assert_eq!(shown(&rig, &closed)["uri"], closed.address.to_string());
+    assert!(TcpStream::connect(closed.address).is_err());
+    assert_eq!(rig.ask(&format!("GET /gw/channels/{}/messages", gone.id), json!({})).0, 404);
+    position(&mut device(kept.address, "again"));
+    let (more, _) = rig.pull(kept.id, &json!({}));
+    assert_eq!(&more[..15], messages, "what is new comes behind what was there");
+    assert_eq!((more.len(), &more[15]["ident"]), (16, &json!("again")));
+    let states = format!("flespi/state/gw/channels/{}/connections/+", kept.id);
+    let live = more.len() - 15;
+    rig.until("states of connections that were are taken back", |rig| {
+        let heard = rig.subscribe(&rig.key, &states);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let count = std::iter::from_fn(|| (!heard.is_silent()).then_some(())).count();
+        (count <= live).then_some(())
+    });
+}
+
+/// R8.4, R8.9, R3.8: code 4.
+#[test]
+fn a_full_channel_is_blocked_until_it_has_room() {
+    let house = House::new(|options| options.buffer_bytes = 20_000);
+    let rig = house.start();
+    let (channel, other) = (rig.channel("http", json!({})), rig.channel("http", json!({})));
+    let message = json!({"ident": "a", "driver.message": "x".repeat(1_000)}).to_string();
+    let send = |to: &Made| http(to.address, "POST /", "", message.as_bytes()).0;
+    let mut taken = 0;
+    while send(&channel) == 200 {
+        taken += 1;
+        assert!(taken < 40, "it is never full");
+    }
+    assert!(taken > 10);
+    assert_eq!(rig.log(channel.id, 20, 1)[0]["block_code"], 4);
+    assert_eq!(shown(&rig, &channel)["blocked"], 4);
+    assert_eq!(send(&other), 200, "each has its own buffer");
+    assert_eq!(rest_of(&mut connect(channel.address)), b"");
+    let (messages, key) = rig.pull(channel.id, &json!({}));
+    assert_eq!(messages.len(), taken, "what was refused is not there");
+    rig.pull(channel.id, &json!({"curr_key": key, "delete": true}));
+    rig.log(channel.id, 21, 1);
+    assert_eq!(send(&channel), 200);
+    assert_eq!(shown(&rig, &channel)["blocked"], 0);
+}
+
+/// R3.1: `messages_ttl` of 0; R7.8.
+#[test]
+fn a_channel_that_keeps_nothing_still_publishes() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("wialon_ips", json!({}));
+    position(&mut device(channel.address, "kept"));
+    assert_eq!(rig.pull(channel.id, &json!({})).0.len(), 1);
+    let topics = format!("flespi/message/gw/channels/{}/#", channel.id);
+    let heard = rig.subscribe(&rig.key, &topics);
+    rig.result(&format!("PUT /gw/channels/{}", channel.id), json!({"messages_ttl": 0}));
+    position(&mut device(channel.address, "passing"));
+    assert!(heard.next().1.contains("passing"));
+    rig.until("what was kept is purged", |rig| {
+        rig.pull(channel.id, &json!({})).0.is_empty().then_some(())
+    });
+    rig.result(&format!("PUT /gw/channels/{}", channel.id), json!({"messages_ttl": 1}));
+    position(&mut device(channel.address, "short"));
+    rig.until("what is too old goes", |rig| {
+        rig.pull(channel.id, &json!({})).0.is_empty().then_some(())
+    });
+}

@@ -1,0 +1,10 @@
+//! Channels in a broker that runs: devices over real sockets, and what comes of them by REST and
+//! MQTT. Numbers are those of the specification of the modules.
+
+mod devices;
+mod life;
+mod orders;
+mod protocols;
+mod pull;
+mod rig;
+mod rights;

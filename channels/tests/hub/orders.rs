@@ -1,0 +1,108 @@
+//! Commands for devices, as another module of the hub sends them.
+
+use std::io::{Read, Write};
+
+use longshore_acl::ROOT_ACCOUNT;
+use longshore_broker::{Link, Message};
+use longshore_codec::QoS;
+use serde_json::{Value, json};
+
+use super::rig::{Heard, Made, Rig, bytes, connect, device, position, say};
+
+struct Commands {
+    link: Link,
+    heard: Heard,
+    topic: String,
+    response: String,
+}
+
+impl Commands {
+    fn new(rig: &Rig, channel: &Made) -> Self {
+        let path = format!("GET /gw/channels/{}/connections/all", channel.id);
+        let id = rig.until("somebody is connected", |rig| {
+            rig.result(&path, Value::Null).first().map(|it| it["id"].clone())
+        });
+        let of = |kind: &str| format!("flespi/{kind}/gw/channels/{}/{id}", channel.id);
+        let heard = rig.subscribe(&rig.key, &of("response"));
+        Self {
+            link: rig.context.link("other"),
+            heard,
+            topic: of("command"),
+            response: of("response"),
+        }
+    }
+
+    fn send(&self, command: &Value) {
+        let message = Message::new(&self.topic, command.to_string()).qos(QoS::AtLeastOnce);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let sent = runtime.block_on(self.link.publish(message.of_account(ROOT_ACCOUNT))).unwrap();
+        assert!(!sent.reason.is_error(), "{sent:?}");
+    }
+
+    fn answer(&self) -> Value {
+        self.heard.next_of(&self.response)
+    }
+}
+
+/// R12.7, and the topics of commands.
+#[test]
+fn a_command_reaches_the_device_and_its_answer_comes_back() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("teltonika", json!({}));
+    let mut device = connect(channel.address);
+    say(&mut device, &bytes("000F333536333037303432343431303133"), 1);
+    let commands = Commands::new(&rig, &channel);
+    let order = "000000000000000F0C010500000007676574696E666F0100004312";
+    let getinfo = |id: u64| json!({"id": id, "name": "custom", "properties": {"text": "getinfo"}});
+    commands.send(&getinfo(1));
+    commands.send(&getinfo(2));
+    let mut told = vec![0; order.len() / 2];
+    device.read_exact(&mut told).unwrap();
+    assert_eq!(told, bytes(order));
+    let answer = "00000000000000370C01060000002F4449313A31204449323A30204449333A302041494E313A302041\
+                  494E323A313639323420444F313A3020444F323A3101000066E3";
+    // The second one is sent once the first one is answered.
+    let told = say(&mut device, &bytes(answer), order.len() / 2);
+    assert_eq!(told, bytes(order));
+    let text = "DI1:1 DI2:0 DI3:0 AIN1:0 AIN2:16924 DO1:0 DO2:1";
+    let want = json!({"id": 1, "status": "answered", "response": text, "error": null});
+    assert_eq!(commands.answer(), want);
+    drop(device);
+    let ended = commands.answer();
+    assert_eq!((&ended["id"], &ended["status"]), (&json!(2), &json!("failed")));
+    commands.send(&getinfo(3));
+    assert_eq!(commands.answer()["status"], "failed", "it has gone");
+}
+
+/// R11.7.
+#[test]
+fn a_command_without_an_answer_is_sent_and_a_wrong_one_says_why() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("wialon_ips", json!({}));
+    let mut device = device(channel.address, "told");
+    let commands = Commands::new(&rig, &channel);
+    commands.send(&json!({"id": "a", "name": "custom", "properties": {"text": "reboot"}}));
+    let mut told = [0; 8];
+    device.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"reboot\r\n");
+    let want = json!({"id": "a", "status": "sent", "response": null, "error": null});
+    assert_eq!(commands.answer(), want);
+    for wrong in [
+        json!({"id": 1, "name": "dance"}),
+        json!({"id": 2, "name": "custom", "properties": {"txt": "a"}}),
+        json!({"id": 3, "name": "custom", "properties": {"text": "a\r\nb"}}),
+        json!("?"),
+    ] {
+        commands.send(&wrong);
+        let answer = commands.answer();
+        assert_eq!((&answer["id"], &answer["status"]), (&wrong["id"], &json!("failed")));
+        assert!(answer["error"].is_string(), "{answer}");
+    }
+    commands.send(&json!({"id": 5, "name": "driver_message", "properties": {"text": "come"}}));
+    let mut told = [0; 9];
+    device.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"#M#come\r\n");
+    device.write_all(b"#AM#1\r\n").unwrap();
+    assert_eq!(commands.answer()["status"], "answered");
+    position(&mut device);
+}
