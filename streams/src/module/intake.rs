@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use longshore_broker::module::{Event, Item};
+use longshore_broker::module::{Event, Head, Item};
 use longshore_broker::{Batch, Inbox, LinkError, Message};
 use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::Changes;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::held::{Held, Released, Twin, Whose, twin, whose};
@@ -178,13 +179,16 @@ impl Intake {
             && self.held.is_in_use()
             && let Some(mark) = mark(&payload, None)
         {
-            let has = |stream| index.is_linked(stream, Source::Device(device));
+            let streams = Arc::clone(&self.streams);
+            let has = |stream| {
+                index.is_linked(stream, Source::Device(device)) && streams.may_have(stream, account)
+            };
             let others = self.held.settle(mark, has, &mut plan.changes);
             plan.release(others);
         }
         let mut is_taken = false;
         for stream in index.streams(source) {
-            if !self.takes(stream, account) {
+            if !self.streams.may_have(stream, account) {
                 continue;
             }
             is_taken = true;
@@ -200,15 +204,6 @@ impl Intake {
             }
         }
         is_taken
-    }
-
-    /// Whether a stream runs, and may have what was published in the topics of this account.
-    fn takes(&self, stream: u64, account: u64) -> bool {
-        let Some(stream) = self.streams.objects.get(stream) else { return false };
-        let of = stream.head().account;
-        let is_near = of == account;
-        stream.setup.runs()
-            && (is_near || self.streams.context.accounts().read().is_in_branch(of, account))
     }
 
     async fn commit(&self, plan: Plan, now: u64) -> Result<(), QueueError> {
@@ -233,6 +228,14 @@ impl Intake {
 }
 
 impl Streams {
+    /// Whether a stream runs, and may have what was published in the topics of this account.
+    fn may_have(&self, stream: u64, account: u64) -> bool {
+        let Some(stream) = self.objects.get(stream) else { return false };
+        let of = stream.head().account;
+        let is_near = || of == account || self.context.accounts().read().is_in_branch(of, account);
+        stream.setup.runs() && is_near()
+    }
+
     /// Says that the queue of a stream is full (R8.4).
     pub(super) fn tell_blocked(&self, stream: &Stream) {
         let code = ("block_code".to_owned(), BLOCKED_BY_STORAGE.into());
@@ -242,10 +245,10 @@ impl Streams {
     /// Adds a record to the log of a stream.
     pub(super) fn tell(
         &self,
-        head: longshore_broker::module::Head,
+        head: Head,
         text: &str,
         code: u64,
-        fields: impl IntoIterator<Item = (String, serde_json::Value)>,
+        fields: impl IntoIterator<Item = (String, Value)>,
     ) {
         let event = Event {
             origin: format!("{}/{}", Stream::URI, head.id),
