@@ -279,7 +279,8 @@ static KEYS: &[Key] = &[
         name: "allow",
         set: |config, value, _| {
             let allow = value.list()?;
-            longshore::streams::Targets::new(&allow).map_err(|error| error.text)?;
+            let targets = longshore::streams::Targets::new(&allow);
+            targets.map_err(|error| format!("lists no target: {}", error.text))?;
             config.streams.allow = allow;
             Ok(())
         },

@@ -269,3 +269,15 @@ fn the_example_of_flespi_listens_on_its_ports() {
     assert_eq!(listens.collect::<Vec<_>>(), want);
     assert_eq!(config.tls.paths().count(), 2);
 }
+
+#[cfg(feature = "streams")]
+#[test]
+fn what_streams_may_reach_is_checked_when_it_is_read() {
+    let text = "[streams]\nallow = ['iot.example.com', '10.0.0.0/8']";
+    let config = parse(text, &[], &Arguments::default()).unwrap();
+    assert_eq!(config.streams.allow, ["iot.example.com", "10.0.0.0/8"]);
+    let problems = parse("[streams]\nallow = ['10.0.0.0/99']", &[], &Arguments::default());
+    let problems = problems.unwrap_err();
+    let want = ":2:1: streams.allow lists no target: \"10.0.0.0/99\" is no host";
+    assert!(problems.contains(want), "{problems}");
+}
