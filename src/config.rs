@@ -44,6 +44,9 @@ pub(crate) struct Config {
     /// Where channels listen, and their bounds.
     #[cfg(feature = "channels")]
     pub(crate) channels: longshore::channels::Options,
+    /// What streams may reach, and their bounds.
+    #[cfg(feature = "streams")]
+    pub(crate) streams: longshore::streams::Options,
     /// What is logged, and in which form.
     pub(crate) log: LogSettings,
 }
@@ -142,6 +145,8 @@ impl Default for Config {
             },
             #[cfg(feature = "channels")]
             channels: longshore::channels::Options::default(),
+            #[cfg(feature = "streams")]
+            streams: longshore::streams::Options::default(),
             log: LogSettings { format: LogFormat::Compact, level: "info".to_owned() },
         }
     }

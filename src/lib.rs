@@ -8,3 +8,5 @@ pub use longshore_broker::*;
 #[cfg(feature = "channels")]
 pub use longshore_channels as channels;
 pub use longshore_codec as codec;
+#[cfg(feature = "streams")]
+pub use longshore_streams as streams;

@@ -65,6 +65,12 @@ pub(crate) fn start(
         builder = builder
             .module(move |context| longshore::channels::Channels::open(context, options.clone()));
     }
+    #[cfg(feature = "streams")]
+    {
+        let options = config.streams.clone();
+        builder =
+            builder.module(move |context| longshore::streams::Streams::open(context, &options));
+    }
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

@@ -24,6 +24,8 @@ pub struct Secret {
     whole: hmac::Key,
     prefix: hmac::Key,
     sealing: [u8; 32],
+    /// Of what is no key of a token.
+    others: [u8; 32],
 }
 
 impl Secret {
@@ -44,6 +46,7 @@ impl Secret {
             whole: hmac::Key::new(hmac::HMAC_SHA256, &derive("longshore token key")),
             prefix: hmac::Key::new(hmac::HMAC_SHA256, &derive("longshore token prefix")),
             sealing: derive("longshore token seal"),
+            others: derive("longshore seal"),
         }
     }
 
@@ -57,9 +60,24 @@ impl Secret {
         digest(&self.whole, key)
     }
 
-    fn cipher(&self) -> Option<LessSafeKey> {
-        UnboundKey::new(&AES_256_GCM, &self.sealing).ok().map(LessSafeKey::new)
+    /// Seals a text that is to be kept, as text. Who opens it has to say what it is of, in the same
+    /// words: one that was moved elsewhere does not open.
+    ///
+    /// # Errors
+    /// The operating system has no randomness.
+    pub fn seal(&self, of: &str, text: &str) -> Result<String, NoRandomness> {
+        seal(&self.others, of, text.as_bytes()).map(|sealed| hex::encode(&sealed))
     }
+
+    /// What [`Secret::seal`] has sealed; `None` when that was under another secret, or of something
+    /// else.
+    pub fn unseal(&self, of: &str, sealed: &str) -> Option<String> {
+        String::from_utf8(open(&self.others, of, &hex::decode(sealed)?)?).ok()
+    }
+}
+
+fn cipher(key: &[u8; 32]) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM, key).ok().map(LessSafeKey::new)
 }
 
 fn digest(key: &hmac::Key, data: &[u8]) -> [u8; 32] {
@@ -100,17 +118,14 @@ impl KeyRecord {
         Ok(Self {
             digest: secret.digest_of(text),
             prefix: digest(&secret.prefix, &text[..PREFIX_CHARS]),
-            sealed: seal(secret, text)?,
+            sealed: seal(&secret.sealing, "", text)?.into(),
         })
     }
 
     /// The key itself; `None` when this record was made under another secret.
     pub fn open(&self, secret: &Secret) -> Option<TokenKey> {
-        let (nonce, text) = self.sealed.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut text = text.to_vec();
-        let open = secret.cipher()?.open_in_place(nonce, Aad::empty(), &mut text).ok()?;
-        std::str::from_utf8(open).ok()?.parse().ok()
+        let text = open(&secret.sealing, "", &self.sealed)?;
+        std::str::from_utf8(&text).ok()?.parse().ok()
     }
 
     /// Whether this is the record of `key`, in a time that does not depend on its content.
@@ -133,15 +148,27 @@ impl KeyRecord {
 }
 
 /// Nonce, ciphertext, tag.
-fn seal(secret: &Secret, text: &[u8]) -> Result<Box<[u8]>, NoRandomness> {
+fn seal(key: &[u8; 32], of: &str, text: &[u8]) -> Result<Vec<u8>, NoRandomness> {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).map_err(NoRandomness::new)?;
     let mut sealed = text.to_vec();
-    let cipher = secret.cipher().ok_or_else(NoRandomness::of_cipher)?;
+    let cipher = cipher(key).ok_or_else(NoRandomness::of_cipher)?;
     cipher
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed)
+        .seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(of.as_bytes()),
+            &mut sealed,
+        )
         .map_err(|_| NoRandomness::of_cipher())?;
     Ok(nonce.iter().copied().chain(sealed).collect())
+}
+
+fn open(key: &[u8; 32], of: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut text = text.to_vec();
+    let open = cipher(key)?.open_in_place(nonce, Aad::from(of.as_bytes()), &mut text).ok()?;
+    Some(open.to_vec())
 }
 
 impl fmt::Debug for KeyRecord {
@@ -189,6 +216,19 @@ mod tests {
         assert!(back.open(&secret).is_none());
         back.sealed = Box::from([1, 2]);
         assert!(back.open(&secret).is_none());
+    }
+
+    #[test]
+    fn a_sealed_text_opens_only_under_its_secret_and_where_it_belongs() {
+        let secret = Secret::generate().unwrap();
+        let sealed = secret.seal("gw/streams/7", "pa\u{df}word").unwrap();
+        assert!(!sealed.contains("word"));
+        assert_eq!(secret.unseal("gw/streams/7", &sealed).as_deref(), Some("pa\u{df}word"));
+        assert_eq!(secret.unseal("gw/streams/8", &sealed), None);
+        assert_eq!(Secret::generate().unwrap().unseal("gw/streams/7", &sealed), None);
+        for bad in ["", "00", "zz", &sealed[2..]] {
+            assert_eq!(secret.unseal("gw/streams/7", bad), None, "{bad}");
+        }
     }
 
     #[test]

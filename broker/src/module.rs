@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use longshore_acl::{Credentials, Principal, Refusal, TopicGrant};
+use longshore_acl::{Credentials, NoRandomness, Principal, Refusal, TopicGrant};
 use longshore_storage::Tables;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -116,6 +116,21 @@ impl Context {
     /// more often goes through a link, which waits when there is too much.
     pub fn retain(&self, states: Vec<State>) {
         self.accounts.retain_all(states.into_iter().map(State::into_message).collect());
+    }
+
+    /// Seals a text as keys of tokens are sealed, under the secret of the accounts: to be kept, and
+    /// of no use to who has the tables alone. `of` says what it is of, and is needed to open it.
+    ///
+    /// # Errors
+    /// The operating system has no randomness.
+    pub fn seal(&self, of: &str, text: &str) -> Result<String, NoRandomness> {
+        self.accounts.read().secret().seal(of, text)
+    }
+
+    /// What [`Context::seal`] has sealed; none if it was under another secret or of something else.
+    #[must_use]
+    pub fn unseal(&self, of: &str, sealed: &str) -> Option<String> {
+        self.accounts.read().secret().unseal(of, sealed)
     }
 
     /// A client in this process that acts for whoever shows this token: it may what the token

@@ -273,6 +273,20 @@ static KEYS: &[Key] = &[
     number!(channels.idle_secs: 1..=86_400),
     #[cfg(feature = "channels")]
     number!(channels.pending_bytes: SOME),
+    #[cfg(feature = "streams")]
+    Key {
+        section: "streams",
+        name: "allow",
+        set: |config, value, _| {
+            let allow = value.list()?;
+            longshore::streams::Targets::new(&allow).map_err(|error| error.text)?;
+            config.streams.allow = allow;
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.streams.allow),
+    },
+    #[cfg(feature = "streams")]
+    number!(streams.queue_bytes: 1..=i64::MAX as u64),
     Key {
         section: "log",
         name: "format",

@@ -7,6 +7,7 @@
 //!   tries again until it is taken;
 //! - [`AnySink`] is the sink of a [`Configuration`], which [`Protocol::configure`] reads;
 //! - [`Targets`] say what a stream may connect to.
+//! - [`Streams`] is all that as a module of the broker, with REST, links, logs and states.
 //!
 //! Numbers such as R6.11 are those of the specification of the hub's modules.
 
@@ -15,6 +16,7 @@ mod configuration;
 pub mod failure;
 mod mask;
 mod message;
+mod module;
 mod protocol;
 mod queue;
 mod runner;
@@ -26,6 +28,7 @@ pub use configuration::{ConfigurationError, Secret};
 pub use failure::Failure;
 pub use mask::Mask;
 pub use message::{Conversion, FIELD_BYTES_MAX, FIELDS_MAX, Message, Notation, Rules};
+pub use module::{Options, Streams};
 pub use protocol::{
     AwsConfiguration, BATCH_MESSAGES, BATCH_MESSAGES_MAX, Configuration, HttpConfiguration,
     MqttConfiguration, Protocol, ThingsboardConfiguration, WialonConfiguration,

@@ -138,7 +138,16 @@ impl Queues {
         queues: &[(&Queue, &[&[u8]])],
         now: u64,
     ) -> Result<Vec<Appended>, QueueError> {
-        let mut changes = Changes::new();
+        self.append_with(Changes::new(), queues, now).await
+    }
+
+    /// The same, with other changes in the same commit.
+    pub(crate) async fn append_with(
+        &self,
+        mut changes: Changes,
+        queues: &[(&Queue, &[&[u8]])],
+        now: u64,
+    ) -> Result<Vec<Appended>, QueueError> {
         let (appended, done) = {
             // Places are given in the order in which they are written: a reader that saw a later
             // one first would never look back.

@@ -152,7 +152,10 @@ fn accounts_and_their_secret_are_in_a_backup_whether_the_broker_runs_or_not() {
         let data = format!("of-{backup}");
         let report = said(&place.data(&["restore", backup, "--data-dir", &data]));
         assert!(report.contains("\nrows     5\nmodules  0\nok, restored"), "{report}");
-        assert_eq!(names(&place.path(&data)), ["journal", "master-token", "modules", "secret", "tables"]);
+        assert_eq!(
+            names(&place.path(&data)),
+            ["journal", "master-token", "modules", "secret", "tables"]
+        );
         assert_eq!(mode(&place.path(&data).join("secret")), 0o600);
         let broker = Serve::start(&place, &data);
         assert!(broker.is_retained(&token), "{backup}");
@@ -197,7 +200,10 @@ fn damaged_tables_and_a_lost_secret_are_found_and_only_a_backup_helps() {
     let place = Place::new();
     account(&place);
     Serve::start(&place, "longshore-data").end(Signal::TERM);
-    assert!(said(&place.data(&["repair"])).ends_with("\nrows     5\nmodules  0\nok, nothing was damaged\n"));
+    assert!(
+        said(&place.data(&["repair"]))
+            .ends_with("\nrows     5\nmodules  0\nok, nothing was damaged\n")
+    );
     let secret = place.path("longshore-data/secret");
     let kept = fs::read(&secret).unwrap();
     fs::remove_file(&secret).unwrap();

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use hashbrown::{HashMap, HashSet};
 use longshore_acl::Method;
-use longshore_storage::{Changes, Table, TablesError};
+use longshore_storage::{Changes, Table};
 use serde_json::{Map, Value};
 
+use self::row::{place, read_row, row};
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
 use crate::rest::collection::{self, Chosen, Each, Shelf, sent};
 use crate::rest::{Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes};
+
+mod row;
 
 /// What has become of an object, in its log.
 const CREATED: (&str, u64) = ("created", 1);
@@ -42,6 +45,9 @@ pub trait Item: Send + Sync + Sized + 'static {
     const OBJECT: &'static Object;
     /// What they are in logs: `origin_type`.
     const ORIGIN: u64;
+    /// Those of the fields they are [kept](Item::kept) by that are written down sealed: secrets,
+    /// which [`Item::shown`] leaves out.
+    const SEALED: &'static [&'static str] = &[];
 
     /// Makes one of all its fields as they were sent or kept. `before` is the object that it takes
     /// the place of, if it does.
@@ -152,7 +158,7 @@ impl<T: Item> Objects<T> {
                 items.last = <[u8; 8]>::try_from(&*value).map(u64::from_be_bytes)?;
                 continue;
             }
-            let item = read_row::<T>(id, &value)?;
+            let item = read_row::<T>(context, id, &value)?;
             if context.accounts().read().account(item.head().account).is_some() {
                 items.put(Arc::new(item));
             } else {
@@ -303,7 +309,7 @@ impl<T: Item> Objects<T> {
         mut changes: Changes,
         steps: Vec<Step<'_, T>>,
         by: Option<u64>,
-    ) -> Result<(), TablesError> {
+    ) -> Result<(), ModuleError> {
         if steps.is_empty() {
             return Ok(());
         }
@@ -312,7 +318,8 @@ impl<T: Item> Objects<T> {
             match (before, after) {
                 (_, Some(after)) => {
                     last = last.max(after.head().id);
-                    changes.put(&self.table, &after.head().id.to_be_bytes(), &row(&***after));
+                    let row = row(&self.context, &***after)?;
+                    changes.put(&self.table, &after.head().id.to_be_bytes(), &row);
                 }
                 (Some(before), None) => {
                     changes.remove(&self.table, &before.head().id.to_be_bytes());
@@ -365,7 +372,7 @@ impl<T: Item> Objects<T> {
         for (name, value) in said {
             value.and_then(|value| fields.insert(name.to_owned(), value));
         }
-        let (origin, text) = (format!("{}/{id}", T::URI), text.to_owned());
+        let (origin, text) = (place::<T>(id), text.to_owned());
         let origin_type = T::ORIGIN;
         self.context
             .tell(account, Event { origin, origin_type, origin_id: id, text, code, fields });
@@ -534,7 +541,7 @@ fn check(field: &Field, value: &Value) -> Result<(), Fault> {
     if is_right { Ok(()) } else { Err(wrong().field(field.name)) }
 }
 
-fn unkept(cause: &TablesError) -> Fault {
+fn unkept(cause: &ModuleError) -> Fault {
     Fault::new(Code::Unavailable, format!("it cannot be kept: {cause}"))
 }
 
@@ -567,19 +574,4 @@ fn states<T: Item>(
         }
     }
     states
-}
-
-/// An object as the table has it.
-fn row<T: Item>(item: &T) -> Vec<u8> {
-    let mut fields = item.kept();
-    fields.insert("cid".to_owned(), item.head().account.into());
-    Value::Object(fields).to_string().into_bytes()
-}
-
-fn read_row<T: Item>(id: u64, value: &[u8]) -> Result<T, ModuleError> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(value)?;
-    let account = fields.remove("cid").and_then(|cid| cid.as_u64());
-    let account = account.ok_or_else(|| format!("{} {id} has no account", T::URI))?;
-    let read = T::read(Head { id, account }, fields, None);
-    read.map_err(|fault| format!("{} {id}: {}", T::URI, fault.to_json()).into())
 }

@@ -1,0 +1,189 @@
+//! Streams as a module of the broker: made by REST, fed by what channels and devices say.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `stream` | a stream as REST has it, and what is known of it now |
+//! | `links` | which channels and devices a stream is linked to |
+//! | `intake` | what is said, into the queues |
+//! | `held` | what waits for its device form; `seen`: what may come twice |
+//! | `work` | the runners, and what they say in logs and states |
+//! | `rest` | routes beside those of all objects |
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt;
+use longshore_acl::TopicGrant;
+use longshore_broker::module::{Change, Item, Objects, Running};
+use longshore_broker::rest::Route;
+use longshore_broker::{Context, Module, ModuleError};
+use tokio::sync::{Notify, watch};
+
+use self::intake::Intake;
+use self::links::Links;
+use self::stream::Stream;
+use crate::{Queue, QueueError, Queues, Targets};
+
+mod held;
+mod intake;
+mod links;
+mod rest;
+mod seen;
+mod stream;
+mod work;
+
+/// What streams may do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// What streams may connect to beyond the internet, as [`Targets::new`] reads it. Default:
+    /// nothing.
+    pub allow: Vec<String>,
+    /// Bytes of the queue of one stream; a full one takes nothing until it is drained to three
+    /// quarters. Default 100,000,000 (section 9).
+    pub queue_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { allow: Vec::new(), queue_bytes: 100_000_000 }
+    }
+}
+
+/// The module: see [`Module`].
+///
+/// ```no_run
+/// # use longshore_broker::Broker;
+/// use longshore_streams::{Options, Streams};
+///
+/// let builder = Broker::builder().module(|context| Streams::open(context, &Options::default()));
+/// ```
+pub struct Streams {
+    context: Context,
+    objects: Arc<Objects<Stream>>,
+    links: Arc<Links>,
+    queues: Queues,
+    targets: Targets,
+    queue_bytes: u64,
+    /// Streams whose runners have to look at what they are.
+    marked: Arc<Mutex<BTreeSet<u64>>>,
+    /// There are such.
+    changed: Arc<Notify>,
+    /// A link is about to be made: its messages are to be heard.
+    wanted: Notify,
+    /// They are.
+    listens: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+impl Streams {
+    /// Opens the streams that are kept.
+    ///
+    /// # Errors
+    /// When an entry of `options.allow` is none, or what is kept cannot be read.
+    pub fn open(context: Context, options: &Options) -> Result<Self, ModuleError> {
+        let targets = Targets::new(&options.allow)?;
+        let queues = Queues::open(context.tables())?;
+        let links = Arc::new(Links::open(context.tables())?);
+        let (marked, changed) = (Arc::<Mutex<BTreeSet<u64>>>::default(), Arc::new(Notify::new()));
+        let on_change = {
+            let (queues, links, bytes) = (queues.clone(), Arc::clone(&links), options.queue_bytes);
+            let (marked, changed) = (Arc::clone(&marked), Arc::clone(&changed));
+            move |change: &Change<'_, Stream>| {
+                let Some(stream) = change.after.or(change.before) else { return };
+                let id = stream.head().id;
+                let done = match change.after {
+                    Some(stream) => queues
+                        .queue(id, stream.queue_options(bytes))
+                        .map(|queue| stream.live.attach(queue)),
+                    None => links.forget(id).map_err(QueueError::from),
+                };
+                if let Err(error) = done {
+                    tracing::error!(stream = id, %error, "a change of a stream is not done");
+                }
+                let setups = [change.before, change.after].map(|it| it.map(|it| &it.setup));
+                if setups[0] != setups[1] {
+                    marked.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+                    changed.notify_one();
+                }
+            }
+        };
+        let objects = Arc::new(Objects::open(&context, "streams", on_change)?);
+        links.retain(|stream| objects.get(stream).is_some())?;
+        // A process that was killed may not have come to it.
+        let orphans = queues.streams()?.into_iter().filter(|id| objects.get(*id).is_none());
+        marked.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
+        Ok(Self {
+            context,
+            objects,
+            links,
+            queues,
+            targets,
+            queue_bytes: options.queue_bytes,
+            marked,
+            changed,
+            wanted: Notify::new(),
+            listens: watch::Sender::new(false),
+        })
+    }
+
+    fn take_changed(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.marked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.context.stopped().now_or_never().is_some()
+    }
+
+    fn queue(&self, stream: &Stream) -> Result<Queue, QueueError> {
+        self.queues.queue(stream.head().id, stream.queue_options(self.queue_bytes))
+    }
+}
+
+impl Module for Streams {
+    fn name(&self) -> &'static str {
+        "streams"
+    }
+
+    fn grants(&self) -> Vec<TopicGrant> {
+        rest::grants()
+    }
+
+    fn routes(self: Arc<Self>) -> Vec<Route> {
+        rest::routes(&self)
+    }
+
+    fn run(self: Arc<Self>) -> Running {
+        Box::pin(async move {
+            self.objects.renew_all();
+            let listen = async {
+                let heard = match Intake::open(Arc::clone(&self)) {
+                    Ok(intake) => intake.run().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = heard {
+                    tracing::error!(%error, "streams take nothing until the next start");
+                }
+            };
+            let listen = async {
+                tokio::select! {
+                    () = listen => {}
+                    () = self.context.stopped() => {}
+                }
+            };
+            tokio::join!(listen, Arc::clone(&self).work());
+        })
+    }
+}
+
+/// Microseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,211 @@
+//! Messages of channels that wait for their device form.
+//!
+//! A stream that is linked to a channel and to devices gets what a device on that channel sends
+//! once, in its device form (R6.7), and the channel form is there first. Who has a device is not
+//! known here: it is learnt from what comes. So the channel form is held, on the disk, until the
+//! device form of the same channel, ident and time comes or [`HOLD_MICROS`] have passed; then it
+//! goes its way. An ident whose messages had no device form is not held up again until one comes.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use longshore_storage::{Changes, Table, Tables, TablesError};
+
+/// Microseconds that the channel form waits for the device form, at most.
+const HOLD_MICROS: u64 = 5_000_000;
+/// Bytes of all messages that are held; with more the oldest go their way.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// What one takes beside its bytes.
+const ENTRY_BYTES: usize = 200;
+/// Idents of which is remembered whether they have a device; with more all are learnt anew.
+const IDENTS_MAX: usize = 1_000_000;
+
+/// What channel form and device form have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Twin(u64);
+
+/// An ident on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Whose(u64);
+
+pub(super) fn whose(channel: u64, ident: &str) -> Whose {
+    let mut hasher = DefaultHasher::new();
+    (channel, ident).hash(&mut hasher);
+    Whose(hasher.finish())
+}
+
+/// `timestamp` is seconds since 1970, of which microseconds count (R1.4).
+pub(super) fn twin(whose: Whose, timestamp: f64) -> Twin {
+    let mut hasher = DefaultHasher::new();
+    (whose, (timestamp * 1e6).round() as i64).hash(&mut hasher);
+    Twin(hasher.finish())
+}
+
+struct Entry {
+    stream: u64,
+    whose: Whose,
+    twin: Twin,
+    until: u64,
+    payload: Bytes,
+}
+
+pub(super) struct Held {
+    table: Table,
+    entries: BTreeMap<u64, Entry>,
+    by_twin: HashMap<Twin, VecDeque<u64>>,
+    /// Those held by the commit to come.
+    fresh: HashSet<u64>,
+    has_device: HashMap<Whose, bool>,
+    device_links: u64,
+    bytes: usize,
+    last: u64,
+}
+
+/// A message that goes its way in its channel form.
+pub(super) type Released = (u64, Bytes);
+
+impl Held {
+    pub(super) fn open(tables: &Tables) -> Result<Self, TablesError> {
+        let table = tables.table("stream held")?;
+        let mut held = Self {
+            entries: BTreeMap::new(),
+            by_twin: HashMap::new(),
+            fresh: HashSet::new(),
+            has_device: HashMap::new(),
+            device_links: 0,
+            bytes: 0,
+            last: 0,
+            table: table.clone(),
+        };
+        for row in table.prefix(b"") {
+            let (key, value) = row?;
+            let number = |at: usize| {
+                let bytes = value.get(at..at + 8)?.try_into().ok()?;
+                Some(u64::from_be_bytes(bytes))
+            };
+            let entry = || {
+                Some(Entry {
+                    stream: number(0)?,
+                    whose: Whose(number(8)?),
+                    twin: Twin(number(16)?),
+                    until: number(24)?,
+                    payload: Bytes::copy_from_slice(value.get(32..)?),
+                })
+            };
+            if let (Ok(key), Some(entry)) = (key.try_into().map(u64::from_be_bytes), entry()) {
+                held.put(key, entry);
+            }
+        }
+        Ok(held)
+    }
+
+    fn put(&mut self, number: u64, entry: Entry) {
+        self.last = self.last.max(number);
+        self.bytes += entry.payload.len() + ENTRY_BYTES;
+        self.by_twin.entry(entry.twin).or_default().push_back(number);
+        self.entries.insert(number, entry);
+    }
+
+    fn take(&mut self, number: u64, changes: &mut Changes) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.bytes -= entry.payload.len() + ENTRY_BYTES;
+        if let Some(numbers) = self.by_twin.get_mut(&entry.twin) {
+            numbers.retain(|it| *it != number);
+            if numbers.is_empty() {
+                self.by_twin.remove(&entry.twin);
+            }
+        }
+        if !self.fresh.remove(&number) {
+            changes.remove(&self.table, &number.to_be_bytes());
+        }
+        Some(entry)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether it matters which device forms come.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.entries.is_empty() || !self.has_device.is_empty()
+    }
+
+    /// How many links to devices have been made: with a new one all idents are learnt anew.
+    pub(super) fn follow(&mut self, device_links: u64) {
+        if self.device_links != device_links {
+            self.device_links = device_links;
+            self.has_device.clear();
+        }
+    }
+
+    /// Whether messages of this ident may have a device form.
+    pub(super) fn may_have_device(&self, whose: Whose) -> bool {
+        self.has_device.get(&whose).copied().unwrap_or(true)
+    }
+
+    /// Holds a message of a channel for a stream.
+    pub(super) fn hold(&mut self, stream: u64, mark: (Whose, Twin), payload: Bytes, now: u64) {
+        let ((whose, twin), number) = (mark, self.last + 1);
+        self.fresh.insert(number);
+        let until = now.saturating_add(HOLD_MICROS);
+        self.put(number, Entry { stream, whose, twin, until, payload });
+    }
+
+    /// The device form has come: of each stream that holds the channel form the first is settled.
+    /// It goes its way where `has` says that the stream does not get this device's messages.
+    pub(super) fn settle(
+        &mut self,
+        mark: (Whose, Twin),
+        has: impl Fn(u64) -> bool,
+        changes: &mut Changes,
+    ) -> Vec<Released> {
+        self.learn(mark.0, true);
+        let mut streams = HashSet::new();
+        let numbers = self.by_twin.get(&mark.1).into_iter().flatten().copied();
+        let first = |number: &u64| {
+            self.entries.get(number).is_some_and(|entry| streams.insert(entry.stream))
+        };
+        let numbers: Vec<u64> = numbers.filter(first).collect();
+        let entries = numbers.into_iter().filter_map(|number| self.take(number, changes));
+        let others = entries.filter(|entry| !has(entry.stream));
+        others.map(|entry| (entry.stream, entry.payload)).collect()
+    }
+
+    /// Those that have waited long enough, or for which there is no room.
+    pub(super) fn due(&mut self, now: u64, changes: &mut Changes) -> Vec<Released> {
+        let mut due = Vec::new();
+        while let Some((number, first)) = self.entries.first_key_value() {
+            // The clock may have been set back.
+            let is_late = now >= first.until || first.until > now.saturating_add(HOLD_MICROS);
+            let (number, is_full) = (*number, self.bytes > HELD_BYTES_MAX);
+            if !is_late && !is_full {
+                break;
+            }
+            let Some(entry) = self.take(number, changes) else { break };
+            if is_late {
+                self.learn(entry.whose, false);
+            }
+            due.push((entry.stream, entry.payload));
+        }
+        due
+    }
+
+    /// Writes down what is held since the last commit.
+    pub(super) fn write(&mut self, changes: &mut Changes) {
+        for number in self.fresh.drain() {
+            let Some(entry) = self.entries.get(&number) else { continue };
+            let numbers = [entry.stream, entry.whose.0, entry.twin.0, entry.until];
+            let mut row: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
+            row.extend_from_slice(&entry.payload);
+            changes.put(&self.table, &number.to_be_bytes(), &row);
+        }
+    }
+
+    fn learn(&mut self, whose: Whose, has_device: bool) {
+        if self.has_device.len() >= IDENTS_MAX && !self.has_device.contains_key(&whose) {
+            self.has_device.clear();
+        }
+        self.has_device.insert(whose, has_device);
+    }
+}

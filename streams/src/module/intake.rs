@@ -1,0 +1,283 @@
+//! What channels and devices say, into the queues of the streams that are linked to them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use longshore_broker::module::{Event, Item};
+use longshore_broker::{Batch, Inbox, LinkError, Message};
+use longshore_codec::{QoS, SubscribeOptions};
+use longshore_storage::Changes;
+use serde::Deserialize;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::held::{Held, Released, Twin, Whose, twin, whose};
+use super::links::{Index, Source};
+use super::seen::{Mark, Seen};
+use super::stream::{BLOCKED_BY_STORAGE, Stream};
+use super::{Streams, now};
+use crate::QueueError;
+
+/// What is listened to, of all accounts.
+const FILTERS: [&str; 2] = ["flespi/message/gw/channels/+/+", "flespi/message/gw/devices/+"];
+/// Messages that are taken together, in one commit.
+const BATCH_MESSAGES: usize = 1_000;
+/// How often messages that are held are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How long it waits before it listens again after the broker has closed its session.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a device message has that says which channel message it was.
+#[derive(Deserialize)]
+struct Origin<'a> {
+    #[serde(borrow)]
+    ident: Option<Cow<'a, str>>,
+    timestamp: Option<f64>,
+    #[serde(rename = "channel.id")]
+    channel: Option<u64>,
+}
+
+/// What one commit takes.
+#[derive(Default)]
+struct Plan {
+    queues: BTreeMap<u64, Vec<Bytes>>,
+    changes: Changes,
+    /// Of the messages that any stream gets.
+    marks: Vec<Mark>,
+}
+
+impl Plan {
+    fn add(&mut self, stream: u64, payload: Bytes) {
+        self.queues.entry(stream).or_default().push(payload);
+    }
+
+    fn release(&mut self, released: Vec<Released>) {
+        released.into_iter().for_each(|(stream, payload)| self.add(stream, payload));
+    }
+}
+
+/// The one that listens.
+pub(super) struct Intake {
+    streams: Arc<Streams>,
+    held: Held,
+    seen: Seen,
+}
+
+impl Intake {
+    pub(super) fn open(streams: Arc<Streams>) -> Result<Self, QueueError> {
+        let tables = streams.context.tables();
+        let (held, seen) = (Held::open(tables)?, Seen::open(tables)?);
+        Ok(Self { streams, held, seen })
+    }
+
+    /// Listens until the broker stops.
+    ///
+    /// # Errors
+    /// The tables take nothing any more: what has come since waits in the session.
+    pub(super) async fn run(mut self) -> Result<(), QueueError> {
+        let link = self.streams.context.link("streams");
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut inbox = link.inbox("messages");
+            // A session of an earlier process may still ask for what nobody wants any more.
+            let is_wanted = !self.streams.links.read().is_empty();
+            let mut is_open = self.listen(&mut inbox, is_wanted).await;
+            while is_open {
+                tokio::select! {
+                    batch = inbox.recv(BATCH_MESSAGES) => match batch {
+                        Some(mut batch) => {
+                            self.take(&mut batch).await?;
+                            inbox.done(&batch);
+                        }
+                        None => is_open = false,
+                    },
+                    () = self.streams.wanted.notified() => {
+                        is_open = self.listen(&mut inbox, true).await;
+                    }
+                    _ = ticks.tick() => self.release().await?,
+                }
+            }
+            self.streams.listens.send_replace(false);
+            tracing::warn!("streams have lost their session, and open it again");
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Says whether the session is there.
+    async fn listen(&self, inbox: &mut Inbox, is_wanted: bool) -> bool {
+        let options = SubscribeOptions::new(QoS::AtLeastOnce);
+        let is_new = !*self.streams.listens.borrow();
+        for filter in FILTERS {
+            let done = match is_wanted {
+                true if is_new => inbox.subscribe(filter, options).await,
+                true => Ok(()),
+                false => inbox.unsubscribe(filter).await,
+            };
+            match done {
+                Ok(()) => {}
+                Err(LinkError::Closed(_)) => return false,
+                Err(error) => {
+                    tracing::error!(filter, %error, "streams do not hear what is said");
+                    return false;
+                }
+            }
+        }
+        self.streams.listens.send_replace(is_wanted);
+        true
+    }
+
+    /// Puts the messages of a batch in the queues they belong in. On return they are on the medium.
+    async fn take(&mut self, batch: &mut Batch) -> Result<(), QueueError> {
+        let messages = std::mem::take(&mut batch.messages);
+        let (mut plan, now) = (Plan::default(), now());
+        {
+            let streams = Arc::clone(&self.streams);
+            let index = streams.links.read();
+            self.held.follow(index.device_links());
+            for message in messages {
+                let mark = Mark::of(&message);
+                if !self.seen.is_again(mark) && self.route(message, &index, now, &mut plan) {
+                    plan.marks.push(mark);
+                }
+            }
+        }
+        let due = self.held.due(now, &mut plan.changes);
+        plan.release(due);
+        self.seen.next_batch();
+        if plan.marks.is_empty() && plan.queues.is_empty() && plan.changes.is_empty() {
+            return Ok(());
+        }
+        self.held.write(&mut plan.changes);
+        self.seen.write(&plan.marks, &mut plan.changes);
+        self.commit(plan, now).await
+    }
+
+    /// Lets go of what was held long enough.
+    async fn release(&mut self) -> Result<(), QueueError> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let (mut plan, now) = (Plan::default(), now());
+        let due = self.held.due(now, &mut plan.changes);
+        plan.release(due);
+        if plan.queues.is_empty() {
+            return Ok(());
+        }
+        self.commit(plan, now).await
+    }
+
+    /// Says whether any stream gets the message.
+    fn route(&mut self, message: Message, index: &Index, now: u64, plan: &mut Plan) -> bool {
+        let Some((source, ident)) = read_topic(&message.topic) else { return false };
+        let account = message.account();
+        let payload = Bytes::from(message.payload);
+        if let Source::Device(device) = source
+            && self.held.is_in_use()
+            && let Some(mark) = mark(&payload, None)
+        {
+            let has = |stream| index.is_linked(stream, Source::Device(device));
+            let others = self.held.settle(mark, has, &mut plan.changes);
+            plan.release(others);
+        }
+        let mut is_taken = false;
+        for stream in index.streams(source) {
+            if !self.takes(stream, account) {
+                continue;
+            }
+            is_taken = true;
+            let mark = match source {
+                Source::Channel(channel) if index.has_devices(stream) => {
+                    mark(&payload, ident.map(|ident| (channel, ident)))
+                }
+                _ => None,
+            };
+            match mark.filter(|(whose, _)| self.held.may_have_device(*whose)) {
+                Some(mark) => self.held.hold(stream, mark, payload.clone(), now),
+                None => plan.add(stream, payload.clone()),
+            }
+        }
+        is_taken
+    }
+
+    /// Whether a stream runs, and may have what was published in the topics of this account.
+    fn takes(&self, stream: u64, account: u64) -> bool {
+        let Some(stream) = self.streams.objects.get(stream) else { return false };
+        let of = stream.head().account;
+        let is_near = of == account;
+        stream.setup.runs()
+            && (is_near || self.streams.context.accounts().read().is_in_branch(of, account))
+    }
+
+    async fn commit(&self, plan: Plan, now: u64) -> Result<(), QueueError> {
+        let mut all = Vec::new();
+        for (id, messages) in &plan.queues {
+            // One that was removed meanwhile has no queue, and gets none.
+            let Some(stream) = self.streams.objects.get(*id) else { continue };
+            all.push((self.streams.queue(&stream)?, stream, messages));
+        }
+        let slices: Vec<Vec<&[u8]>> =
+            all.iter().map(|(_, _, messages)| messages.iter().map(|it| &**it).collect()).collect();
+        let queues: Vec<_> =
+            all.iter().zip(&slices).map(|((queue, ..), slices)| (queue, &slices[..])).collect();
+        let appended = self.streams.queues.append_with(plan.changes, &queues, now).await?;
+        for ((_, stream, _), appended) in all.iter().zip(appended) {
+            if appended.has_blocked {
+                self.streams.tell_blocked(stream);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Streams {
+    /// Says that the queue of a stream is full (R8.4).
+    pub(super) fn tell_blocked(&self, stream: &Stream) {
+        let code = ("block_code".to_owned(), BLOCKED_BY_STORAGE.into());
+        self.tell(stream.head(), "blocked", 20, [code]);
+    }
+
+    /// Adds a record to the log of a stream.
+    pub(super) fn tell(
+        &self,
+        head: longshore_broker::module::Head,
+        text: &str,
+        code: u64,
+        fields: impl IntoIterator<Item = (String, serde_json::Value)>,
+    ) {
+        let event = Event {
+            origin: format!("{}/{}", Stream::URI, head.id),
+            origin_type: Stream::ORIGIN,
+            origin_id: head.id,
+            text: text.to_owned(),
+            code,
+            fields: fields.into_iter().collect(),
+        };
+        self.context.tell(head.account, event);
+    }
+}
+
+/// The source that a topic is of, and the ident if it is a channel.
+fn read_topic(topic: &str) -> Option<(Source, Option<&str>)> {
+    let (kind, rest) = topic.strip_prefix("flespi/message/gw/")?.split_once('/')?;
+    match (kind, rest.split_once('/')) {
+        ("channels", Some((channel, ident))) => {
+            Some((Source::Channel(channel.parse().ok()?), Some(ident)))
+        }
+        ("devices", None) => Some((Source::Device(rest.parse().ok()?), None)),
+        _ => None,
+    }
+}
+
+/// What a message has in common with its other form, if it can have one. The topic of a channel
+/// message says its channel and ident.
+fn mark(payload: &[u8], of: Option<(u64, &str)>) -> Option<(Whose, Twin)> {
+    let origin: Origin<'_> = serde_json::from_slice(payload).ok()?;
+    let whose = match of {
+        Some((channel, ident)) => whose(channel, ident),
+        None => whose(origin.channel?, origin.ident.as_deref()?),
+    };
+    Some((whose, twin(whose, origin.timestamp?)))
+}
