@@ -27,6 +27,14 @@ pub enum Items {
     /// From elsewhere. Whoever sends them waits when the client does not read; a fault goes into
     /// `errors` and does not end the answer. Room for a few is enough.
     Sent(mpsc::Receiver<Result<Value, Fault>>),
+    /// The same as JSON: each text is an object, or several parted by commas.
+    Written(mpsc::Receiver<Result<String, Fault>>),
+}
+
+/// What comes next of them.
+enum Next {
+    Value(Value),
+    Text(String),
 }
 
 /// An answer that is not an error as a whole.
@@ -234,7 +242,7 @@ impl Pieces {
         let mut piece = Vec::new();
         while piece.len() < PIECE_BYTES {
             match self.objects.items.next(cx) {
-                Poll::Ready(Some(Ok(value))) => self.write(&mut piece, &value),
+                Poll::Ready(Some(Ok(next))) => self.write(&mut piece, &next),
                 Poll::Ready(Some(Err(fault))) => self.objects.faults.push(fault),
                 Poll::Ready(None) => {
                     self.end(&mut piece);
@@ -248,14 +256,17 @@ impl Pieces {
         Poll::Ready(Some(piece.into()))
     }
 
-    fn write(&mut self, piece: &mut Vec<u8>, value: &Value) {
-        let (before, next): (&[u8], _) = match self.stage {
+    fn write(&mut self, piece: &mut Vec<u8>, next: &Next) {
+        let (before, stage): (&[u8], _) = match self.stage {
             Stage::Fresh => (b"{\"result\":[", Stage::First),
             _ => (b",", Stage::More),
         };
         piece.extend_from_slice(before);
-        self.stage = next;
-        put(piece, value);
+        self.stage = stage;
+        match next {
+            Next::Value(value) => put(piece, value),
+            Next::Text(text) => piece.extend_from_slice(text.as_bytes()),
+        }
     }
 
     fn end(&mut self, piece: &mut Vec<u8>) {
@@ -286,10 +297,11 @@ fn put(piece: &mut Vec<u8>, value: &Value) {
 }
 
 impl Items {
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Value, Fault>>> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Next, Fault>>> {
         match self {
-            Self::Made(items) => Poll::Ready(items.next().map(Ok)),
-            Self::Sent(items) => items.poll_recv(cx),
+            Self::Made(items) => Poll::Ready(items.next().map(|value| Ok(Next::Value(value)))),
+            Self::Sent(items) => items.poll_recv(cx).map(|it| it.map(|it| it.map(Next::Value))),
+            Self::Written(items) => items.poll_recv(cx).map(|it| it.map(|it| it.map(Next::Text))),
         }
     }
 }
@@ -376,5 +388,15 @@ mod tests {
         drop(send);
         let want = ",2],\"errors\":[{\"code\":6,\"id\":5,\"reason\":\"no such object\"}]}\n";
         assert_eq!(read(&mut body), (want.to_owned(), true));
+    }
+
+    #[test]
+    fn what_is_written_already_is_passed_on_as_it_is() {
+        let (send, items) = mpsc::channel(2);
+        let mut body = Answer::objects(Items::Written(items)).into_body();
+        send.try_send(Ok("1,2".to_owned())).unwrap();
+        send.try_send(Ok("{\"a\":3.0}".to_owned())).unwrap();
+        drop(send);
+        assert_eq!(read(&mut body), ("{\"result\":[1,2,{\"a\":3.0}]}\n".to_owned(), true));
     }
 }
