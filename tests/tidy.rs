@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our sources.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "src",
     "codec",
     "acl",
@@ -16,6 +16,7 @@ const FOLDERS: [&str; 11] = [
     "expression",
     "storage",
     "channels",
+    "registry",
     "tests",
     "benches",
     "examples",
