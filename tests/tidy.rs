@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold our sources.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 13] = [
     "src",
     "codec",
     "acl",
@@ -17,6 +17,7 @@ const FOLDERS: [&str; 12] = [
     "storage",
     "channels",
     "streams",
+    "registry",
     "tests",
     "benches",
     "examples",

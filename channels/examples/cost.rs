@@ -6,12 +6,13 @@
 //! ```
 //!
 //! Devices are another process, so the time of the processor that is told is that of the hub alone:
-//! sockets, protocol, disk and broker. A subscriber would add what the broker needs for it.
+//! sockets, protocol, disk and broker. A subscriber would add what the broker needs for it. Without
+//! batches, it is told what a silent connection takes of memory.
 
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use longshore_acl::TokenKey;
@@ -51,6 +52,9 @@ fn hub(connections: usize, batches: usize) -> Outcome<()> {
         .start()?;
     let rest = broker.addresses()[0].1;
     let uri = make_channel(rest, key.expose())?;
+    if batches == 0 {
+        return silent(&uri, connections);
+    }
     let (began, before) = (Instant::now(), processor_time()?);
     let status = Command::new(std::env::current_exe()?)
         .args(["devices", &uri, &connections.to_string(), &batches.to_string()])
@@ -65,6 +69,29 @@ fn hub(connections: usize, batches: usize) -> Outcome<()> {
     println!("{messages} messages over {connections} connections in {lasted:.2?}");
     println!("{rate:.0} messages a second, {cost:.1} us of the processor for each");
     Ok(())
+}
+
+/// What connections take that have said who they are and nothing else.
+fn silent(uri: &str, connections: usize) -> Outcome<()> {
+    let before = memory_kb()?;
+    let mut devices = Command::new(std::env::current_exe()?)
+        .args(["devices", uri, &connections.to_string(), "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut ready = [0; 1];
+    devices.stdout.as_mut().ok_or("no output")?.read_exact(&mut ready)?;
+    let each = (memory_kb()?.saturating_sub(before)) as f64 / connections as f64;
+    drop(devices.stdin.take());
+    devices.wait()?;
+    println!("{connections} silent connections take {each:.1} KB each");
+    Ok(())
+}
+
+fn memory_kb() -> Outcome<u64> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(line.ok_or("no VmRSS")?.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn make_channel(rest: SocketAddr, key: &str) -> Outcome<String> {
@@ -102,6 +129,11 @@ fn devices(to: SocketAddr, connections: usize, batches: usize) -> Outcome<()> {
         device.write_all(format!("#L#device{number};NA\r\n").as_bytes())?;
         expect(&mut device, b"#AL#1\r\n")?;
         devices.push(device);
+    }
+    if batches == 0 {
+        println!();
+        // Until the hub has looked.
+        std::io::stdin().read_to_end(&mut Vec::new())?;
     }
     let batch = format!("#B#{}\r\n", [RECORD; BATCH].join("|"));
     for _ in 0..batches {

@@ -46,6 +46,8 @@ pub(crate) struct Entry {
 pub(crate) enum NotKept {
     /// The channel takes nothing: its buffer is full.
     Blocked,
+    /// A message of it is larger than any may be.
+    TooLarge,
     /// The disk or the broker did not take it.
     Failed,
 }

@@ -10,7 +10,7 @@ use longshore_acl::{Method, TopicGrant};
 use longshore_broker::module::{Change, Context, Item, Module, ModuleError, Objects, Running};
 use longshore_broker::rest::Route;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{error, warn};
 
@@ -56,8 +56,11 @@ impl Channels {
     /// The channels that the broker has kept. Their ports are open on return.
     ///
     /// # Errors
-    /// When their tables cannot be read.
+    /// When their tables cannot be read, or the range of ports is none.
     pub fn open(context: Context, options: Options) -> Result<Self, ModuleError> {
+        if options.port_min > options.port_max {
+            return Err("channels.port_min is greater than channels.port_max".into());
+        }
         let (buffer, work) = Buffer::open(&context)?;
         let ports = Ports::open(&context, &options)?;
         let hub = Arc::new(Hub::new(context.clone(), options, buffer, ports));
@@ -107,29 +110,18 @@ impl Channels {
                 return;
             }
         };
-        let link = self.hub.begin().clone();
         let publishing = {
-            let link = link.clone();
-            tokio::task::spawn_local(async move { hub::publish_all(&link, published).await })
+            let hub = Arc::clone(&self.hub);
+            spawn_local(async move { hub::publish_all(&hub, published).await })
         };
         let connections = "flespi/state/gw/channels/+/connections/+";
         let known = Arc::clone(&self);
         self.hub.context.clear(connections, move |_, topic| known.is_connected(topic));
         self.objects.renew_all();
         let mut opened = Opened::default();
-        {
-            let working = self.work_until_stopped(&mut opened, deeds);
-            let commands = orders::receive(Arc::clone(&self), link.clone());
-            let (mut working, mut commands) = (pin!(working), pin!(commands));
-            tokio::select! {
-                () = &mut working => {}
-                ended = &mut commands => {
-                    if let Err(cause) = ended {
-                        warn!(%cause, "commands for devices are not taken any more");
-                    }
-                    working.await;
-                }
-            }
+        tokio::select! {
+            () = self.work_until_stopped(&mut opened, deeds) => {}
+            () = orders::receive(&self) => {}
         }
         opened.close_all(CloseCode::Restart);
         let _ = timeout(FAREWELL, self.all_gone()).await;

@@ -13,7 +13,7 @@
 //! (R3.22). Who is not answered sends again, so a message may come twice, and is never lost.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_broker::clock::Clock;
 use longshore_broker::module::{Context, Event};
@@ -35,6 +35,9 @@ use crate::ports::Ports;
 const TURNS: usize = 1_024;
 /// Groups of batches that wait to be published.
 const GROUPS: usize = 16;
+/// Bytes of a message as JSON. The broker would close the link of all channels for one that is
+/// larger than a packet of its clients may be.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// A channel that was full takes messages again once it has this part of its buffer free, in
 /// percent: else it would open and close with each message.
 const FREE_PERCENT: u64 = 10;
@@ -47,7 +50,7 @@ pub(crate) struct Hub {
     pub(crate) buffer: Buffer,
     pub(crate) ports: Ports,
     /// What publishes; there once the hub runs.
-    link: OnceLock<Link>,
+    link: Mutex<Option<Link>>,
     clock: Clock,
     pub(crate) turns: Semaphore,
     /// Bytes of packets and requests that are not whole yet.
@@ -69,16 +72,22 @@ impl Hub {
             options,
             buffer,
             ports,
-            link: OnceLock::new(),
+            link: Mutex::default(),
             clock: Clock::start(),
             turns: Semaphore::new(TURNS),
             pending: AtomicUsize::new(0),
         }
     }
 
-    /// Opens its link to the broker.
-    pub(crate) fn begin(&self) -> &Link {
-        self.link.get_or_init(|| self.context.link("channels"))
+    /// What publishes. The broker may have closed it, as it may close any client.
+    pub(crate) fn link(&self) -> Link {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.get_or_insert_with(|| self.context.link("channels")).clone()
+    }
+
+    /// Opens another link, once this one is closed.
+    fn reopen(&self) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Microseconds since 1970.
@@ -111,13 +120,19 @@ impl Hub {
         // Keys are given in the order in which they are written: nothing waits from here on.
         let now = self.micros();
         for message in messages {
-            self.complete(from, message, now, &mut entry);
+            self.complete(from, message, now, &mut entry)?;
         }
         place.send(Work::Keep(entry));
         outcome.await.unwrap_or(Err(NotKept::Failed))
     }
 
-    fn complete(&self, from: Origin<'_>, message: Message, now: u64, entry: &mut Entry) {
+    fn complete(
+        &self,
+        from: Origin<'_>,
+        message: Message,
+        now: u64,
+        entry: &mut Entry,
+    ) -> Result<(), NotKept> {
         let channel = from.channel;
         let key = self.buffer.next_key(now);
         let reception = Reception {
@@ -130,12 +145,16 @@ impl Hub {
         let time = Value::from(message.timestamp.unwrap_or(reception.at)).to_string();
         // Names are texts, so nothing can go wrong.
         let json = serde_json::to_vec(&message.complete(&reception)).unwrap_or_default();
+        if json.len() > MESSAGE_BYTES_MAX {
+            return Err(NotKept::TooLarge);
+        }
         if channel.messages_ttl > 0 {
             entry.rows.push((key, json.clone()));
         }
         let publication = Publication::new(topic, json).qos(QoS::AtLeastOnce);
         let publication = publication.property(Property::UserProperty("timestamp", &time));
         entry.publications.push(publication.of_account(channel.account()));
+        Ok(())
     }
 
     /// Blocks a channel whose buffer is full.
@@ -191,8 +210,7 @@ impl Hub {
 
     /// Publishes what nobody waits for but its sender. What the broker does not take is lost.
     pub(crate) async fn publish(&self, publication: Publication) {
-        let Some(link) = self.link.get() else { return };
-        match link.publish(publication).await {
+        match self.link().publish(publication).await {
             Ok(outcome) if outcome.reason.is_error() => {
                 warn!(reason = %outcome.reason, "the broker does not take what a channel says");
             }
@@ -229,7 +247,7 @@ pub(crate) fn moment(micros: u64) -> Timestamp {
 }
 
 /// Publishes what is durable, and answers those that wait.
-pub(crate) async fn publish_all(link: &Link, mut groups: mpsc::Receiver<Vec<Entry>>) {
+pub(crate) async fn publish_all(hub: &Hub, mut groups: mpsc::Receiver<Vec<Entry>>) {
     while let Some(mut group) = groups.recv().await {
         // What came meanwhile goes out together.
         while let Ok(more) = groups.try_recv() {
@@ -237,10 +255,11 @@ pub(crate) async fn publish_all(link: &Link, mut groups: mpsc::Receiver<Vec<Entr
         }
         let counts: Vec<usize> = group.iter().map(|entry| entry.publications.len()).collect();
         let all = group.iter_mut().flat_map(|it| std::mem::take(&mut it.publications));
-        let outcomes = match link.publish_all(all.collect::<Vec<_>>()).await {
+        let outcomes = match hub.link().publish_all(all.collect::<Vec<_>>()).await {
             Ok(outcomes) => outcomes,
             Err(cause) => {
                 debug!(%cause, "messages of channels are not published");
+                hub.reopen();
                 for entry in group {
                     let _ = entry.done.send(Err(NotKept::Failed));
                 }

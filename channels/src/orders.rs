@@ -5,18 +5,22 @@
 //! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}` |
 //! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_broker::module::Item;
-use longshore_broker::{Link, LinkError, Message};
+use longshore_broker::{LinkError, Message};
 use longshore_codec::{QoS, SubscribeOptions};
 use serde_json::{Value, json};
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::channel::Channel;
 use crate::channels::Channels;
 use crate::connections::Order;
 use crate::serve::Open;
 
+/// How long it takes until they are asked for again, once the broker has ended that.
+const RETRY: Duration = Duration::from_secs(1);
 const FILTER: &str = "flespi/command/gw/channels/+/+";
 
 /// What became of a command.
@@ -53,10 +57,19 @@ fn response(account: u64, channel: u64, connection: u64, id: &Value, fate: &Fate
     Message::new(topic, payload).qos(QoS::AtLeastOnce).of_account(account)
 }
 
-/// Passes commands on to connections until the broker stops.
-pub(crate) async fn receive(channels: Arc<Channels>, link: Link) -> Result<(), LinkError> {
+/// Passes commands on to connections. It never ends.
+pub(crate) async fn receive(channels: &Channels) {
+    loop {
+        if let Err(cause) = receive_while_linked(channels).await {
+            warn!(%cause, "commands for devices cannot be received");
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn receive_while_linked(channels: &Channels) -> Result<(), LinkError> {
     let options = SubscribeOptions::new(QoS::AtLeastOnce);
-    let mut commands = link.subscribe(FILTER, options).await?;
+    let mut commands = channels.hub.link().subscribe(FILTER, options).await?;
     while let Some(message) = commands.recv().await {
         let mut levels = message.topic.rsplit('/').map(str::parse::<u64>);
         let (Some(Ok(connection)), Some(Ok(id))) = (levels.next(), levels.next()) else { continue };

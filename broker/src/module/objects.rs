@@ -13,8 +13,10 @@ use serde_json::{Map, Value};
 use self::row::{place, read_row, row};
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
-use crate::rest::collection::{self, Chosen, Each, Shelf, sent};
-use crate::rest::{Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes};
+use crate::rest::collection::{self, Chosen, Each, Shelf, Show, sent};
+use crate::rest::{
+    Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Shown, Takes,
+};
 
 mod row;
 
@@ -66,6 +68,11 @@ pub trait Item: Send + Sync + Sized + 'static {
     /// what the module knows of it now.
     fn shown(&self) -> Map<String, Value> {
         self.kept()
+    }
+
+    /// One of the fields that are only shown when asked for; the module itself retains its state.
+    fn asked(&self, _: &str) -> Option<Value> {
+        None
     }
 }
 
@@ -413,7 +420,7 @@ impl<T: Item> Renew for Renewal<T> {
         let want = match field {
             None => Some(Value::Object(whole)),
             // What is no field of theirs is the module's own.
-            Some(name) if T::OBJECT.fields.iter().all(|field| field.name != name) => return true,
+            Some(name) if !T::OBJECT.has_state(name) => return true,
             Some(name) => whole.get(name).filter(|value| !value.is_null()).cloned(),
         };
         let is_right = want.is_some_and(|want| want.to_string().as_bytes() == payload);
@@ -462,6 +469,17 @@ impl<T: Item> Shelf for Arc<Objects<T>> {
 
     fn fields(item: &T) -> Map<String, Value> {
         whole(item)
+    }
+
+    fn show(&self, call: &Call) -> Result<Box<Show<T>>, Fault> {
+        let (wanted, of) = (call.fields()?, T::OBJECT.fields.iter());
+        let asked = of.filter(move |field| field.shown == Shown::Asked && wanted.name(field.name));
+        let names: Vec<_> = asked.map(|field| field.name).collect();
+        Ok(Box::new(move |item, mut fields| {
+            let values = names.iter().map(|name| ((*name).to_owned(), item.asked(name)));
+            fields.extend(values.filter_map(|(name, value)| Some((name, value?))));
+            fields
+        }))
     }
 
     fn create(&self, call: &Call, sent: &[Value]) -> Each<Map<String, Value>, Fault> {

@@ -82,6 +82,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether the field of this name is part of the state of an object.
+    pub(crate) fn has_state(&self, name: &str) -> bool {
+        self.fields.iter().any(|field| field.name == name && field.shown != Shown::Asked)
+    }
+
     /// The field of this name that is shown.
     pub fn shown(&self, name: &str) -> Result<(), Fault> {
         let mut shown = self.fields.iter().filter(|field| field.shown != Shown::Never);

@@ -7,9 +7,10 @@ use std::time::Duration;
 use longshore_codec::{QoS, SubscribeOptions};
 use serde_json::{Map, Value};
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Open;
+use crate::buffer::NotKept;
 use crate::hub::Origin;
 use crate::protocol::mqtt::{self, Publications, Source};
 use crate::protocol::{CloseCode, Intake};
@@ -132,7 +133,14 @@ async fn take<'a>(
         }
     }
     let origin = Origin { channel: &open.channel, peer };
-    while open.hub.accept(origin, messages.clone(), Vec::new()).await.is_err() {
-        sleep(RETRY).await;
+    loop {
+        match open.hub.accept(origin, messages.clone(), Vec::new()).await {
+            Ok(()) => return,
+            Err(NotKept::TooLarge) => {
+                warn!(channel = open.channel.id(), "messages are left out: one is too large");
+                return;
+            }
+            Err(_) => sleep(RETRY).await,
+        }
     }
 }

@@ -195,6 +195,7 @@ impl Device<'_> {
             self.write(&heard.refusal).await?;
             let (code, text) = match why {
                 NotKept::Blocked => (CloseCode::ChannelBlocked, "the channel is blocked"),
+                NotKept::TooLarge => (CloseCode::ProtocolViolation, "a message is too large"),
                 NotKept::Failed => (CloseCode::Internal, "the hub could not keep the messages"),
             };
             let code = self.peer.closing().unwrap_or(code);

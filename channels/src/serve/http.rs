@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::Open;
 use super::stream::{Ending, Traffic};
+use crate::buffer::NotKept;
 use crate::connections::Peer;
 use crate::hub::Origin;
 use crate::live::source;
@@ -120,7 +121,10 @@ async fn take(
     let step = step.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
     let count = step.messages.len() as u64;
     let origin = Origin { channel: &open.channel, peer: &source(peer.address) };
-    let later = |_| (StatusCode::SERVICE_UNAVAILABLE, "not now: send it again\n".to_owned());
+    let later = |why| match why {
+        NotKept::TooLarge => (StatusCode::BAD_REQUEST, "a message is too large\n".to_owned()),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not now: send it again\n".to_owned()),
+    };
     open.hub.accept(origin, step.messages, Vec::new()).await.map_err(later)?;
     traffic.borrow_mut().messages += count;
     Ok(step.reply)

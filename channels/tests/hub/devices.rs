@@ -161,3 +161,15 @@ fn a_body_that_is_too_large_is_refused_and_its_channel_goes_on() {
         assert_eq!(http(channel.address, "POST /", "", br#"{"ident":"a"}"#).0, 200);
     }
 }
+
+/// A message of 1 MiB is none; who sends one is told, and nobody else notices.
+#[test]
+fn a_message_that_is_too_large_is_refused() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("http", json!({}));
+    let text = "x".repeat(1 << 20);
+    let large = json!([{"ident": "a", "ain.1": 1}, {"ident": "a", "driver.message": text}]);
+    assert_eq!(http(channel.address, "POST /", "", large.to_string().as_bytes()).0, 400);
+    assert_eq!(http(channel.address, "POST /", "", br#"{"ident":"a"}"#).0, 200);
+    assert_eq!(rig.pull(channel.id, &json!({})).0.len(), 1, "it is taken as a whole or not at all");
+}

@@ -59,8 +59,8 @@ fn a_command_reaches_the_device_and_its_answer_comes_back() {
     let mut told = vec![0; order.len() / 2];
     device.read_exact(&mut told).unwrap();
     assert_eq!(told, bytes(order));
-    let answer = "00000000000000370C01060000002F4449313A31204449323A30204449333A302041494E313A302041\
-                  494E323A313639323420444F313A3020444F323A3101000066E3";
+    let answer = "00000000000000370C01060000002F4449313A31204449323A30204449333A302041494E313A3020\
+                  41494E323A313639323420444F313A3020444F323A3101000066E3";
     // The second one is sent once the first one is answered.
     let told = say(&mut device, &bytes(answer), order.len() / 2);
     assert_eq!(told, bytes(order));

@@ -1,0 +1,95 @@
+//! What has become of devices, for those who have to do something about it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use longshore_broker::Context;
+use longshore_broker::module::{Change, Item, State};
+use serde_json::Map;
+use tokio::sync::Notify;
+
+use crate::device::{Device, Identity, URI};
+use crate::roster::Roster;
+use crate::shelves::Shelves;
+
+/// Codes of events (R8.4).
+const BLOCKED: (&str, u64) = ("blocked", 20);
+const UNBLOCKED: (&str, u64) = ("unblocked", 21);
+
+/// See the module. It has as much as was changed since somebody took it.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    all: Mutex<All>,
+    is_new: Notify,
+}
+
+/// What was noted.
+#[derive(Debug, Default)]
+pub(crate) struct All {
+    /// Devices that are gone.
+    pub(crate) gone: Vec<Arc<Device>>,
+    /// Idents that may be those of others now.
+    pub(crate) identities: Vec<Identity>,
+    /// Devices that keep no messages any more, or fewer.
+    pub(crate) shortened: Vec<Arc<Device>>,
+}
+
+impl Noted {
+    pub(crate) fn add(&self, note: impl FnOnce(&mut All)) {
+        note(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        self.is_new.notify_one();
+    }
+
+    /// All there is, once there is any.
+    pub(crate) async fn take(&self) -> All {
+        loop {
+            let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+            if !all.gone.is_empty() || !all.identities.is_empty() || !all.shortened.is_empty() {
+                return all;
+            }
+            self.is_new.notified().await;
+        }
+    }
+}
+
+/// Follows changes of devices.
+pub(crate) struct Follower {
+    pub(crate) context: Context,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) shelves: Arc<Shelves>,
+    pub(crate) noted: Arc<Noted>,
+}
+
+impl Follower {
+    /// A device was made, changed or removed, or is there at the start: then nobody is told.
+    pub(crate) fn change(&self, change: &Change<'_, Device>, is_told: bool) {
+        let Change { before, after } = *change;
+        if let Some(after) = after {
+            after.live.attach(&self.shelves);
+        }
+        let blocked = self.roster.change(before, after);
+        if !is_told {
+            return;
+        }
+        for device in blocked {
+            let code = device.live.blocked();
+            let (text, event) = if code == 0 { UNBLOCKED } else { BLOCKED };
+            let mut fields = Map::new();
+            fields.insert("block_code".to_owned(), code.into());
+            let (id, account) = (device.head().id, device.head().account);
+            self.context.tell(account, crate::event(id, text.to_owned(), event, fields));
+            let topic = format!("flespi/state/{URI}/{id}/blocked");
+            self.context.retain(vec![State { account, topic, payload: Some(code.to_string()) }]);
+        }
+        let of = |it: Option<&Arc<Device>>| it.and_then(|it| it.identity.clone());
+        self.noted.add(|all| {
+            all.identities.extend([of(before), of(after)].into_iter().flatten());
+            match (before, after) {
+                (Some(before), None) => all.gone.push(Arc::clone(before)),
+                (Some(before), Some(after)) if after.messages_ttl < before.messages_ttl => {
+                    all.shortened.push(Arc::clone(after));
+                }
+                _ => {}
+            }
+        });
+    }
+}

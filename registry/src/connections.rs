@@ -1,0 +1,240 @@
+//! Who is connected: told by what channels retain of their connections.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use longshore_broker::module::Item;
+use longshore_broker::{Context, Link, LinkError, Message};
+use longshore_codec::{QoS, SubscribeOptions};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::{Duration, timeout};
+
+use crate::changes::Noted;
+use crate::courier::Courier;
+use crate::device::{Device, Identity, URI};
+use crate::live;
+use crate::roster::{Roster, Sought};
+use crate::writer::{Work, state_of};
+
+/// What channels retain of connections.
+const OF_CHANNELS: &str = "flespi/state/gw/channels/+/connections/+";
+/// Codes of events (R8.6).
+const CONNECTED: (&str, u64) = ("connected", 300);
+const DISCONNECTED: (&str, u64) = ("disconnected", 301);
+/// How long nothing comes of what an earlier process has retained, once all of it has come.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// A connection as a channel tells of it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Told {
+    id: u64,
+    channel_id: u64,
+    protocol_id: u64,
+    ident: String,
+    #[serde(default)]
+    source: Value,
+    #[serde(default)]
+    transport: Value,
+    #[serde(default)]
+    established: Value,
+}
+
+/// Account, channel and number of a connection.
+pub(crate) type Place = (u64, u64, u64);
+
+/// See the module.
+pub(crate) struct Connections {
+    pub(crate) context: Context,
+    pub(crate) link: Link,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) courier: Arc<Courier>,
+    pub(crate) noted: Arc<Noted>,
+    pub(crate) works: tokio::sync::mpsc::Sender<Work>,
+    pub(crate) known: HashMap<Place, (Told, Option<Arc<Device>>)>,
+    /// Places by whom they are of.
+    pub(crate) places: HashMap<Identity, Vec<Place>>,
+    /// What is to be published.
+    pub(crate) said: Vec<Message>,
+}
+
+impl Connections {
+    /// Follows connections and changes of devices until the broker stops.
+    pub(crate) async fn run(mut self) -> Result<(), LinkError> {
+        let options = SubscribeOptions::new(QoS::AtLeastOnce);
+        let mut told = self.link.subscribe(OF_CHANNELS, options).await?;
+        let filter = |name: &str| format!("flespi/state/{URI}/+/{name}");
+        let mut left = Some((
+            self.link.subscribe(&filter("connections/+"), options).await?,
+            self.link.subscribe(&filter("connected"), options).await?,
+        ));
+        let noted = Arc::clone(&self.noted);
+        loop {
+            let of_earlier = async {
+                let Some((connections, connected)) = &mut left else {
+                    return std::future::pending().await;
+                };
+                let both = async {
+                    tokio::select! {
+                        it = connections.recv() => it,
+                        it = connected.recv() => it,
+                    }
+                };
+                timeout(QUIET, both).await.ok().flatten()
+            };
+            tokio::select! {
+                message = told.recv() => match message {
+                    Some(message) => self.hear(&message),
+                    None => return Ok(()),
+                },
+                message = of_earlier => match message {
+                    Some(message) => self.check(&message),
+                    None => left = None,
+                },
+                all = noted.take() => {
+                    all.identities.iter().for_each(|identity| self.settle(identity));
+                    self.sweep(all.gone, all.shortened);
+                }
+            }
+            self.link.publish_all(self.said.drain(..)).await?;
+        }
+    }
+
+    /// What was retained of a connection by an earlier process goes, unless it is there.
+    fn check(&mut self, message: &Message) {
+        let mut levels = message.topic.split('/').skip(4);
+        let id = levels.next().and_then(|id| id.parse::<u64>().ok());
+        let connection = levels.nth(1).and_then(|id| id.parse::<u64>().ok());
+        let mut all = self.known.values().filter(|(_, device)| {
+            device.as_ref().is_some_and(|device| Some(device.head().id) == id)
+        });
+        let is_there = match connection {
+            Some(connection) => all.any(|(told, _)| told.id == connection),
+            None => all.next().is_some(),
+        };
+        if message.retain && !is_there && message.payload != b"false" {
+            let payload = if connection.is_some() { "" } else { "false" };
+            let state = Message::new(message.topic.clone(), payload).qos(QoS::AtLeastOnce);
+            self.said.push(state.retain().of_account(message.account()));
+        }
+    }
+
+    fn hear(&mut self, message: &Message) {
+        let account = message.account();
+        let mut levels = message.topic.split('/');
+        let channel = levels.nth(4).and_then(|id| id.parse().ok());
+        let id = levels.nth(1).and_then(|id| id.parse().ok());
+        let Some((channel, id)) = channel.zip(id) else { return };
+        let place = (account, channel, id);
+        self.forget(place);
+        let Ok(told) = serde_json::from_slice::<Told>(&message.payload) else { return };
+        if (told.channel_id, told.id) != (channel, id) {
+            return;
+        }
+        let identity = told.identity(account);
+        self.known.insert(place, (told, None));
+        self.places.entry(identity.clone()).or_default().push(place);
+        self.settle(&identity);
+    }
+
+    fn forget(&mut self, place: Place) {
+        let Some((told, device)) = self.known.remove(&place) else { return };
+        let identity = told.identity(place.0);
+        if let Some(places) = self.places.get_mut(&identity) {
+            places.retain(|it| *it != place);
+            if places.is_empty() {
+                self.places.remove(&identity);
+            }
+        }
+        if let Some(device) = device {
+            self.disconnect(&device, &told);
+        }
+    }
+
+    /// Gives the connections of an ident to the device that has it.
+    fn settle(&mut self, identity: &Identity) {
+        let Some(places) = self.places.get(identity) else { return };
+        let sought = Sought {
+            account: identity.account,
+            protocol: identity.protocol,
+            ident: &identity.ident,
+        };
+        let holder = self.roster.find(&sought);
+        let id = |it: &Option<Arc<Device>>| it.as_ref().map(|device| device.head().id);
+        for place in places.clone() {
+            let Some((told, device)) = self.known.remove(&place) else { continue };
+            if id(&device) != id(&holder) {
+                if let Some(device) = &device {
+                    self.disconnect(device, &told);
+                }
+                if let Some(holder) = &holder {
+                    self.connect(holder, &told);
+                }
+            }
+            self.known.insert(place, (told, holder.clone()));
+        }
+    }
+
+    fn connect(&mut self, device: &Arc<Device>, told: &Told) {
+        let id = device.head().id;
+        let shown = json!({
+            "id": told.id, "channel_id": told.channel_id, "device_id": id, "ident": told.ident,
+            "source": told.source, "transport": told.transport, "established": told.established,
+            "secondary": false, "meta": null,
+        });
+        let text = shown.to_string();
+        let (channel_id, is_first) = (told.channel_id, {
+            let (id, channel_id) = (told.id, told.channel_id);
+            device.live.connect(live::Connection { id, channel_id, shown })
+        });
+        self.said.push(state_of(device, &format!("connections/{}", told.id), text));
+        if is_first {
+            self.said.push(state_of(device, "connected", "true".to_owned()));
+        }
+        self.tell(device, told, CONNECTED, channel_id);
+        self.courier.nudge(device);
+    }
+
+    fn disconnect(&mut self, device: &Arc<Device>, told: &Told) {
+        let is_last = device.live.disconnect(told.channel_id, told.id);
+        self.said.push(state_of(device, &format!("connections/{}", told.id), String::new()));
+        if is_last {
+            self.said.push(state_of(device, "connected", "false".to_owned()));
+        }
+        self.tell(device, told, DISCONNECTED, told.channel_id);
+    }
+
+    fn tell(&self, device: &Device, told: &Told, (text, code): (&str, u64), channel: u64) {
+        let fields = [
+            ("ident", told.ident.clone().into()),
+            ("source", told.source.clone()),
+            ("transport", told.transport.clone()),
+            ("channel_id", channel.into()),
+            ("connection_id", told.id.into()),
+        ];
+        let fields: Map<_, _> =
+            fields.map(|(name, it)| (name.to_owned(), it)).into_iter().collect();
+        let event = crate::event(device.head().id, text.to_owned(), code, fields);
+        self.context.tell(device.head().account, event);
+    }
+
+    /// Has the writer take away what devices leave behind.
+    fn sweep(&self, gone: Vec<Arc<Device>>, shortened: Vec<Arc<Device>>) {
+        let (works, courier) = (self.works.clone(), Arc::clone(&self.courier));
+        gone.iter().for_each(|device| courier.forget(device.head().id));
+        tokio::task::spawn_local(async move {
+            for device in gone {
+                crate::purge(&works, device).await;
+            }
+            for device in shortened {
+                crate::sweep(&works, device).await;
+            }
+        });
+    }
+}
+
+impl Told {
+    fn identity(&self, account: u64) -> Identity {
+        Identity { account, protocol: self.protocol_id, ident: self.ident.as_str().into() }
+    }
+}

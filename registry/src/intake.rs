@@ -1,0 +1,152 @@
+//! From channels to devices: messages come in batches, are written with one commit, published, and
+//! done only then (R3.21, step 5).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
+use longshore_broker::module::Objects;
+use longshore_broker::{Batch, Inbox, Link, LinkError};
+use longshore_codec::{QoS, SubscribeOptions};
+use longshore_storage::TablesError;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Duration, interval, sleep};
+
+use crate::courier::Courier;
+use crate::device::Device;
+use crate::writer::{Received, Work, Writer, Written, state_of};
+
+/// What channels publish, of all accounts.
+const OF_CHANNELS: &str = "flespi/message/gw/channels/+/+";
+/// The session in which that waits.
+const SESSION: &str = "messages";
+/// Works that are done with one batch.
+const WORKS_MAX: usize = 64;
+/// How long to wait after what could not be kept.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is retained when devices were heard, and how large their histories are.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Devices that were heard since somebody looked.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(Mutex<HashMap<u64, Arc<Device>>>);
+
+impl Heard {
+    fn add(&self, devices: HashMap<u64, Arc<Device>>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(devices);
+    }
+
+    fn take(&self) -> HashMap<u64, Arc<Device>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Retains when devices were heard, once a second: they may be heard much more often (7).
+    pub(crate) async fn tell(
+        &self,
+        objects: &Objects<Device>,
+        link: Link,
+    ) -> Result<(), LinkError> {
+        let mut tick = interval(TICK);
+        loop {
+            tick.tick().await;
+            // Of one that is gone nothing is retained any more.
+            let heard = self.take().into_iter().filter(|(id, _)| objects.get(*id).is_some());
+            let states = heard.flat_map(|(_, device)| {
+                let active = (device.live.last_active() / 1_000_000).to_string();
+                let active = state_of(&device, "last_active", active);
+                let size = device.live.new_history_kb().map(|kb| kb.to_string());
+                let size = size.map(|kb| state_of(&device, "messages_size", kb));
+                [Some(active), size].into_iter().flatten()
+            });
+            link.publish_all(states).await?;
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Intake {
+    pub(crate) link: Link,
+    pub(crate) works: mpsc::Receiver<Work>,
+    pub(crate) heard: Arc<Heard>,
+    pub(crate) courier: Arc<Courier>,
+    pub(crate) batch_messages: usize,
+}
+
+impl Intake {
+    /// Takes in what comes until the broker stops.
+    pub(crate) async fn run(mut self, mut writer: Writer) -> Result<(), LinkError> {
+        loop {
+            let mut inbox = self.link.inbox(SESSION);
+            inbox.subscribe(OF_CHANNELS, SubscribeOptions::new(QoS::AtLeastOnce)).await?;
+            // What was given out before and not done comes again.
+            writer.begin_again();
+            while let Some((batch, works)) = self.next(&mut inbox).await {
+                let written;
+                (written, writer) = keep(batch.as_ref(), works, writer).await;
+                self.publish(written).await?;
+                if let Some(batch) = &batch {
+                    inbox.done(batch);
+                }
+            }
+            // Its session may have been ended by a limit; if the broker has stopped, so will this.
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// What is to be written next; none if nothing comes any more.
+    async fn next(&mut self, inbox: &mut Inbox) -> Option<(Option<Batch>, Vec<Work>)> {
+        let (batch, mut works) = tokio::select! {
+            batch = inbox.recv(self.batch_messages) => (Some(batch?), Vec::new()),
+            work = self.works.recv() => (None, vec![work?]),
+        };
+        while works.len() < WORKS_MAX
+            && let Ok(work) = self.works.try_recv()
+        {
+            works.push(work);
+        }
+        Some((batch, works))
+    }
+
+    async fn publish(&self, written: Written) -> Result<(), LinkError> {
+        for outcome in self.link.publish_all(written.publications).await? {
+            if outcome.reason.is_error() {
+                tracing::warn!(reason = %outcome.reason, "what a device says is not published");
+            }
+        }
+        for (to, answer) in written.answers {
+            // Whoever asked may have gone.
+            let _ = to.send(answer);
+        }
+        written.heard.values().for_each(|device| self.courier.nudge_heard(device));
+        self.heard.add(written.heard);
+        Ok(())
+    }
+}
+
+/// Writes a batch, however often that takes; works that failed are not tried again.
+async fn keep(batch: Option<&Batch>, works: Vec<Work>, mut writer: Writer) -> (Written, Writer) {
+    let messages = batch.map_or(&[][..], |batch| &batch.messages).iter();
+    let received = messages.filter_map(|message| {
+        let text = std::str::from_utf8(&message.payload).ok()?.to_owned();
+        Some(Received { account: message.account(), text })
+    });
+    let (received, mut works): (Arc<[_]>, _) = (received.collect(), Some(works));
+    loop {
+        let (received, works) = (Arc::clone(&received), works.take().unwrap_or_default());
+        let step = move || -> (Result<Written, TablesError>, Writer) {
+            let written = writer.write(&received, works);
+            (written, writer)
+        };
+        let written;
+        (written, writer) = match spawn_blocking(step).await {
+            Ok(done) => done,
+            // It is not cancelled: it panicked.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        match written {
+            Ok(written) => return (written, writer),
+            Err(cause) => tracing::error!(%cause, "messages of devices cannot be kept"),
+        }
+        sleep(PAUSE).await;
+    }
+}

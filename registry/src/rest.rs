@@ -1,0 +1,410 @@
+//! The routes of devices, under `/gw/devices` and, for clients of 2017, `/registry/devices`
+//! (R0.2).
+
+use std::sync::Arc;
+
+use longshore_acl::Method;
+use longshore_broker::module::{Item, Objects, Paths};
+use longshore_broker::rest::{
+    Answer, Answering, Call, Code, Fault, Field, Gate, Handler, Items, Kind, Object, Outcome,
+    Route, Selector, Takes, Written,
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::{spawn_blocking, spawn_local};
+
+use crate::Registry;
+use crate::device::{Device, URI};
+use crate::device_type::{self, DeviceType};
+use crate::reading::{MESSAGE, READING, separate};
+use crate::{command, settings};
+
+mod commands;
+mod messages;
+mod shadow;
+
+/// Pieces of JSON that wait until they are read.
+const WAITING: usize = 2;
+/// Bytes after which a piece ends.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What comes next as JSON, parted by commas; none at the end. It may wait for the disk.
+type Pieces = Box<dyn FnMut() -> Result<Option<String>, Fault> + Send>;
+
+/// Says what is to be read of these devices.
+type Begin = fn(&Arc<Registry>, &Call, Vec<Arc<Device>>) -> Result<Pieces, Fault>;
+
+/// A path, and its alias.
+macro_rules! both {
+    ($rest:literal) => {
+        [concat!("/gw/devices", $rest), concat!("/registry/devices", $rest)]
+    };
+}
+
+static TELEMETRY: Object = Object {
+    name: "DeviceTelemetry",
+    fields: &[
+        Field::new("id", Kind::Whole, "The device"),
+        Field::new("telemetry", Kind::Object, "ts and value of each parameter"),
+    ],
+    is_open: false,
+};
+
+static CONNECTION: Object = Object {
+    name: "DeviceConnection",
+    fields: &[
+        Field::new("id", Kind::Whole, "Its number"),
+        Field::new("channel_id", Kind::Whole, "The channel that has it"),
+        Field::new("device_id", Kind::Whole, "The device"),
+        Field::new("ident", Kind::Text, "What the device calls itself"),
+        Field::new("source", Kind::Text, "Where it is, as ip:port"),
+        Field::new("transport", Kind::Text, "tcp, udp or http"),
+        Field::new("established", Kind::Any, "Since when, in unix seconds"),
+        Field::new("secondary", Kind::Flag, "Whether another one is the first"),
+        Field::new("meta", Kind::Any, "null"),
+    ],
+    is_open: false,
+};
+
+/// What a parameter of the path, the submodule, and a few words say of a route.
+struct Part {
+    method: Method,
+    paths: [&'static str; 2],
+    submodule: &'static str,
+    about: &'static str,
+    takes: Takes,
+    gives: &'static Object,
+    handler: Handler,
+}
+
+/// All routes.
+pub(crate) fn routes(registry: &Arc<Registry>) -> Vec<Route> {
+    let mut routes = Vec::new();
+    let of_objects = both!("").into_iter().zip(both!("/{sel}")).zip(both!("/{sel}/logs"));
+    for ((all, some), logs) in of_objects {
+        routes.extend(registry.objects.routes(Paths { all, some, logs }));
+    }
+    for route in routes.iter_mut().filter(|route| route.method == Method::Post) {
+        route.handler = bounded(registry, &route.handler);
+    }
+    let parts = messages(registry).into_iter().chain(orders(registry)).chain(shadows(registry));
+    routes.extend(parts.flat_map(|part| {
+        let Part { method, paths, submodule, about, takes, gives, handler } = part;
+        paths.map(|path| Route {
+            method,
+            path,
+            about,
+            gate: Gate::Sub(URI, submodule),
+            takes,
+            gives: Some(gives),
+            handler: handler.clone(),
+        })
+    }));
+    routes.push(Route {
+        method: Method::Get,
+        path: "/gw/channel-protocols/{sel}/device-types/{types}",
+        about: "Read types of devices",
+        gate: Gate::Token,
+        takes: Takes::Nothing,
+        gives: Some(&device_type::OBJECT),
+        handler: Handler::blocking(types),
+    });
+    routes.extend(["/gw/api.json", "/registry/api.json"].map(Route::document));
+    routes
+}
+
+/// What devices have said.
+fn messages(registry: &Arc<Registry>) -> Vec<Part> {
+    let (data, gives) = (Takes::Data(&READING), &MESSAGE);
+    let paths = both!("/{sel}/messages");
+    vec![
+        Part {
+            method: Method::Get,
+            paths,
+            submodule: "messages",
+            about: "Read what devices have said",
+            takes: data,
+            gives,
+            handler: streamed(registry, messages::read),
+        },
+        Part {
+            method: Method::Post,
+            paths,
+            submodule: "messages",
+            about: "Have devices say something",
+            takes: Takes::Many(&MESSAGE),
+            gives,
+            handler: waiting(registry, messages::post),
+        },
+        Part {
+            method: Method::Delete,
+            paths,
+            submodule: "messages",
+            about: "Remove what devices have said",
+            takes: data,
+            gives,
+            handler: waiting(registry, messages::remove),
+        },
+        telemetry(Method::Get, both!("/{sel}/telemetry"), streamed(registry, messages::telemetry)),
+        telemetry(
+            Method::Get,
+            both!("/{sel}/telemetry/{parameters}"),
+            streamed(registry, messages::telemetry),
+        ),
+        telemetry(
+            Method::Delete,
+            both!("/{sel}/telemetry/{parameters}"),
+            waiting(registry, messages::forget),
+        ),
+    ]
+}
+
+fn telemetry(method: Method, paths: [&'static str; 2], handler: Handler) -> Part {
+    let about = match method {
+        Method::Delete => "Forget parameters of devices",
+        _ => "Read the latest of each parameter of devices",
+    };
+    let (submodule, takes) = ("telemetry", Takes::Nothing);
+    Part { method, paths, submodule, about, takes, gives: &TELEMETRY, handler }
+}
+
+/// Commands.
+fn orders(registry: &Arc<Registry>) -> Vec<Part> {
+    let part = |method, paths, submodule, about, takes, handler| Part {
+        method,
+        paths,
+        submodule,
+        about,
+        takes,
+        gives: &command::OBJECT,
+        handler,
+    };
+    let (nothing, many) = (Takes::Nothing, Takes::Many(&command::OBJECT));
+    let (now, queue, result) = ("commands", "commands-queue", "commands-result");
+    vec![
+        part(
+            Method::Post,
+            both!("/{sel}/commands"),
+            now,
+            "Tell devices something and wait for what they say",
+            many,
+            waiting(registry, commands::ask),
+        ),
+        part(
+            Method::Post,
+            both!("/{sel}/commands-queue"),
+            queue,
+            "Tell devices something once they are connected",
+            many,
+            waiting(registry, commands::enqueue),
+        ),
+        part(
+            Method::Get,
+            both!("/{sel}/commands-queue/{commands}"),
+            queue,
+            "Read commands that wait for devices",
+            nothing,
+            streamed(registry, commands::queue),
+        ),
+        part(
+            Method::Delete,
+            both!("/{sel}/commands-queue/{commands}"),
+            queue,
+            "Cancel commands that wait for devices",
+            nothing,
+            waiting(registry, commands::cancel),
+        ),
+        part(
+            Method::Get,
+            both!("/{sel}/commands-result"),
+            result,
+            "Read what came of commands",
+            Takes::Data(&READING),
+            streamed(registry, commands::results),
+        ),
+        part(
+            Method::Get,
+            both!("/{sel}/commands-result/{commands}"),
+            result,
+            "Read what came of commands",
+            Takes::Data(&READING),
+            streamed(registry, commands::results),
+        ),
+    ]
+}
+
+/// Settings and connections.
+fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
+    let part = |method, about, takes, handler| Part {
+        method,
+        paths: both!("/{sel}/settings/{settings}"),
+        submodule: "settings",
+        about,
+        takes,
+        gives: &settings::OBJECT,
+        handler,
+    };
+    let get = Method::Get;
+    let read = streamed(registry, shadow::connections);
+    let (submodule, takes, gives) = ("connections", Takes::Nothing, &CONNECTION);
+    let (paths, about) = (both!("/{sel}/connections/{connections}"), "Read how they are connected");
+    vec![
+        part(get, "Read settings", Takes::Nothing, streamed(registry, shadow::read)),
+        part(
+            Method::Put,
+            "Set something",
+            Takes::One(&settings::OBJECT),
+            waiting(registry, shadow::put),
+        ),
+        part(
+            Method::Delete,
+            "Ask the device for its value anew, or take back what waits for it",
+            Takes::Data(&shadow::DELETING),
+            waiting(registry, shadow::delete),
+        ),
+        Part { method: get, paths, submodule, about, takes, gives, handler: read },
+    ]
+}
+
+/// Does something on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    match spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Fault::new(Code::Unavailable, "the broker stops")),
+    }
+}
+
+fn unreadable(cause: &longshore_storage::TablesError) -> Fault {
+    Fault::new(Code::Unavailable, format!("it cannot be read: {cause}"))
+}
+
+fn unkept(cause: &longshore_storage::TablesError) -> Fault {
+    Fault::new(Code::Unavailable, format!("it cannot be kept: {cause}"))
+}
+
+/// A handler with the registry.
+fn waiting<F: Future<Output = Outcome> + 'static>(
+    registry: &Arc<Registry>,
+    work: fn(Arc<Registry>, Call) -> F,
+) -> Handler {
+    let registry = Arc::clone(registry);
+    Handler::waiting(move |call| -> Answering { Box::pin(work(Arc::clone(&registry), call)) })
+}
+
+/// A handler that answers piece by piece: `begin` says what is to be read of the devices that the
+/// call means. Nothing is held, and no thread, while a client does not read.
+fn streamed(registry: &Arc<Registry>, begin: Begin) -> Handler {
+    let registry = Arc::clone(registry);
+    Handler::waiting(move |call| -> Answering {
+        let registry = Arc::clone(&registry);
+        Box::pin(async move {
+            let work = move || {
+                let (found, faults) = registry.objects.choose(&call)?;
+                let is_none = found.is_empty();
+                Ok::<_, Fault>((begin(&registry, &call, found)?, is_none, faults))
+            };
+            let (pieces, is_none, faults) = blocking(work).await??;
+            if is_none && !faults.is_empty() {
+                return Ok(Answer::partly(Vec::new(), faults));
+            }
+            let (to, from) = mpsc::channel(WAITING);
+            spawn_local(send_all(pieces, to));
+            Ok(Answer::objects(Items::Written(from)).with_faults(faults))
+        })
+    })
+}
+
+async fn send_all(mut pieces: Pieces, to: mpsc::Sender<Result<Written, Fault>>) {
+    while !to.is_closed() {
+        let next;
+        (next, pieces) = match blocking(move || (pieces(), pieces)).await {
+            Ok(next) => next,
+            Err(_) => return,
+        };
+        let is_over = next.is_err();
+        let Some(piece) = next.transpose() else { return };
+        if piece.as_ref().is_ok_and(String::is_empty) {
+            continue;
+        }
+        // Whoever asked may have gone.
+        let piece = piece.map(|it| Written::Objects(it.into()));
+        if to.send(piece).await.is_err() || is_over {
+            return;
+        }
+    }
+}
+
+/// What `write` writes of each of these, many of them in one piece.
+fn each<T: Send + 'static>(
+    items: Vec<T>,
+    mut write: impl FnMut(T, &mut String) -> Result<(), Fault> + Send + 'static,
+) -> Pieces {
+    let mut items = items.into_iter();
+    Box::new(move || {
+        let mut piece = String::new();
+        while piece.len() < PIECE_BYTES {
+            let Some(item) = items.next() else {
+                return Ok(Some(piece).filter(|piece| !piece.is_empty()));
+            };
+            let at = piece.len();
+            separate(&mut piece);
+            let begin = piece.len();
+            write(item, &mut piece)?;
+            if piece.len() == begin {
+                piece.truncate(at);
+            }
+        }
+        Ok(Some(piece))
+    })
+}
+
+/// No more devices of an account than it may have (9).
+fn bounded(registry: &Arc<Registry>, handler: &Handler) -> Handler {
+    let (registry, handler) = (Arc::clone(registry), handler.clone());
+    Handler::blocking(move |call| {
+        let most = registry.limits.devices_per_account;
+        let count = count(&registry.objects, call.account) + call.objects()?.len();
+        if count > most {
+            let reason = format!("an account has up to {most} devices");
+            return Err(Fault::new(Code::Quota, reason));
+        }
+        match &handler {
+            Handler::BlockingWith(make) => make(call),
+            _ => Err(Fault::new(Code::Internal, "objects are made by a thread that may wait")),
+        }
+    })
+}
+
+fn count(objects: &Objects<Device>, account: u64) -> usize {
+    objects.list().iter().filter(|device| device.head().account == account).count()
+}
+
+/// Types of the protocols that the first selector means (R3.20).
+fn types(call: &Call) -> Outcome {
+    let fields = call.fields()?;
+    let (of_protocol, own) = (call.parameter(0), call.parameter(1));
+    let is_protocol = |it: &DeviceType| match of_protocol {
+        "all" => true,
+        name => {
+            it.protocol_name == name || name.split(',').any(|id| it.protocol_id.to_string() == id)
+        }
+    };
+    let found = device_type::TYPES.iter().filter(|it| is_protocol(it));
+    let mut selector = Selector::parse(own, &device_type::OBJECT)?;
+    let mut shown = Vec::new();
+    for of_type in found {
+        let described = of_type.describe();
+        let is_meant = match &mut selector {
+            Selector::All => true,
+            Selector::Ids(ids) => ids.contains(&of_type.id),
+            Selector::Where(sieve) => sieve.takes(&json!(described))?,
+        };
+        if is_meant {
+            shown.push(fields.of(described));
+        }
+    }
+    Ok(Answer::of(shown))
+}

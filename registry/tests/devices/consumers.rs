@@ -1,0 +1,107 @@
+//! Several consumers of a device, by MQTT and by REST, each with what its token opens.
+
+use serde_json::{Value, json};
+
+use super::hub::{Place, next};
+
+/// R2.24: topics of devices follow from what a token opens of REST, for some of them or all.
+#[test]
+fn a_token_of_one_device_hears_and_reads_that_alone() {
+    let place = Place::new();
+    let hub = place.open();
+    let (mine, other) = (hub.device("mine", "1"), hub.device("other", "2"));
+    let submodules = |names: &[&str]| {
+        let all = names.iter().map(|name| json!({"name": name, "methods": ["GET"]}));
+        let submodules: Vec<_> = all.collect();
+        let entry = json!({"uri": "gw/devices", "methods": ["GET"], "ids": [mine],
+            "submodules": submodules});
+        hub.rig.token(1, &json!({"type": 2, "acl": [entry]})).1
+    };
+    let (all, bare) = (submodules(&["messages", "telemetry", "logs"]), submodules(&[]));
+    let mut messages = hub.listen(&all, "flespi/message/gw/devices/+");
+    let mut second = hub.listen_all(&format!("flespi/message/gw/devices/{mine}"));
+    let mut telemetry = hub.listen(&all, "flespi/state/gw/devices/+/telemetry/n");
+    let mut nothing = hub.listen(&bare, "flespi/state/gw/devices/#");
+    nothing.messages();
+    for (ident, n) in [("2", 0), ("1", 1)] {
+        hub.say(ident, json!({"n": n}));
+    }
+    hub.telemetry(mine, "n", json!(1));
+    hub.telemetry(other, "n", json!(0));
+    assert_eq!(next(&mut messages).0, format!("flespi/message/gw/devices/{mine}"));
+    assert_eq!(next(&mut second).0, format!("flespi/message/gw/devices/{mine}"));
+    assert_eq!(next(&mut telemetry).0, format!("flespi/state/gw/devices/{mine}/telemetry/n"));
+    assert_eq!((messages.messages(), telemetry.messages()), (vec![], vec![]));
+    assert!(nothing.messages().iter().all(|it| !it.contains("telemetry")));
+
+    let ask = |key: &str, request: String| hub.rig.ask_with(key, &request, "");
+    let ids = |answer: &super::client::Answer| answer.ids();
+    assert_eq!(ids(&ask(&all, "GET /gw/devices/all".into())), [mine]);
+    assert_eq!(ids(&ask(&all, "GET /gw/devices/all/telemetry".into())), [mine]);
+    assert_eq!(ask(&all, format!("GET /gw/devices/{mine}/messages")).result()[0]["n"], 1);
+    for path in [format!("{other}/messages"), format!("{other}/telemetry/n")] {
+        assert_eq!(ask(&all, format!("GET /gw/devices/{path}")).refusal(), (403, 5), "{path}");
+    }
+    for path in ["messages", "telemetry", "logs", "settings/all", "connections/all"] {
+        let answer = ask(&bare, format!("GET /gw/devices/{mine}/{path}"));
+        assert_eq!(answer.refusal(), (403, 5), "{path}");
+    }
+    assert_eq!(ask(&all, format!("DELETE /gw/devices/{mine}/messages")).refusal(), (403, 5));
+    let posted = hub.rig.ask_with(&all, &format!("POST /gw/devices/{mine}/commands"), json!({}));
+    assert_eq!(posted.refusal(), (403, 5));
+}
+
+/// R4.20, R8.6, chapter 7: who is connected, and since when.
+#[test]
+fn connections_of_channels_are_those_of_their_devices() {
+    let place = Place::new();
+    let hub = place.open();
+    let id = hub.device("d", "1");
+    let topic = |name: &str| format!("flespi/state/gw/devices/{id}/{name}");
+    let mut states = hub.listen_all(&topic("connections/+"));
+    let mut connected = hub.listen_all(&topic("connected"));
+    hub.connect(5, "1", true);
+    let (at, text, ..) = next(&mut states);
+    let want = json!({"channel_id": 7, "device_id": id, "established": 1_700_000_000.5, "id": 5,
+        "ident": "1", "meta": null, "secondary": false, "source": "10.0.0.1:5",
+        "transport": "tcp"});
+    assert_eq!(
+        (at, serde_json::from_str::<Value>(&text).unwrap()),
+        (topic("connections/5"), want.clone())
+    );
+    assert_eq!(next(&mut connected).1, "true");
+    assert_eq!(hub.get(&format!("/gw/devices/{id}/connections/all")), [want]);
+    // Another device gets the ident, and so the connection.
+    hub.ask(&format!("PUT /gw/devices/{id}"), json!({"configuration": {"ident": "2"}}));
+    assert_eq!((next(&mut states).1, next(&mut connected).1), (String::new(), "false".into()));
+    hub.ask(&format!("PUT /gw/devices/{id}"), json!({"configuration": {"ident": "1"}}));
+    assert_eq!(next(&mut connected).1, "true");
+    hub.connect(6, "1", true);
+    hub.connect(5, "1", false);
+    let ids = |all: &[Value]| all.iter().map(|it| it["id"].clone()).collect::<Vec<_>>();
+    let path = format!("/gw/devices/{id}/connections/all");
+    hub.until(&path, |all| ids(all) == [json!(6)]);
+    assert_eq!(hub.get(&format!("/gw/devices/{id}?fields=connected"))[0]["connected"], true);
+    hub.connect(6, "1", false);
+    assert_eq!(next(&mut connected).1, "false");
+    let codes = |all: &[Value]| {
+        let codes = all.iter().map(|it| it["event_code"].as_u64().unwrap());
+        codes.filter(|code| *code >= 300).collect::<Vec<_>>()
+    };
+    let logs = hub.until(&format!("/gw/devices/{id}/logs"), |all| codes(all).len() == 6);
+    assert_eq!(codes(&logs), [300, 301, 300, 300, 301, 301]);
+    drop((states, connected));
+
+    // A process that is killed leaves states that are no longer so.
+    hub.connect(8, "1", true);
+    hub.until(&path, |all| ids(all) == [json!(8)]);
+    drop(hub);
+    let hub = place.open();
+    hub.connect(8, "1", false);
+    let left = std::iter::repeat_with(|| hub.listen_all(&topic("#")).messages()).take(20_000);
+    let is_right = |all: &Vec<String>| {
+        all.iter().all(|it| !it.contains("/connections/"))
+            && all.contains(&format!("{}=false", topic("connected")))
+    };
+    assert!(left.into_iter().any(|all| is_right(&all)));
+}

@@ -1,0 +1,106 @@
+//! What outlives the process.
+
+use serde_json::{Value, json};
+
+use super::hub::{Place, of_channel};
+
+/// R4.7, R4.15, R7.4: history and telemetry are there after a restart, and go on.
+#[test]
+fn histories_telemetry_and_claims_outlive_the_process() {
+    let place = Place::new();
+    let hub = place.open();
+    let (id, late) = (hub.device("first", "a"), hub.device("late", "b"));
+    let taken = hub.device("third", "c");
+    // The first takes the ident that another has: it is later than that, though its number is not.
+    hub.ask(&format!("PUT /gw/devices/{id}"), json!({"configuration": {"ident": "c"}}));
+    hub.say("c", json!({"timestamp": 1_700_000_000, "n": 1}));
+    hub.say("b", json!({"timestamp": 1_700_000_000, "n": 2}));
+    hub.telemetry(taken, "n", json!(1));
+    hub.telemetry(late, "n", json!(2));
+    let fields = "fields=id,blocked,last_active,messages_size,telemetry";
+    let before = hub.get(&format!("/gw/devices/all?{fields}"));
+    assert_eq!(before[0]["blocked"], 6);
+    drop(hub);
+
+    let hub = place.open();
+    assert_eq!(hub.get(&format!("/gw/devices/all?{fields}")), before);
+    assert_eq!(hub.history(taken, "n"), [json!(1)]);
+    hub.say("c", json!({"timestamp": 1_699_000_000, "n": 0}));
+    hub.say("c", json!({"timestamp": 1_700_500_000, "n": 3}));
+    hub.telemetry(taken, "n", json!(3));
+    assert_eq!(hub.history(taken, "n"), [json!(0), json!(1), json!(3)]);
+    let size = hub.get(&format!("/gw/devices/{taken}?fields=messages_size"));
+    assert_eq!(size[0]["messages_size"], 1);
+}
+
+/// R3.22: a batch that comes again after a crash is stored once. What tells messages apart is
+/// their time, that of the server and what they say.
+#[test]
+fn a_message_that_comes_again_is_stored_once_and_counted_once() {
+    let place = Place::new();
+    let hub = place.open();
+    let id = hub.device("d", "1");
+    let said =
+        |n: u64| json!({"timestamp": 1_700_000_000, "server.timestamp": 1_700_000_001, "n": n});
+    let texts = [0, 1].map(|n| of_channel(14, "1", said(n)).to_string());
+    let say = |hub: &super::hub::Hub| texts.iter().for_each(|text| hub.say_text(1, "1", text));
+    say(&hub);
+    hub.telemetry(id, "n", json!(1));
+    let size = || hub.get(&format!("/gw/devices/{id}?fields=messages_size,last_active"));
+    let before = size();
+    drop(hub);
+
+    let hub = place.open();
+    // The device has another name meanwhile.
+    hub.ask(&format!("PUT /gw/devices/{id}"), json!({"name": "renamed"}));
+    (0..5).for_each(|_| say(&hub));
+    hub.say("1", json!({"timestamp": 1_700_000_002, "server.timestamp": 1_700_000_001, "n": 9}));
+    hub.telemetry(id, "n", json!(9));
+    let mut numbers: Vec<_> = hub.history(id, "n").iter().map(|it| it.as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 9]);
+    let size = || hub.get(&format!("/gw/devices/{id}?fields=messages_size,last_active"));
+    assert_eq!((size(), before[0]["messages_size"].as_u64()), (before.clone(), Some(1)));
+}
+
+/// R7.3: nothing is left of a device that is gone, whoever has its number in mind.
+#[test]
+fn a_device_that_is_removed_leaves_nothing_behind() {
+    let place = Place::new();
+    let hub = place.open();
+    let (gone, stays) = (hub.device("gone", "1"), hub.device("stays", "2"));
+    hub.ask(
+        &format!("PUT /gw/devices/{gone}/settings/note"),
+        json!({"address": "local",
+        "properties": 1}),
+    );
+    hub.ask(
+        &format!("POST /gw/devices/{gone}/commands-queue"),
+        json!({"name": "custom",
+        "properties": {"text": "x"}}),
+    );
+    for ident in ["1", "2"] {
+        hub.say(ident, json!({"n": 1}));
+    }
+    hub.telemetry(gone, "n", json!(1));
+    hub.telemetry(stays, "n", json!(1));
+    hub.connect(5, "1", true);
+    hub.until(&format!("/gw/devices/{gone}?fields=connected"), |it| it[0]["connected"] == true);
+    let state = format!("flespi/state/gw/devices/{gone}/#");
+    hub.ask(&format!("DELETE /gw/devices/{gone}"), Value::Null);
+    // The next one of that ident begins anew, and has what is connected.
+    let next = hub.device("next", "1");
+    assert_ne!(next, gone);
+    hub.until(&format!("/gw/devices/{next}?fields=connected"), |it| it[0]["connected"] == true);
+    assert_eq!(hub.history(next, "n").len(), 0);
+    // Its states are taken away one after another.
+    let left = std::iter::repeat_with(|| hub.listen_all(&state).messages().len()).take(10_000);
+    assert!(left.into_iter().any(|left| left == 0));
+    assert_eq!(hub.history(stays, "n").len(), 1);
+    drop(hub);
+    let tables = longshore_storage::Tables::open(&place.path().join("tables")).unwrap();
+    for name in ["history", "states", "commands", "results", "settings"] {
+        let table = tables.table(&format!("registry-{name}")).unwrap();
+        assert_eq!(table.prefix(&gone.to_be_bytes()).count(), 0, "{name}");
+    }
+}
