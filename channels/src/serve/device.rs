@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,11 +94,8 @@ pub(crate) async fn serve(
     ending
 }
 
-/// What cannot be.
-enum Never {}
-
 impl Device<'_> {
-    async fn run(&mut self) -> Result<Never, Ending> {
+    async fn run(&mut self) -> Result<Infallible, Ending> {
         let idle = Duration::from_secs(self.open.hub.options.idle_secs);
         let mut silent_until = Instant::now() + idle;
         loop {
