@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     /// What is remembered, and how well.
     pub(crate) storage: StorageSettings,
+    /// The bounds of devices.
+    #[cfg(feature = "registry")]
+    pub(crate) registry: longshore_registry::Limits,
     /// What is logged, and in which form.
     pub(crate) log: LogSettings,
 }
@@ -137,6 +140,8 @@ impl Default for Config {
                 segment_bytes: 64 << 20,
                 will_restart_grace_secs: 30,
             },
+            #[cfg(feature = "registry")]
+            registry: longshore_registry::Limits::default(),
             log: LogSettings { format: LogFormat::Compact, level: "info".to_owned() },
         }
     }

@@ -57,6 +57,12 @@ pub(crate) fn start(
     let builder = Broker::builder().limits(config.limits.clone()).shards(config.shards);
     let builder = builder.dialect(config.dialect).storage(storage);
     let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), config.auth);
+    #[cfg(feature = "registry")]
+    {
+        let limits = config.registry.clone();
+        let open = move |context| longshore_registry::Registry::open(context, limits.clone());
+        builder = builder.module(open);
+    }
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }
