@@ -47,6 +47,9 @@ pub(crate) struct Config {
     /// What streams may reach, and their bounds.
     #[cfg(feature = "streams")]
     pub(crate) streams: longshore::streams::Options,
+    /// The bounds of devices.
+    #[cfg(feature = "registry")]
+    pub(crate) registry: longshore_registry::Limits,
     /// What is logged, and in which form.
     pub(crate) log: LogSettings,
 }
@@ -147,6 +150,8 @@ impl Default for Config {
             channels: longshore::channels::Options::default(),
             #[cfg(feature = "streams")]
             streams: longshore::streams::Options::default(),
+            #[cfg(feature = "registry")]
+            registry: longshore_registry::Limits::default(),
             log: LogSettings { format: LogFormat::Compact, level: "info".to_owned() },
         }
     }

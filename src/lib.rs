@@ -8,5 +8,7 @@ pub use longshore_broker::*;
 #[cfg(feature = "channels")]
 pub use longshore_channels as channels;
 pub use longshore_codec as codec;
+#[cfg(feature = "registry")]
+pub use longshore_registry as registry;
 #[cfg(feature = "streams")]
 pub use longshore_streams as streams;

@@ -71,6 +71,12 @@ pub(crate) fn start(
         builder =
             builder.module(move |context| longshore::streams::Streams::open(context, &options));
     }
+    #[cfg(feature = "registry")]
+    {
+        let limits = config.registry.clone();
+        let open = move |context| longshore_registry::Registry::open(context, limits.clone());
+        builder = builder.module(open);
+    }
     for listener in &config.listen {
         builder = builder.listen_on(listener.listen.clone());
     }

@@ -141,7 +141,7 @@ fn whole(messages: u64, devices: u64) {
     }
     rate("acknowledged to a channel", messages, begin);
     let last = (messages - 1) % devices + 1;
-    let path = format!("GET /gw/devices/{last}/messages?data={{\"reverse\":true,\"count\":1}}");
+    let path = format!("GET /gw/devices/{last}/messages?data={{%22reverse%22:true,%22count%22:1}}");
     let at = format!("\"timestamp\":{}}}", BEGIN / 1_000_000 + (messages - 1) / devices);
     let is_there = |answer: Vec<u8>| String::from_utf8_lossy(&answer).contains(&at);
     while !is_there(ask(&broker, &key, &path, "")) {}

@@ -128,8 +128,8 @@ impl Courier {
         if last < now { now } else { self.last_number.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
-    /// Tells a device something and waits for what it says, so many seconds at most. None if that
-    /// does not come.
+    /// Tells a device something, once it has answered what it was told before, and waits for what
+    /// it says: so many seconds at most. None if that does not come.
     pub(crate) async fn ask(
         &self,
         device: &Device,
@@ -141,7 +141,6 @@ impl Courier {
         let (to, answer) = oneshot::channel();
         let of_type = device.device_type.and_then(|it| it.command(&command.name));
         let is_answered = of_type.is_none_or(|it| it.is_answered);
-        lock(&self.waiting).insert(command.id, Waiting { is_answered, to });
         let Connection { id, channel_id, .. } = connection;
         let json = json!({
             "id": command.id, "name": command.name, "properties": command.properties,
@@ -149,6 +148,8 @@ impl Courier {
         let message = Message::new(format!("{ASKED}/{channel_id}/{id}"), json.to_string());
         let message = message.qos(QoS::AtLeastOnce).of_account(device.head().account);
         let asked = async {
+            let _turn = device.live.turn.lock().await;
+            lock(&self.waiting).insert(command.id, Waiting { is_answered, to });
             link.publish(message).await.ok()?;
             answer.await.ok()
         };

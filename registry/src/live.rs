@@ -23,6 +23,8 @@ pub(crate) struct Live {
     /// Kilobytes of the history that were retained last.
     told_kb: AtomicU64,
     connections: Mutex<Vec<Connection>>,
+    /// Held by whoever tells the device something, until it has answered.
+    pub(crate) turn: tokio::sync::Mutex<()>,
     shelves: OnceLock<Arc<Shelves>>,
 }
 

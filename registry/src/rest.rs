@@ -66,7 +66,7 @@ static CONNECTION: Object = Object {
     is_open: false,
 };
 
-/// What a parameter of the path, the submodule, and a few words say of a route.
+/// A route of a submodule, at its path and the alias of that.
 struct Part {
     method: Method,
     paths: [&'static str; 2],

@@ -230,6 +230,22 @@ static KEYS: &[Key] = &[
         },
         show: |config| config.storage.will_restart_grace_secs.to_string(),
     },
+    #[cfg(feature = "registry")]
+    number!(registry.devices_per_account: ANY),
+    #[cfg(feature = "registry")]
+    number!(registry.history_bytes: 1..=i64::MAX as u64),
+    #[cfg(feature = "registry")]
+    number!(registry.telemetry_cache_bytes: SOME),
+    #[cfg(feature = "registry")]
+    number!(registry.batch_messages: 1..=65_535),
+    #[cfg(feature = "registry")]
+    number!(registry.commands_per_device: ANY),
+    #[cfg(feature = "registry")]
+    number!(registry.results_per_device: SOME),
+    #[cfg(feature = "registry")]
+    number!(registry.sweep_secs: 1..=86_400),
+    #[cfg(feature = "registry")]
+    number!(registry.answer_secs: 1..=3_600),
     Key {
         section: "threads",
         name: "shards",

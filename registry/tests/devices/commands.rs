@@ -187,3 +187,22 @@ fn devices_are_told_things_side_by_side() {
     let all = hub.ask("POST /registry/devices/all/commands", custom("b"));
     assert_eq!(all.len(), 8);
 }
+
+/// R5.3, R5.4, R5.6, R8.6.
+#[test]
+fn a_command_whose_time_is_up_is_kept_as_not_executed() {
+    let place = Place::new();
+    let hub = place.start(|_| {}, ECHO);
+    let id = hub.device("d", "1");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut command = custom("x");
+    command["expires"] = json!(now + 1);
+    command["meta"] = json!({"ticket": 7});
+    hub.ask(&format!("POST /gw/devices/{id}/commands-queue"), command);
+    let results = hub.until(&format!("/gw/devices/{id}/commands-result"), |all| all.len() == 1);
+    let want = (json!(false), Value::Null, json!({"ticket": 7}), json!(0));
+    let of = |name: &str| results[0][name].clone();
+    assert_eq!((of("executed"), of("response"), of("meta"), of("attempts")), want);
+    hub.events(id, &[330, 333]);
+    assert_eq!(hub.get(&format!("/gw/devices/{id}/commands-queue/all")).len(), 0);
+}

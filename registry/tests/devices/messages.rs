@@ -178,3 +178,21 @@ fn states_say_when_a_device_was_heard_and_how_much_is_kept() {
     let shown = hub.get(&format!("/gw/devices/{id}?fields=last_active,messages_size"));
     assert_eq!(shown, [json!({"last_active": 1_706_760_560, "messages_size": 4})]);
 }
+
+/// Chapter 9: memory has a bound; what it has let go of is read from the table again.
+#[test]
+fn telemetry_goes_on_where_memory_holds_none_of_it() {
+    let place = Place::new();
+    let hub = place.start(|limits| limits.telemetry_cache_bytes = 0, SILENT);
+    let ids = ["1", "2", "3"].map(|ident| hub.device("d", ident));
+    for n in 0..9 {
+        for ident in ["1", "2", "3"] {
+            hub.say(ident, json!({"n": n, format!("only.{n}"): ident}));
+        }
+    }
+    for (id, ident) in ids.into_iter().zip(["1", "2", "3"]) {
+        let telemetry = hub.telemetry(id, "n", json!(8));
+        assert!((0..9).all(|n| telemetry[format!("only.{n}")]["value"] == ident), "{telemetry}");
+        assert_eq!(hub.history(id, "n").len(), 9);
+    }
+}

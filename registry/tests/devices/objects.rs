@@ -90,8 +90,8 @@ fn hardware_is_replaced_by_another_ident_and_type_and_consumers_go_on() {
     let id = hub.device("truck", "old");
     let filter = format!("flespi/message/gw/devices/{id}");
     let mut consumers = [(); 2].map(|()| hub.listen_all(&filter));
-    hub.say("old", json!({"n": 1}));
     hub.say_in(1, 4, "new", json!({"n": 0}));
+    hub.say("old", json!({"n": 1}));
     hub.telemetry(id, "n", json!(1));
     let change = json!({"device_type_id": 4, "configuration": {"ident": "new"}});
     hub.ask(&format!("PUT /gw/devices/{id}"), change);
