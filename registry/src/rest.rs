@@ -100,15 +100,19 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> Vec<Route> {
             handler: handler.clone(),
         })
     }));
-    routes.push(Route {
+    let paths = [
+        "/gw/channel-protocols/{sel}/device-types/{types}",
+        "/gw/protocols/{sel}/device-types/{types}",
+    ];
+    routes.extend(paths.map(|path| Route {
         method: Method::Get,
-        path: "/gw/channel-protocols/{sel}/device-types/{types}",
+        path,
         about: "Read types of devices",
         gate: Gate::Token,
         takes: Takes::Nothing,
         gives: Some(&device_type::OBJECT),
         handler: Handler::blocking(types),
-    });
+    }));
     routes.extend(["/gw/api.json", "/registry/api.json"].map(Route::document));
     routes
 }

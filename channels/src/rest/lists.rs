@@ -43,9 +43,6 @@ static COMMAND: Object = Object {
     is_open: true,
 };
 
-/// Device types are of another module; a hub without it has none.
-static DEVICE_TYPE: Object = Object { name: "DeviceType", fields: &[], is_open: true };
-
 pub(super) fn routes() -> Vec<Route> {
     let route = |path, about, gives: &'static Object, work: fn(&Call) -> Outcome| Route {
         method: Method::Get,
@@ -60,12 +57,6 @@ pub(super) fn routes() -> Vec<Route> {
     for path in ["/gw/channel-protocols/{sel}", "/gw/protocols/{sel}"] {
         routes.push(route(path, "Read the protocols that channels have", &PROTOCOL, protocols));
     }
-    for path in [
-        "/gw/channel-protocols/{sel}/device-types/{types}",
-        "/gw/protocols/{sel}/device-types/{types}",
-    ] {
-        routes.push(route(path, "Read types of devices", &DEVICE_TYPE, device_types));
-    }
     let path = "/gw/protocols/{sel}/commands/{commands}";
     routes.push(route(path, "Read what devices can be told", &COMMAND, commands));
     let path = "/gw/message-parameters/{sel}";
@@ -77,11 +68,6 @@ fn protocols(call: &Call) -> Outcome {
     let fields = call.fields()?;
     let (found, faults) = choose(PROTOCOLS.map(Protocol::describe), call.parameter(0), &PROTOCOL)?;
     Ok(Answer::partly(found.into_iter().map(|it| fields.of(it)).collect(), faults))
-}
-
-fn device_types(call: &Call) -> Outcome {
-    let (_, faults) = choose(PROTOCOLS.map(Protocol::describe), call.parameter(0), &PROTOCOL)?;
-    Ok(Answer::partly(Vec::new(), faults))
 }
 
 fn commands(call: &Call) -> Outcome {
