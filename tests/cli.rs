@@ -221,7 +221,7 @@ fn a_token_of_the_environment_is_neither_printed_nor_kept() {
     let mut kept: Vec<_> = kept.map(|entry| entry.unwrap().file_name()).collect();
     kept.sort();
     // The tables have it as all tokens, sealed under the secret.
-    assert_eq!(kept, ["journal", "logs", "secret", "tables"]);
+    assert_eq!(kept, ["journal", "logs", "modules", "secret", "tables"]);
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn the_end_of_a_client_is_one_line_that_names_the_fault_of_its_transport() {
     stream.write_all(&[&handshake[..], connect, b"\x81\x80\0\0\0\0"].concat()).unwrap();
     let _ = stream.read_to_end(&mut Vec::new());
     let log = serve.until("client=c cause=\"WebSocket: a text frame\"");
-    let of_the_client = log.iter().filter(|line| line.contains("peer=")).count();
+    let of_the_client = log.iter().filter(|line| line.contains("transport=ws")).count();
     assert_eq!(of_the_client, 2, "connected, disconnected: {log:#?}");
     serve.stop(Signal::TERM);
 }

@@ -226,7 +226,7 @@ async def stranger():
     try:
         await soon(client.gmqtt.connect(URL.hostname, URL.port, version=VERSION))
     except gmqtt.mqtt.handler.MQTTConnectError as error:
-        assert str(error).startswith(f"code {134 if IS_V5 else 4} "), error
+        assert str(error).startswith(f"code {134 if IS_V5 else 5} "), error
     else:
         raise AssertionError("it came in")
 

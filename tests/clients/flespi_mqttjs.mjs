@@ -235,7 +235,7 @@ export async function special(at) {
   const client = await Client.connect(options(String(id), key.slice(0, 16)), 'small');
   if (at.version === 5) equal(JSON.parse(named(client.connack).token).id, id, 'the token');
   await client.end();
-  const code = at.version === 5 ? 0x86 : 4;
+  const code = at.version === 5 ? 0x86 : 5;
   for (const [username, password] of [
     [String(id), key.slice(0, 15)],
     [String(id), key.slice(1, 17)],
