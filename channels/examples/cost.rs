@@ -21,6 +21,10 @@ use longshore_broker::{Broker, Storage};
 use longshore_channels::{Channels, Options};
 use serde_json::{Value, json};
 
+/// As in the binary.
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const BATCH: usize = 10;
 const RECORD: &str =
     "270413;205601;5544.6025;N;03739.6834;E;1;2;3;4;0.0;1;0;14.77,0.02;NA;fuel:2:45.8,hw:3:V4.5";

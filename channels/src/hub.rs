@@ -38,6 +38,8 @@ const GROUPS: usize = 16;
 /// Bytes of a message as JSON. The broker would close the link of all channels for one that is
 /// larger than a packet of its clients may be.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes that most messages have no more than.
+const USUAL_BYTES: usize = 512;
 /// A channel that was full takes messages again once it has this part of its buffer free, in
 /// percent: else it would open and close with each message.
 const FREE_PERCENT: u64 = 10;
@@ -143,8 +145,9 @@ impl Hub {
         };
         let topic = format!("flespi/message/gw/channels/{}/{}", channel.id(), message.ident);
         let time = Value::from(message.timestamp.unwrap_or(reception.at)).to_string();
-        // Names are texts, so nothing can go wrong.
-        let json = serde_json::to_vec(&message.complete(&reception)).unwrap_or_default();
+        let mut json = Vec::with_capacity(USUAL_BYTES);
+        // Names are texts, and memory takes all that is written.
+        let _ = serde_json::to_writer(&mut json, &message.complete(&reception));
         if json.len() > MESSAGE_BYTES_MAX {
             return Err(NotKept::TooLarge);
         }

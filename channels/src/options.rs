@@ -16,7 +16,7 @@ pub struct Options {
     /// The last one. Default 29,999: below those that systems give to outgoing connections.
     pub port_max: u16,
     /// Connections that a channel has at once, 1 or more; one more is closed at once. Default
-    /// 50,000. One that has sent all of its packets costs about 3 KB.
+    /// 50,000. One that is silent takes about 5 KB of memory.
     pub connections: usize,
     /// Bytes of messages that a channel keeps; one that has more is blocked until some are deleted
     /// or too old. Default 1 GiB.
