@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) shards: usize,
     /// What is remembered, and how well.
     pub(crate) storage: StorageSettings,
+    /// Which modules run.
+    #[cfg(any(feature = "channels", feature = "registry", feature = "streams"))]
+    pub(crate) modules: Modules,
     /// Where channels listen, and their bounds.
     #[cfg(feature = "channels")]
     pub(crate) channels: longshore::channels::Options,
@@ -128,6 +131,18 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Which modules run.
+#[cfg(any(feature = "channels", feature = "registry", feature = "streams"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Modules {
+    #[cfg(feature = "channels")]
+    pub(crate) channels: bool,
+    #[cfg(feature = "registry")]
+    pub(crate) registry: bool,
+    #[cfg(feature = "streams")]
+    pub(crate) streams: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         let open = |url: &str| Listener {
@@ -146,6 +161,8 @@ impl Default for Config {
                 segment_bytes: 64 << 20,
                 will_restart_grace_secs: 30,
             },
+            #[cfg(any(feature = "channels", feature = "registry", feature = "streams"))]
+            modules: Modules::default(),
             #[cfg(feature = "channels")]
             channels: longshore::channels::Options::default(),
             #[cfg(feature = "streams")]

@@ -60,19 +60,19 @@ pub(crate) fn start(
     let builder = builder.dialect(config.dialect).storage(storage);
     let mut builder = builder.accounts_in(data.path().to_owned(), master.clone(), config.auth);
     #[cfg(feature = "channels")]
-    {
+    if config.modules.channels {
         let options = config.channels.clone();
         builder = builder
             .module(move |context| longshore::channels::Channels::open(context, options.clone()));
     }
     #[cfg(feature = "streams")]
-    {
+    if config.modules.streams {
         let options = config.streams.clone();
         builder =
             builder.module(move |context| longshore::streams::Streams::open(context, &options));
     }
     #[cfg(feature = "registry")]
-    {
+    if config.modules.registry {
         let limits = config.registry.clone();
         let open = move |context| longshore_registry::Registry::open(context, limits.clone());
         builder = builder.module(open);

@@ -256,6 +256,12 @@ static KEYS: &[Key] = &[
         show: |config| config.shards.to_string(),
     },
     #[cfg(feature = "channels")]
+    switch!(modules.channels),
+    #[cfg(feature = "registry")]
+    switch!(modules.registry),
+    #[cfg(feature = "streams")]
+    switch!(modules.streams),
+    #[cfg(feature = "channels")]
     Key {
         section: "channels",
         name: "host",
