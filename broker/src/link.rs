@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use longshore_acl::Principal;
 use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};
 
 mod client;
@@ -83,6 +84,12 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("client_id", &self.client_id).finish_non_exhaustive()
     }
+}
+
+/// Hands pipes over as those of clients that act as this principal.
+pub(crate) fn acting_as(opener: &Opener, principal: Principal) -> Opener {
+    let opener = Arc::clone(opener);
+    Arc::new(move |pipe| opener(pipe.acting_as(principal)))
 }
 
 impl Link {

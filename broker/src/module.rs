@@ -22,8 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::accounts::Accounts;
 use crate::clock::wall;
-use crate::link::{Link, Opener};
-use crate::net::pipe::Pipe;
+use crate::link::{Link, Opener, acting_as};
 use crate::rest::Route;
 use crate::shard::OwnMessage;
 
@@ -90,9 +89,7 @@ impl Context {
     /// names it in logs, and takes over an earlier client of that name.
     #[must_use]
     pub fn link(&self, client_id: &str) -> Link {
-        let opener = Arc::clone(&self.opener);
-        let open = move |pipe: Pipe| opener(pipe.acting_as(Principal::broker()));
-        Link::open(Arc::new(open), client_id)
+        Link::open(acting_as(&self.opener, Principal::broker()), client_id)
     }
 
     /// The accounts whose objects it has.
@@ -142,9 +139,7 @@ impl Context {
         let credentials = Credentials { username: Some(token), password: None };
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (_, principal) = self.accounts.token_of(&credentials, here)?;
-        let opener = Arc::clone(&self.opener);
-        let open = move |pipe: Pipe| opener(pipe.acting_as(principal));
-        Ok(Link::open(Arc::new(open), client_id))
+        Ok(Link::open(acting_as(&self.opener, principal), client_id))
     }
 
     /// Removes what is retained under topics that a filter matches, in slices, unless `is_right`

@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use super::sessions::send;
 use crate::clock::wall;
 use crate::condition::{Condition, View};
-use crate::link::{Link, LinkError, Message};
+use crate::link::{Link, LinkError, Message, acting_as};
 use crate::message::{Expiry, Kept, Parts};
 use crate::record::Head;
 use crate::rest::Api;
@@ -98,10 +98,8 @@ pub(super) async fn publish(call: Call) -> Outcome {
 fn link(call: &Call) -> Result<Link, Fault> {
     let mut principal: Principal = call.caller()?.principal;
     principal.account = call.account;
-    let opener = Arc::clone(&call.api.opener);
     let client_id = format!("api-{}", principal.token.unwrap_or(0));
-    let open = move |pipe: crate::net::pipe::Pipe| opener(pipe.acting_as(principal));
-    Ok(Link::open_once(Arc::new(open), &client_id))
+    Ok(Link::open_once(acting_as(&call.api.opener, principal), &client_id))
 }
 
 /// Whether anybody had subscribed, or why it was refused.
