@@ -374,7 +374,8 @@ impl World {
         let access = self.any_access();
         self.story.push(format!("token {token} becomes {access:?}"));
         self.accounts.update_token(self.keys[token].0, &json!({"access": access.json()})).unwrap();
-        self.reference.tokens[token].access = access;
+        let before = std::mem::replace(&mut self.reference.tokens[token].access, access);
+        self.lately = Some((token, before));
     }
 
     fn change(&mut self) {
