@@ -44,6 +44,11 @@ impl Principal {
         Self { account: ROOT_ACCOUNT, class: BROKER_CLASS, token: None, anonymous: false }
     }
 
+    /// Whether it is the broker itself or one of its modules.
+    pub const fn is_broker(&self) -> bool {
+        self.class == BROKER_CLASS
+    }
+
     /// A client that showed the master token.
     pub const fn master() -> Self {
         Self {

@@ -187,6 +187,11 @@ impl Connection {
         }
     }
 
+    /// Whether it is that of a module, which acts for the broker and is no client of it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_broker())
+    }
+
     /// Whether it is not read, though bytes may be there.
     pub(crate) fn is_unread(&self) -> bool {
         self.paused || self.held || self.resting || matches!(self.stage, Stage::Moving(_))

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use longshore_acl::Principal;
@@ -65,18 +65,28 @@ impl std::error::Error for LinkError {}
 /// A client in the broker's own process. Cloning is cheap and shares the connection.
 #[derive(Clone)]
 pub struct Link {
-    client: Arc<Owned>,
+    connection: Arc<Connection>,
     opener: Opener,
     client_id: Arc<str>,
     subscriptions: Arc<AtomicU64>,
 }
 
 /// A connection that closes with its last owner here; the broker holds the client, too.
-struct Owned(Arc<Client>);
+struct Connection {
+    client: Mutex<Arc<Client>>,
+    /// Whether there is to be another one where the broker has closed it.
+    reopens: bool,
+}
 
-impl Drop for Owned {
+impl Connection {
+    fn lock(&self) -> MutexGuard<'_, Arc<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.close();
+        self.lock().close();
     }
 }
 
@@ -100,9 +110,29 @@ impl Link {
         Self::open(opener, &format!("{client_id}-{number}"))
     }
 
+    /// One that opens its connection again where the broker has closed it, once it is used again:
+    /// for who acts whoever is let in.
+    pub(crate) fn open_lasting(opener: Opener, client_id: &str) -> Self {
+        Self::new(opener, client_id, true)
+    }
+
     pub(crate) fn open(opener: Opener, client_id: &str) -> Self {
-        let client = Arc::new(Owned(Client::open(&opener, client_id, false)));
-        Self { client, opener, client_id: client_id.into(), subscriptions: Arc::default() }
+        Self::new(opener, client_id, false)
+    }
+
+    fn new(opener: Opener, client_id: &str, reopens: bool) -> Self {
+        let client = Mutex::new(Client::open(&opener, client_id, false));
+        let connection = Arc::new(Connection { client, reopens });
+        Self { connection, opener, client_id: client_id.into(), subscriptions: Arc::default() }
+    }
+
+    /// The connection as it is now.
+    fn client(&self) -> Arc<Client> {
+        let mut client = self.connection.lock();
+        if self.connection.reopens && client.is_closed() {
+            *client = Client::open(&self.opener, &self.client_id, false);
+        }
+        Arc::clone(&client)
     }
 
     /// Publishes a message, and waits for the broker's answer at QoS 1 and 2. At QoS 0 it is done
@@ -115,15 +145,12 @@ impl Link {
     /// has closed the link; a refused message is an [`Outcome`], not an error.
     pub async fn publish(&self, message: Message) -> Result<Outcome, LinkError> {
         message.check()?;
-        match self.client.0.send(&message).await? {
-            None => Ok(Outcome { reason: ReasonCode::Success }),
-            Some(answer) => answer.outcome().await,
-        }
+        self.clear(message).await
     }
 
     /// Publishes a message, whose topic may have wildcards: one that removes what is retained.
     pub(crate) async fn clear(&self, message: Message) -> Result<Outcome, LinkError> {
-        match self.client.0.send(&message).await? {
+        match self.client().send(&message).await? {
             None => Ok(Outcome { reason: ReasonCode::Success }),
             Some(answer) => answer.outcome().await,
         }
@@ -138,10 +165,10 @@ impl Link {
         &self,
         messages: impl IntoIterator<Item = Message>,
     ) -> Result<Vec<Outcome>, LinkError> {
-        let mut answers = Vec::new();
+        let (client, mut answers) = (self.client(), Vec::new());
         for message in messages {
             message.check()?;
-            answers.push(self.client.0.send(&message).await?);
+            answers.push(client.send(&message).await?);
         }
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {

@@ -87,9 +87,12 @@ impl Context {
     /// account that a message says it is of ([`Message::of_account`](crate::Message::of_account)),
     /// also under `flespi/`, and what it subscribes to reaches it from all accounts. `client_id`
     /// names it in logs, and takes over an earlier client of that name.
+    ///
+    /// It is in no limit and no count of clients. Should the broker close it, as for a message that
+    /// is too large, what is under way fails, and what comes after goes over another connection.
     #[must_use]
     pub fn link(&self, client_id: &str) -> Link {
-        Link::open(acting_as(&self.opener, Principal::broker()), client_id)
+        Link::open_lasting(acting_as(&self.opener, Principal::broker()), client_id)
     }
 
     /// The accounts whose objects it has.

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
-use longshore_acl::{Authenticate, Principal};
+use longshore_acl::Authenticate;
 use longshore_codec::{Error, Packet, ReasonCode, Version};
 use tracing::warn;
 
@@ -42,6 +42,7 @@ use crate::stats::Stats;
 use crate::timers::Timers;
 
 mod ack;
+mod census;
 mod clear;
 mod compact;
 mod config;
@@ -64,6 +65,7 @@ mod subscribe;
 mod tasks;
 mod time;
 
+use self::census::Own;
 use self::clear::Clearing;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
@@ -100,6 +102,7 @@ pub struct Shard {
     assigned: u64,
     connections: Slots<Connection>,
     sessions: Slots<Session>,
+    own: Own,
     cache: RouteCache,
     matches: Matches,
     subscriptions: usize,
@@ -267,6 +270,7 @@ impl Shard {
             assigned: 0,
             connections: Slots::of(number),
             sessions: Slots::of(number),
+            own: Own::default(),
             matches: Matches::default(),
             subscriptions: 0,
             connection_timers: Timers::new(),
@@ -296,40 +300,6 @@ impl Shard {
             full: 0,
             held: Vec::new(),
         }
-    }
-
-    /// Takes a new transport; its client has until [`Limits::connect_timeout_secs`] to say CONNECT.
-    ///
-    /// # Errors
-    /// [`Refused`] when a limit is reached: close the transport.
-    pub fn accept(&mut self, peer: Peer, now: Now) -> Result<ConnectionId, Refused> {
-        if let Err(refused) = self.commons.enter(peer.address.ip(), &self.limits) {
-            self.stats.refused_total.add(1);
-            warn!(peer = %peer.address, transport = peer.transport, cause = %refused, "refused");
-            return Err(refused);
-        }
-        let id = self.connections.insert(Connection::new(peer, now.mono));
-        self.stats.accepted_total.add(1);
-        self.stats.connections.set(self.connections.len());
-        self.schedule(id, now);
-        Ok(id)
-    }
-
-    /// Takes a transport whose client need not show credentials: it is part of this program.
-    ///
-    /// # Errors
-    /// As [`Shard::accept`].
-    pub fn accept_known(
-        &mut self,
-        peer: Peer,
-        principal: Principal,
-        now: Now,
-    ) -> Result<ConnectionId, Refused> {
-        let id = self.accept(peer, now)?;
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.known = Some(Box::new(principal));
-        }
-        Ok(id)
     }
 
     /// Takes bytes from the transport, in whatever portions they come.
@@ -460,19 +430,12 @@ impl Shard {
             }
             self.close(id, false, now);
         }
-        if let Some(connection) = self.forget(id) {
+        if let Some(connection) = self.forget(id)
+            && !connection.is_own()
+        {
             self.commons.leave(connection.peer.address.ip());
         }
         self.settle(now);
-    }
-
-    /// Takes a connection out of all lists.
-    fn forget(&mut self, id: ConnectionId) -> Option<Connection> {
-        let mut connection = self.connections.remove(id)?;
-        self.unwritten -= connection.unwritten;
-        self.connection_timers.set(id, &mut connection.deadline, None);
-        self.stats.connections.set(self.connections.len());
-        Some(connection)
     }
 
     /// Hands out the connections with news since the last call, by appending them to `into`.

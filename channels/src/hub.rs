@@ -13,7 +13,7 @@
 //! (R3.22). Who is not answered sends again, so a message may come twice, and is never lost.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use longshore_broker::clock::Clock;
 use longshore_broker::module::{Context, Event};
@@ -51,8 +51,8 @@ pub(crate) struct Hub {
     pub(crate) options: Options,
     pub(crate) buffer: Buffer,
     pub(crate) ports: Ports,
-    /// What publishes; there once the hub runs.
-    link: Mutex<Option<Link>>,
+    /// What publishes.
+    pub(crate) link: Link,
     clock: Clock,
     pub(crate) turns: Semaphore,
     /// Bytes of packets and requests that are not whole yet.
@@ -70,26 +70,15 @@ pub(crate) struct Origin<'a> {
 impl Hub {
     pub(crate) fn new(context: Context, options: Options, buffer: Buffer, ports: Ports) -> Self {
         Self {
+            link: context.link("channels"),
             context,
             options,
             buffer,
             ports,
-            link: Mutex::default(),
             clock: Clock::start(),
             turns: Semaphore::new(TURNS),
             pending: AtomicUsize::new(0),
         }
-    }
-
-    /// What publishes. The broker may have closed it, as it may close any client.
-    pub(crate) fn link(&self) -> Link {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        link.get_or_insert_with(|| self.context.link("channels")).clone()
-    }
-
-    /// Opens another link, once this one is closed.
-    fn reopen(&self) {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Microseconds since 1970.
@@ -213,7 +202,7 @@ impl Hub {
 
     /// Publishes what nobody waits for but its sender. What the broker does not take is lost.
     pub(crate) async fn publish(&self, publication: Publication) {
-        match self.link().publish(publication).await {
+        match self.link.publish(publication).await {
             Ok(outcome) if outcome.reason.is_error() => {
                 warn!(reason = %outcome.reason, "the broker does not take what a channel says");
             }
@@ -258,11 +247,10 @@ pub(crate) async fn publish_all(hub: &Hub, mut groups: mpsc::Receiver<Vec<Entry>
         }
         let counts: Vec<usize> = group.iter().map(|entry| entry.publications.len()).collect();
         let all = group.iter_mut().flat_map(|it| std::mem::take(&mut it.publications));
-        let outcomes = match hub.link().publish_all(all.collect::<Vec<_>>()).await {
+        let outcomes = match hub.link.publish_all(all.collect::<Vec<_>>()).await {
             Ok(outcomes) => outcomes,
             Err(cause) => {
                 debug!(%cause, "messages of channels are not published");
-                hub.reopen();
                 for entry in group {
                     let _ = entry.done.send(Err(NotKept::Failed));
                 }

@@ -69,7 +69,7 @@ pub(crate) async fn receive(channels: &Channels) {
 
 async fn receive_while_linked(channels: &Channels) -> Result<(), LinkError> {
     let options = SubscribeOptions::new(QoS::AtLeastOnce);
-    let mut commands = channels.hub.link().subscribe(FILTER, options).await?;
+    let mut commands = channels.hub.link.subscribe(FILTER, options).await?;
     while let Some(message) = commands.recv().await {
         let mut levels = message.topic.rsplit('/').map(str::parse::<u64>);
         let (Some(Ok(connection)), Some(Ok(id))) = (levels.next(), levels.next()) else { continue };

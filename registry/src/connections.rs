@@ -8,7 +8,7 @@ use longshore_broker::{Context, Link, LinkError, Message};
 use longshore_codec::{QoS, SubscribeOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep, timeout};
 
 use crate::changes::Noted;
 use crate::courier::Courier;
@@ -22,6 +22,8 @@ const OF_CHANNELS: &str = "flespi/state/gw/channels/+/connections/+";
 /// Codes of events (R8.6).
 const CONNECTED: (&str, u64) = ("connected", 300);
 const DISCONNECTED: (&str, u64) = ("disconnected", 301);
+/// How long to wait before the broker is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long nothing comes of what an earlier process has retained, once all of it has come.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -59,8 +61,20 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Follows connections and changes of devices until the broker stops.
-    pub(crate) async fn run(mut self) -> Result<(), LinkError> {
+    /// Follows connections and changes of devices, for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if let Err(cause) = self.follow().await {
+                tracing::warn!(%cause, "it is not heard who is connected, and is asked for again");
+            }
+            // Whoever is there is told of again.
+            let all: Vec<_> = self.known.keys().copied().collect();
+            all.into_iter().for_each(|place| self.forget(place));
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), LinkError> {
         let options = SubscribeOptions::new(QoS::AtLeastOnce);
         let mut told = self.link.subscribe(OF_CHANNELS, options).await?;
         let filter = |name: &str| format!("flespi/state/{URI}/+/{name}");

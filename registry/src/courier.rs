@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 use longshore_broker::module::{Item, Objects};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep, timeout};
 
 use crate::command::{Command, State};
 use crate::device::Device;
@@ -29,6 +29,8 @@ use crate::writer::state_of;
 
 /// What channels answer.
 const ANSWERS: &str = "flespi/response/gw/channels/+/+";
+/// How long to wait before the broker is asked for them again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Where they are asked, without channel and connection.
 const ASKED: &str = "flespi/command/gw/channels";
 
@@ -38,8 +40,7 @@ pub(crate) struct Courier {
     pub(crate) shelves: Arc<Shelves>,
     pub(crate) objects: Arc<Objects<Device>>,
     pub(crate) limits: Limits,
-    /// There once it runs.
-    link: OnceLock<Link>,
+    pub(crate) link: Link,
     /// Who waits for answers, by number of the command.
     waiting: Mutex<HashMap<u64, Waiting>>,
     last_number: AtomicU64,
@@ -111,7 +112,7 @@ impl Courier {
             shelves: Arc::clone(shelves),
             objects: Arc::clone(objects),
             limits: limits.clone(),
-            link: OnceLock::new(),
+            link: context.link("registry"),
             waiting: Mutex::default(),
             last_number: AtomicU64::new(0),
             queues: Mutex::new(queues),
@@ -137,7 +138,6 @@ impl Courier {
         command: &Command,
         secs: u64,
     ) -> Option<Answer> {
-        let link = self.link.get()?;
         let (to, answer) = oneshot::channel();
         let of_type = device.device_type.and_then(|it| it.command(&command.name));
         let is_answered = of_type.is_none_or(|it| it.is_answered);
@@ -150,7 +150,7 @@ impl Courier {
         let asked = async {
             let _turn = device.live.turn.lock().await;
             lock(&self.waiting).insert(command.id, Waiting { is_answered, to });
-            link.publish(message).await.ok()?;
+            self.link.publish(message).await.ok()?;
             answer.await.ok()
         };
         let answer = timeout(Duration::from_secs(secs), asked).await.ok().flatten();
@@ -158,11 +158,19 @@ impl Courier {
         answer
     }
 
-    /// Hears what channels answer, and tells devices what there is, until the broker stops.
-    pub(crate) async fn run(self: Arc<Self>, link: Link) -> Result<(), LinkError> {
+    /// Hears what channels answer, and tells devices what there is, for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            if let Err(cause) = self.follow().await {
+                tracing::warn!(%cause, "answers of devices are not heard, and are asked for again");
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow(self: &Arc<Self>) -> Result<(), LinkError> {
         let options = SubscribeOptions::new(QoS::AtLeastOnce);
-        let mut answers = link.subscribe(ANSWERS, options).await?;
-        let _ = self.link.set(link);
+        let mut answers = self.link.subscribe(ANSWERS, options).await?;
         let mut expiry = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -331,11 +339,9 @@ impl Courier {
     ) -> Result<(), TablesError> {
         self.commit(self.setting_row(device, setting)).await?;
         self.tell(device, setting, what, code);
-        if let Some(link) = self.link.get() {
-            let json = setting.shown(device.head().id).to_string();
-            // A link that is closed has no broker.
-            let _ = link.publish(state_of(device, &state_name(&setting.name), json)).await;
-        }
+        let json = setting.shown(device.head().id).to_string();
+        // A link that is closed has no broker.
+        let _ = self.link.publish(state_of(device, &state_name(&setting.name), json)).await;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::TablesError;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::{Duration, interval, sleep};
+use tokio::time::{Duration, Instant, interval, sleep, sleep_until};
 
 use crate::courier::Courier;
 use crate::device::Device;
@@ -41,11 +41,7 @@ impl Heard {
     }
 
     /// Retains when devices were heard, once a second: they may be heard much more often (7).
-    pub(crate) async fn tell(
-        &self,
-        objects: &Objects<Device>,
-        link: Link,
-    ) -> Result<(), LinkError> {
+    pub(crate) async fn tell(&self, objects: &Objects<Device>, link: &Link) {
         let mut tick = interval(TICK);
         loop {
             tick.tick().await;
@@ -58,7 +54,10 @@ impl Heard {
                 let size = size.map(|kb| state_of(&device, "messages_size", kb));
                 [Some(active), size].into_iter().flatten()
             });
-            link.publish_all(states).await?;
+            // What is not published now is so when the device is heard again.
+            if let Err(cause) = link.publish_all(states).await {
+                tracing::warn!(%cause, "it is not published when devices were heard");
+            }
         }
     }
 }
@@ -73,38 +72,58 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// Takes in what comes until the broker stops.
-    pub(crate) async fn run(mut self, mut writer: Writer) -> Result<(), LinkError> {
+    /// Takes in what comes, for as long as anybody has work for it. The broker may refuse or end
+    /// its session, on a full disk for one: what else there is to do goes on meanwhile.
+    pub(crate) async fn run(mut self, mut writer: Writer) {
+        let (mut inbox, mut retry) = (None, Instant::now());
         loop {
-            let mut inbox = self.link.inbox(SESSION);
-            inbox.subscribe(OF_CHANNELS, SubscribeOptions::new(QoS::AtLeastOnce)).await?;
-            // What was given out before and not done comes again.
-            writer.begin_again();
-            while let Some((batch, works)) = self.next(&mut inbox).await {
-                let written;
-                (written, writer) = keep(batch.as_ref(), works, writer).await;
-                self.publish(written).await?;
-                if let Some(batch) = &batch {
-                    inbox.done(batch);
-                }
+            if inbox.is_none() && Instant::now() >= retry {
+                inbox = self.listen().await;
+                retry = Instant::now() + PAUSE;
+                // What was given out before and not done comes again.
+                writer.begin_again();
             }
-            // Its session may have been ended by a limit; if the broker has stopped, so will this.
-            sleep(PAUSE).await;
+            let (batch, mut works) = tokio::select! {
+                batch = receive(inbox.as_mut(), self.batch_messages) => match batch {
+                    Some(batch) => (Some(batch), Vec::new()),
+                    None => {
+                        inbox = None;
+                        continue;
+                    }
+                },
+                work = self.works.recv() => match work {
+                    Some(work) => (None, vec![work]),
+                    None => return,
+                },
+                () = sleep_until(retry), if inbox.is_none() => continue,
+            };
+            while works.len() < WORKS_MAX
+                && let Ok(work) = self.works.try_recv()
+            {
+                works.push(work);
+            }
+            let written;
+            (written, writer) = keep(batch.as_ref(), works, writer).await;
+            if let Err(cause) = self.publish(written).await {
+                tracing::warn!(%cause, "what devices say is not published, and is tried again");
+                inbox = None;
+            }
+            if let Some((inbox, batch)) = inbox.as_ref().zip(batch.as_ref()) {
+                inbox.done(batch);
+            }
         }
     }
 
-    /// What is to be written next; none if nothing comes any more.
-    async fn next(&mut self, inbox: &mut Inbox) -> Option<(Option<Batch>, Vec<Work>)> {
-        let (batch, mut works) = tokio::select! {
-            batch = inbox.recv(self.batch_messages) => (Some(batch?), Vec::new()),
-            work = self.works.recv() => (None, vec![work?]),
-        };
-        while works.len() < WORKS_MAX
-            && let Ok(work) = self.works.try_recv()
-        {
-            works.push(work);
+    async fn listen(&self) -> Option<Inbox> {
+        let mut inbox = self.link.inbox(SESSION);
+        let options = SubscribeOptions::new(QoS::AtLeastOnce);
+        match inbox.subscribe(OF_CHANNELS, options).await {
+            Ok(()) => Some(inbox),
+            Err(cause) => {
+                tracing::warn!(%cause, "the registry does not hear channels, and tries again");
+                None
+            }
         }
-        Some((batch, works))
     }
 
     async fn publish(&self, written: Written) -> Result<(), LinkError> {
@@ -120,6 +139,14 @@ impl Intake {
         written.heard.values().for_each(|device| self.courier.nudge_heard(device));
         self.heard.add(written.heard);
         Ok(())
+    }
+}
+
+/// What comes next; never anything where there is no session.
+async fn receive(inbox: Option<&mut Inbox>, most: usize) -> Option<Batch> {
+    match inbox {
+        Some(inbox) => inbox.recv(most).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -52,7 +52,7 @@ use hashbrown::HashMap;
 use longshore_acl::{Method, TopicGrant};
 use longshore_broker::module::{Event, Head, Item, Module, Objects, Running};
 use longshore_broker::rest::{Fault, Route};
-use longshore_broker::{Context, LinkError, ModuleError};
+use longshore_broker::{Context, ModuleError};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, MissedTickBehavior, interval};
@@ -153,11 +153,11 @@ impl Registry {
         })
     }
 
-    async fn work(&self) -> Result<(), LinkError> {
+    async fn work(&self) {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         // It runs once.
-        let Some(works) = receiver else { return Ok(()) };
-        let link = self.context.link("registry");
+        let Some(works) = receiver else { return };
+        let link = &self.courier.link;
         let intake = Intake {
             link: link.clone(),
             works,
@@ -178,18 +178,17 @@ impl Registry {
             places: HashMap::new(),
             said: Vec::new(),
         };
-        tokio::try_join!(
+        tokio::join!(
             intake.run(writer),
             connections.run(),
-            Arc::clone(&self.courier).run(link.clone()),
+            Arc::clone(&self.courier).run(),
             self.heard.tell(&self.objects, link),
             self.sweep(),
-        )
-        .map(drop)
+        );
     }
 
     /// Takes away what is too old, over and over (R4.14).
-    async fn sweep(&self) -> Result<(), LinkError> {
+    async fn sweep(&self) {
         let mut rounds = interval(Duration::from_secs(self.limits.sweep_secs.clamp(1, 86_400)));
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -235,9 +234,7 @@ impl Module for Registry {
             self.objects.renew_all();
             tokio::select! {
                 () = self.context.stopped() => {}
-                done = self.work() => if let Err(error) = done {
-                    tracing::error!(%error, "the registry ends");
-                }
+                () = self.work() => {}
             }
         })
     }

@@ -19,6 +19,7 @@ use longshore_broker::module::{Change, Item, Objects, Running};
 use longshore_broker::rest::Route;
 use longshore_broker::{Context, Module, ModuleError};
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 
 use self::intake::Intake;
 use self::links::Links;
@@ -163,12 +164,17 @@ impl Module for Streams {
         Box::pin(async move {
             self.objects.renew_all();
             let listen = async {
-                let heard = match Intake::open(Arc::clone(&self)) {
-                    Ok(intake) => intake.run().await,
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = heard {
-                    tracing::error!(%error, "streams take nothing until the next start");
+                loop {
+                    let heard = match Intake::open(Arc::clone(&self)) {
+                        Ok(intake) => intake.run().await,
+                        Err(error) => Err(error),
+                    };
+                    self.listens.send_replace(false);
+                    // What was not taken waits in the session, and comes again.
+                    if let Err(error) = heard {
+                        tracing::error!(%error, "streams take nothing now, and try again");
+                    }
+                    sleep(intake::PAUSE).await;
                 }
             };
             let listen = async {

@@ -217,6 +217,10 @@ impl Client {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Sends a message as soon as there is room; what to wait for, above QoS 0.
     pub(super) async fn send(&self, message: &Message) -> Result<Option<Answer>, LinkError> {
         poll_fn(|cx| self.poll_send(cx, message)).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dashmap::Entry;
-use longshore_acl::{Action, BROKER_CLASS, Credentials, Principal, Refusal};
+use longshore_acl::{Action, Credentials, Principal, Refusal};
 use longshore_codec::wire::varint_len;
 use longshore_codec::{
     Connack, Connect, Disconnect, Error, Packet, PacketType, Properties, Property, QoS, ReasonCode,
@@ -136,11 +136,12 @@ impl Shard {
         };
         let roster = &self.commons.roster;
         let known = roster.contains_key(&(principal.account, connect.client_id.into()));
+        let is_new = !known && !principal.is_broker();
         let sessions = self.commons.sessions.load(Ordering::Relaxed);
-        if !known && sessions >= self.limits.sessions {
+        if is_new && sessions >= self.limits.sessions {
             return Err(Fault::new(Code::QuotaExceeded, "too many sessions (limits.sessions)"));
         }
-        if !known && !self.commons.tallies.has_room(principal.account, Measure::Sessions) {
+        if is_new && !self.commons.tallies.has_room(principal.account, Measure::Sessions) {
             return Err(Fault::new(Code::QuotaExceeded, SESSIONS));
         }
         if expiry_asked(connect).min(self.limits.session_expiry_secs) > 0 {
@@ -279,8 +280,10 @@ impl Shard {
         let Some(peer) = self.go_online(id, session_id, &principal, connect) else {
             return Ok(());
         };
-        info!(peer = %peer.address, transport = peer.transport, client = &*client_id,
-            version = %connect.version, resumed = present, "connected");
+        if !principal.is_broker() {
+            info!(peer = %peer.address, transport = peer.transport, client = &*client_id,
+                version = %connect.version, resumed = present, "connected");
+        }
         self.note_accepted(id, session_id, present, now);
 
         let connack = Connack {
@@ -366,8 +369,7 @@ impl Shard {
     fn may_take_over(&self, known: SessionId, by: &Principal) -> bool {
         let Some(session) = self.sessions.get(known) else { return true };
         let of = &session.principal;
-        by.class == BROKER_CLASS
-            || of.class != BROKER_CLASS && self.authenticate.may_take_over(of, by)
+        by.is_broker() || !of.is_broker() && self.authenticate.may_take_over(of, by)
     }
 
     /// The client's session, taken from the connection that has it.
@@ -393,10 +395,12 @@ impl Shard {
         }
         // Either may have ended the session.
         if let Some(session) = mine(self) {
-            if !clean_start {
+            let of_module = self.sessions.get(session).is_some_and(|it| it.principal.is_broker());
+            if !clean_start && of_module == principal.is_broker() {
                 return Claim::Here { session, resumed: true };
             }
-            self.end_session(session, "a clean start", now);
+            let cause = if clean_start { "a clean start" } else { "its name is that of a module" };
+            self.end_session(session, cause, now);
         }
         let commons = Arc::clone(&self.commons);
         match commons.roster.entry(owner) {
@@ -405,10 +409,7 @@ impl Shard {
             Entry::Vacant(place) => {
                 let holder = self.new_holder(expiry_secs);
                 let new = Session::new(Arc::clone(client_id), principal, holder);
-                let session = *place.insert(self.sessions.insert(new));
-                commons.sessions.fetch_add(1, Ordering::Relaxed);
-                commons.tallies.add(principal.account, Measure::Sessions, 1);
-                self.stats.sessions.set(self.sessions.len());
+                let session = *place.insert(self.add_session(new));
                 Claim::Here { session, resumed: false }
             }
         }

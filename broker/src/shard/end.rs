@@ -1,7 +1,6 @@
 //! How sessions lose their connection, their will is sent, and they end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use longshore_codec::{ReasonCode, Version};
 use tracing::info;
@@ -106,14 +105,12 @@ impl Shard {
         }
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());
-        self.commons.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.count_out(&session);
         let (tallies, account) = (&self.commons.tallies, session.principal.account);
-        tallies.remove(account, Measure::Sessions, 1);
         tallies.remove(account, Measure::QueuedBytes, session.stored as u64);
         self.queued_bytes -= session.outbound.memory();
         self.stats.queued_bytes.set(self.queued_bytes());
         self.stats.dropped(Drop::SessionEnded, session.outbound.queued() as u64);
-        self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
         self.clear_state(&session, now);
         if session.expiry_secs > 0 {

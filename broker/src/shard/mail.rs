@@ -217,8 +217,7 @@ impl Shard {
     pub fn accept_moved(&mut self, moved: Moved, now: Now) -> ConnectionId {
         let mut connection = Connection::new(moved.peer, moved.since);
         connection.known = Some(Box::new(moved.principal));
-        let id = self.connections.insert(connection);
-        self.stats.connections.set(self.connections.len());
+        let id = self.add_connection(connection);
         self.schedule(id, now);
         self.take(id, &moved.bytes, now);
         id

@@ -106,8 +106,10 @@ impl Shard {
     ) {
         let Some(connection) = self.connections.get(id) else { return };
         let client = self.client_id(session_id);
-        info!(peer = %connection.peer.address, transport = connection.peer.transport, client,
-            cause = %cause, "disconnected");
+        if !connection.is_own() {
+            info!(peer = %connection.peer.address, transport = connection.peer.transport, client,
+                cause = %cause, "disconnected");
+        }
         self.note_closed(id, session_id, code, now);
     }
 

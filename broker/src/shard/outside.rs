@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dashmap::Entry;
-use longshore_acl::{Action, BROKER_CLASS, Principal};
+use longshore_acl::{Action, Principal};
 use longshore_codec::{QoS, ReasonCode, RetainHandling, SubscribeOptions};
 use serde_json::{Map, Value, json};
 
@@ -80,7 +80,7 @@ impl Shard {
     /// Whether the session is that of a part of this process.
     pub(super) fn is_link(&self, session: &Session) -> bool {
         let connection = session.connection.and_then(|id| self.connections.get(id));
-        if session.principal.class == BROKER_CLASS {
+        if session.principal.is_broker() {
             return true;
         }
         session.expiry_secs == 0 && connection.is_some_and(|it| it.peer.transport == "link")
@@ -153,10 +153,7 @@ impl Shard {
             NEVER => None,
             secs => Some(now.mono.plus_secs(u64::from(secs))),
         };
-        let id = *place.insert(self.sessions.insert(session));
-        commons.sessions.fetch_add(1, Ordering::Relaxed);
-        commons.tallies.add(principal.account, Measure::Sessions, 1);
-        self.stats.sessions.set(self.sessions.len());
+        let id = *place.insert(self.add_session(session));
         self.note_session(id, true);
         self.schedule_session(id);
         self.note_state(id, now);

@@ -1,7 +1,6 @@
 //! What a shard begins with when the broker has stopped before.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use longshore_acl::Principal;
 
@@ -19,7 +18,6 @@ impl Shard {
         for session in sessions {
             self.restore_session(session, now);
         }
-        self.stats.sessions.set(self.sessions.len());
         self.stats.subscriptions.set(self.subscriptions);
         self.stats.queued_bytes.set(self.queued_bytes());
     }
@@ -58,10 +56,8 @@ impl Shard {
         }
         known.inbound.into_iter().for_each(|id| session.receive_exactly_once(id));
         let (owner, holder) = (session.owner(), session.holder);
-        let id = self.sessions.insert(session);
+        let id = self.add_session(session);
         self.commons.roster.insert(owner, id);
-        self.commons.sessions.fetch_add(1, Ordering::Relaxed);
-        self.commons.tallies.add(known.account, Measure::Sessions, 1);
         if known.left.is_none() {
             let expiry_secs = known.expiry_secs;
             self.note(holder, &Event::Left { holder, at: now.wall, expiry_secs, broken: true });
@@ -92,9 +88,10 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let subscription = Subscription { options, identifier, only, read: 0 };
         session.subscribe(name, subscription);
-        let account = session.principal.account;
-        self.subscriptions += 1;
-        commons.tallies.add(account, Measure::Subscriptions, 1);
+        if !session.principal.is_broker() {
+            self.subscriptions += 1;
+            commons.tallies.add(session.principal.account, Measure::Subscriptions, 1);
+        }
         self.place_subscription(session_id, name, &asked, &subscription);
     }
 }

@@ -197,6 +197,7 @@ impl Shard {
         let known = session.subscription(name).map(|known| known.read);
         let is_new = known.is_none();
         let (account, holder) = (session.principal.account, session.holder);
+        let counts = is_new && !session.principal.is_broker();
         let only = self.check_rights(&session.principal, only, parsed)?;
         if is_new {
             self.check_room(session, name, parsed.share.is_some())?;
@@ -204,7 +205,7 @@ impl Shard {
         if let Some(cause) = self.refused_work().filter(|_| holder != 0) {
             return Err((ReasonCode::QuotaExceeded, cause));
         }
-        if is_new && !self.commons.tallies.take(account, Measure::Subscriptions, 1, 0) {
+        if counts && !self.commons.tallies.take(account, Measure::Subscriptions, 1, 0) {
             return Err((ReasonCode::QuotaExceeded, SUBSCRIPTIONS));
         }
         // [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
@@ -218,7 +219,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.subscribe(name, subscription);
         }
-        self.subscriptions += usize::from(is_new);
+        self.subscriptions += usize::from(counts);
         self.place_subscription(session_id, name, parsed, &subscription);
         if parsed.share.is_some() {
             return Ok(qos);
@@ -357,8 +358,10 @@ impl Shard {
             return false;
         }
         let account = session.principal.account;
-        self.subscriptions -= 1;
-        self.commons.tallies.remove(account, Measure::Subscriptions, 1);
+        if !session.principal.is_broker() {
+            self.subscriptions -= 1;
+            self.commons.tallies.remove(account, Measure::Subscriptions, 1);
+        }
         match self.commons.take_apart(name) {
             Ok(Asked { share: Some(_), .. }) => self.leave_group(account, session_id, name),
             Ok(asked) => self.commons.unsubscribe(account, &asked, session_id),

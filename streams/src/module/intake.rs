@@ -27,8 +27,8 @@ const FILTERS: [&str; 2] = ["flespi/message/gw/channels/+/+", "flespi/message/gw
 const BATCH_MESSAGES: usize = 1_000;
 /// How often messages that are held are looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// How long it waits before it listens again after the broker has closed its session.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long it waits before it listens again.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a device message has that says which channel message it was.
 #[derive(Deserialize)]
