@@ -133,7 +133,7 @@ pub(crate) enum LogFormat {
 
 /// Which modules run.
 #[cfg(any(feature = "channels", feature = "registry", feature = "streams"))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Modules {
     #[cfg(feature = "channels")]
     pub(crate) channels: bool,
@@ -162,7 +162,14 @@ impl Default for Config {
                 will_restart_grace_secs: 30,
             },
             #[cfg(any(feature = "channels", feature = "registry", feature = "streams"))]
-            modules: Modules::default(),
+            modules: Modules {
+                #[cfg(feature = "channels")]
+                channels: true,
+                #[cfg(feature = "registry")]
+                registry: true,
+                #[cfg(feature = "streams")]
+                streams: true,
+            },
             #[cfg(feature = "channels")]
             channels: longshore::channels::Options::default(),
             #[cfg(feature = "streams")]

@@ -9,8 +9,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use longshore_acl::Principal;
 use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};

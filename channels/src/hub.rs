@@ -12,8 +12,8 @@
 //! A device is answered once its messages are durable in the buffer and the broker has taken them
 //! (R3.22). Who is not answered sends again, so a message may come twice, and is never lost.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use longshore_broker::clock::Clock;
 use longshore_broker::module::{Context, Event};

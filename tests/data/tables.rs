@@ -141,18 +141,21 @@ fn accounts_and_their_secret_are_in_a_backup_whether_the_broker_runs_or_not() {
     assert!(!place.path("longshore-data/control").exists());
 
     for (backup, report) in [("running", running), ("stopped", stopped)] {
-        assert!(report.contains("\nrows     5\n"), "{report}");
-        let files = ["backup", "journal", "master-token", "secret", "tables"];
+        assert!(report.contains("\nrows     5\nmodules  0\n"), "{report}");
+        let files = ["backup", "journal", "master-token", "modules", "secret", "tables"];
         assert_eq!(names(&place.path(backup)), files);
         assert_eq!(mode(&place.path(backup).join("secret")), 0o600);
         assert_eq!(mode(&place.path(backup).join("tables")), 0o700);
         assert!(bytes(&place.path(backup).join("tables")) < 100_000);
         let verified = said(&place.data(&["verify", "--data-dir", backup]));
-        assert!(verified.ends_with("\nrows     5\nok\n"), "{verified}");
+        assert!(verified.ends_with("\nrows     5\nmodules  0\nok\n"), "{verified}");
         let data = format!("of-{backup}");
         let report = said(&place.data(&["restore", backup, "--data-dir", &data]));
-        assert!(report.contains("\nrows     5\nok, restored"), "{report}");
-        assert_eq!(names(&place.path(&data)), ["journal", "master-token", "secret", "tables"]);
+        assert!(report.contains("\nrows     5\nmodules  0\nok, restored"), "{report}");
+        assert_eq!(
+            names(&place.path(&data)),
+            ["journal", "master-token", "modules", "secret", "tables"]
+        );
         assert_eq!(mode(&place.path(&data).join("secret")), 0o600);
         let broker = Serve::start(&place, &data);
         assert!(broker.is_retained(&token), "{backup}");
@@ -173,6 +176,9 @@ fn a_restore_writes_over_no_tables_and_no_other_secret() {
     let refused = error(&place.data(&["restore", "copy"]));
     assert!(refused.contains("secret: is not the secret of the backup; remove it"), "{refused}");
     fs::remove_file(place.path("longshore-data/secret")).unwrap();
+    let refused = error(&place.data(&["restore", "copy"]));
+    assert!(refused.contains("modules: is there already, and a restore writes over"), "{refused}");
+    fs::remove_dir_all(place.path("longshore-data/modules")).unwrap();
     said(&place.data(&["restore", "copy"]));
 
     // One that was cut short before its last step is begun again.
@@ -194,7 +200,10 @@ fn damaged_tables_and_a_lost_secret_are_found_and_only_a_backup_helps() {
     let place = Place::new();
     account(&place);
     Serve::start(&place, "longshore-data").end(Signal::TERM);
-    assert!(said(&place.data(&["repair"])).ends_with("\nrows     5\nok, nothing was damaged\n"));
+    assert!(
+        said(&place.data(&["repair"]))
+            .ends_with("\nrows     5\nmodules  0\nok, nothing was damaged\n")
+    );
     let secret = place.path("longshore-data/secret");
     let kept = fs::read(&secret).unwrap();
     fs::remove_file(&secret).unwrap();

@@ -102,6 +102,11 @@ impl Shard {
         self.count_clients();
     }
 
+    /// Whether the session is that of a module.
+    pub(super) fn is_of_module(&self, id: SessionId) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.principal.is_broker())
+    }
+
     fn count_clients(&self) {
         self.stats.connections.set(self.connections.len() - self.own.connections);
         self.stats.sessions.set(self.sessions.len() - self.own.sessions);

@@ -395,8 +395,7 @@ impl Shard {
         }
         // Either may have ended the session.
         if let Some(session) = mine(self) {
-            let of_module = self.sessions.get(session).is_some_and(|it| it.principal.is_broker());
-            if !clean_start && of_module == principal.is_broker() {
+            if !clean_start && self.is_of_module(session) == principal.is_broker() {
                 return Claim::Here { session, resumed: true };
             }
             let cause = if clean_start { "a clean start" } else { "its name is that of a module" };

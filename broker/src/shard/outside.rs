@@ -183,7 +183,8 @@ impl Shard {
         subscription: Subscription,
         now: Now,
     ) -> Result<Map<String, Value>, Denied> {
-        let asked = self.check_filter(filter).map_err(|(reason, cause)| denied(reason, cause))?;
+        let asked =
+            self.check_filter(id, filter).map_err(|(reason, cause)| denied(reason, cause))?;
         if self.commons.classes.reads_nothing_of(by, asked.inner) {
             let cause = "nothing that the topic filter matches may be read";
             return Err(denied(ReasonCode::NotAuthorized, cause));

@@ -116,7 +116,8 @@ impl Shard {
     pub(super) fn count_stored(&mut self, session_id: SessionId) {
         let Some(session) = self.sessions.get_mut(session_id) else { return };
         let keeps_up = session.connection.is_some() && session.outbound.queued() == 0;
-        let stored = if keeps_up || session.principal.is_broker() { 0 } else { session.outbound.bytes() };
+        let stored =
+            if keeps_up || session.principal.is_broker() { 0 } else { session.outbound.bytes() };
         let before = std::mem::replace(&mut session.stored, stored);
         if stored == before {
             return;

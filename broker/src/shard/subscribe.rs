@@ -88,7 +88,7 @@ impl Shard {
             options.qos = options.qos.min(self.dialect.max_qos);
             self.work += FILTER_WORK + filter_bytes(name) / BYTES_PER_WORK;
             let subscription = Subscription { options, identifier, only: extras.only, read: 0 };
-            let code = match self.check_filter(name) {
+            let code = match self.check_filter(session_id, name) {
                 Ok(asked) => self.subscribe(session_id, name, &asked, subscription, extras.since),
                 Err(refused) => Err(refused),
             };
@@ -148,16 +148,23 @@ impl Shard {
         Err((ReasonCode::QuotaExceeded, cause))
     }
 
-    pub(super) fn check_filter<'a>(&self, name: &'a str) -> Result<Asked<'a>, Refusal> {
+    pub(super) fn check_filter<'a>(
+        &self,
+        session: SessionId,
+        name: &'a str,
+    ) -> Result<Asked<'a>, Refusal> {
         let invalid = |cause| (ReasonCode::TopicFilterInvalid, cause);
         let parsed = self.commons.take_apart(name).map_err(invalid)?;
-        if name.len() > self.limits.topic_bytes {
-            return Err(invalid("the topic filter is too long (limits.topic_bytes)"));
+        let slashes = memchr::memchr_iter(b'/', parsed.inner.as_bytes()).count();
+        if self.is_of_module(session) {
+            Ok(parsed)
+        } else if name.len() > self.limits.topic_bytes {
+            Err(invalid("the topic filter is too long (limits.topic_bytes)"))
+        } else if slashes >= self.limits.topic_levels {
+            Err(invalid("the topic filter has too many levels (limits.topic_levels)"))
+        } else {
+            Ok(parsed)
         }
-        if memchr::memchr_iter(b'/', parsed.inner.as_bytes()).count() >= self.limits.topic_levels {
-            return Err(invalid("the topic filter has too many levels (limits.topic_levels)"));
-        }
-        Ok(parsed)
     }
 
     /// Whether whoever asks may have that; the only account whose messages it is for, or 0.
@@ -199,7 +206,7 @@ impl Shard {
         let (account, holder) = (session.principal.account, session.holder);
         let counts = is_new && !session.principal.is_broker();
         let only = self.check_rights(&session.principal, only, parsed)?;
-        if is_new {
+        if counts {
             self.check_room(session, name, parsed.share.is_some())?;
         }
         if let Some(cause) = self.refused_work().filter(|_| holder != 0) {
@@ -233,17 +240,8 @@ impl Shard {
                 0 => 0,
                 _ => self.journal.as_deref().map_or(0, |journal| journal.number()),
             };
-            let condition = parsed.condition.clone();
-            let read = Read {
-                filter: name.into(),
-                cursor,
-                qos,
-                identifier,
-                number,
-                follows,
-                condition,
-                since,
-            };
+            let (filter, condition) = (name.into(), parsed.condition.clone());
+            let read = Read { filter, cursor, qos, identifier, number, follows, condition, since };
             let Some(session) = self.sessions.get_mut(session_id) else { return Ok(qos) };
             session.queue_read(read);
         }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::Options;
 use longshore_broker::module::Running;
-use longshore_broker::{Broker, Builder, Context, Module, Storage};
-use longshore_codec::{QoS, SubscribeOptions};
+use longshore_broker::{Broker, Builder, Context, Limits, LinkError, Message, Module, Storage};
+use longshore_codec::{QoS, ReasonCode, SubscribeOptions};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -125,6 +125,84 @@ fn nobody_takes_the_session_of_a_module() {
     let broker = office.builder().start().unwrap();
     let (_, answer) = Client::attempt(&broker, &ask);
     assert_eq!(answer.code(), 0x87, "the session is there though the module is not");
+}
+
+#[test]
+fn what_a_client_left_under_the_name_of_a_module_is_not_inherited_by_it() {
+    let office =
+        Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+    let broker = office.builder().start().unwrap();
+    let ask = Ask::with(office.key.expose(), "clerk/in").lasting();
+    let mut before = Client::connect(&broker, &ask);
+    assert_eq!(before.subscribe("diary/#"), 1);
+    drop((before, broker));
+    let (broker, said) = office.start();
+    let mut client = office.client(&broker, "writer");
+    assert_eq!(client.publish("diary/1", "mine").code(), 0x10);
+    assert_eq!(client.publish("notes/1", "yours").code(), 0);
+    assert_eq!(said.recv().unwrap(), "1 yours");
+}
+
+#[test]
+fn a_module_is_in_no_limit_and_no_count() {
+    let office =
+        Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+    let mut limits = Limits::default();
+    (limits.connections, limits.connections_per_address, limits.sessions) = (1, 1, 1);
+    (limits.subscriptions, limits.topic_levels) = (0, 1);
+    let (heard, said) = channel();
+    let heard = Mutex::new(heard);
+    let make = move |context| Ok(Clerk { context, heard: heard.lock().unwrap().clone() });
+    let broker = office.builder().limits(limits).module(make).start().unwrap();
+    assert_eq!(said.recv().unwrap(), "ready");
+    let counts = || {
+        let stats = broker.stats();
+        let counters = [&stats.connections, &stats.sessions, &stats.subscriptions];
+        (counters.map(|it| it.get()), stats.accepted_total.get())
+    };
+    assert_eq!(counts(), ([0, 0, 0], 0));
+    let mut client = office.client(&broker, "only");
+    assert_eq!(client.publish("note", "one level").code(), 0x10);
+    assert_eq!(client.subscribe("note"), 0x97);
+    assert_eq!(counts(), ([1, 1, 0], 1));
+}
+
+/// Says what became of three messages, the second of which is too large for the broker.
+struct Teller {
+    context: Context,
+    told: Sender<Option<LinkError>>,
+}
+
+impl Module for Teller {
+    fn name(&self) -> &'static str {
+        "teller"
+    }
+
+    fn run(self: Arc<Self>) -> Running {
+        Box::pin(async move {
+            let link = self.context.link("teller");
+            for bytes in [1, 2_000, 1] {
+                let message = Message::new("tales", vec![b'x'; bytes]).qos(QoS::AtLeastOnce);
+                self.told.send(link.publish(message).await.err()).unwrap();
+            }
+            self.context.stopped().await;
+        })
+    }
+}
+
+#[test]
+fn a_link_of_a_module_opens_again_after_the_broker_has_closed_it() {
+    let office =
+        Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+    let mut limits = Limits::default();
+    limits.packet_bytes = 1_000;
+    let (told, said) = channel();
+    let told = Mutex::new(told);
+    let make = move |context| Ok(Teller { context, told: told.lock().unwrap().clone() });
+    let _broker = office.builder().limits(limits).module(make).start().unwrap();
+    let closed = LinkError::Closed(Some(ReasonCode::PacketTooLarge));
+    let answers: Vec<_> = said.iter().take(3).collect();
+    assert_eq!(answers, [None, Some(closed), None]);
 }
 
 /// Spec 3.8: `auth.bind_client_id`.
