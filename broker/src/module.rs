@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::accounts::Accounts;
-use crate::clock::wall;
+use crate::clock::{Wall, wall};
 use crate::link::{Link, Opener, acting_as};
 use crate::rest::Route;
 use crate::shard::OwnMessage;
@@ -192,8 +192,14 @@ pub(crate) trait Renew: Send {
     /// Whether this is, which is retained; otherwise it goes.
     fn is_right(&mut self, account: u64, topic: &str, payload: &[u8]) -> bool;
 
-    /// What is to be retained beside what is right.
-    fn missing(&mut self) -> Vec<State>;
+    /// What is to be retained of the next object beside what is right, as it is now; none once
+    /// all have been asked for.
+    fn next(&mut self) -> Option<Vec<State>> {
+        None
+    }
+
+    /// All is as it is to be.
+    fn end(&mut self, _: Wall) {}
 }
 
 /// Leaves what a function says is right.
@@ -202,10 +208,6 @@ struct Clearing<F>(F);
 impl<F: FnMut(u64, &str) -> bool + Send> Renew for Clearing<F> {
     fn is_right(&mut self, account: u64, topic: &str, _: &[u8]) -> bool {
         (self.0)(account, topic)
-    }
-
-    fn missing(&mut self) -> Vec<State> {
-        Vec::new()
     }
 }
 

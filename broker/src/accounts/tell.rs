@@ -11,12 +11,11 @@ use serde_json::{Map, Value};
 use tracing::{error, warn};
 
 use super::{Accounts, Attached};
-use crate::clock::{Now, Wall, wall};
+use crate::clock::{Wall, wall};
 use crate::module::{Renew, State};
 use crate::notices::{Call, Change, Event, Kind, Notice, What, log_topic, state_topic};
 use crate::parties::Party;
-use crate::retained::Read;
-use crate::shard::{OwnMessage, Shard, Step, publish_all};
+use crate::shard::{OwnMessage, Step, publish_all};
 
 /// All states that are retained, those of sessions included.
 const STATES: &str = "flespi/state/mqtt,platform/#";
@@ -91,7 +90,8 @@ impl Accounts {
         state: Option<Map<String, Value>>,
     ) {
         let Some(broker) = self.broker.get() else { return };
-        let message = state_message(state_topic(kind, id), account, state, wall());
+        let payload = state.map(|state| Value::Object(state).to_string());
+        let message = State { account, topic: state_topic(kind, id), payload }.into_message();
         broker.mailboxes[0].put_task(publish_all(vec![message], |_| {}));
     }
 
@@ -156,9 +156,14 @@ impl Accounts {
     /// Brings what is retained of objects and sessions up to date: a process that was killed may
     /// have left what is no longer so.
     pub(crate) fn renew_states(self: &Arc<Self>) {
-        let Some(broker) = self.broker.get() else { return };
-        let mut renewal = Renewal::new(self, broker);
-        broker.mailboxes[0].put_task(Box::new(move |shard, now| renewal.step(shard, now)));
+        let directory = self.read();
+        let tokens = directory.tokens().map(|token| (Kind::Token, token.id));
+        let limits = directory.limits().map(|limit| (Kind::Limit, limit.id));
+        let objects = directory.accounts().map(|account| (Kind::Account, account.id));
+        let left = objects.chain(tokens).chain(limits).collect();
+        drop(directory);
+        let (accounts, right) = (Arc::downgrade(self), HashSet::new());
+        self.renew(STATES, Box::new(Renewal { accounts, right, left }));
     }
 
     /// Brings what is retained under topics that a filter matches up to date, in slices.
@@ -167,14 +172,17 @@ impl Accounts {
         let retained = &broker.commons.retained;
         let read = |account| Some((account, retained.read(&[account], filter, true)?));
         let mut reads: VecDeque<_> = retained.holders().into_iter().filter_map(read).collect();
-        let mut missing: Option<VecDeque<State>> = None;
         broker.mailboxes[0].put_task(Box::new(move |shard, now| {
             let Some((account, mut read)) = reads.pop_front() else {
-                let left = missing.get_or_insert_with(|| renew.missing().into());
-                for state in left.drain(..SLICE.min(left.len())) {
-                    shard.publish_own(&state.into_message(), now);
+                for _ in 0..SLICE {
+                    let Some(states) = renew.next() else {
+                        renew.end(now.wall);
+                        return Step::Done;
+                    };
+                    let messages = states.into_iter().map(State::into_message);
+                    messages.for_each(|message| shard.publish_own(&message, now));
                 }
-                return if left.is_empty() { Step::Done } else { Step::More };
+                return Step::More;
             };
             let mut wrong: Vec<Box<[u8]>> = Vec::new();
             let is_through = shard.visit_retained(&mut read, now, |topic, payload| {
@@ -220,84 +228,49 @@ impl Attached {
     }
 }
 
-fn state_message(
-    topic: String,
-    account: u64,
-    state: Option<Map<String, Value>>,
-    at: Wall,
-) -> OwnMessage {
-    let payload = state.map_or_else(String::new, |state| Value::Object(state).to_string());
-    OwnMessage::new(account, topic, payload, at).retained()
-}
-
-/// States that are brought up to date, a slice at a time.
+/// What is retained of tokens, accounts and limits, on its way to be as they are; then sessions.
 struct Renewal {
     /// Who puts it in a mailbox must not live as long as that.
     accounts: Weak<Accounts>,
-    /// What is retained of states, account by account.
-    reads: VecDeque<(u64, Read)>,
     /// Objects whose state is retained as it is.
     right: HashSet<(Kind, u64)>,
     /// Objects that are left to be looked at, once all is read.
-    objects: Vec<(Kind, u64)>,
+    left: Vec<(Kind, u64)>,
 }
 
-impl Renewal {
-    fn new(accounts: &Arc<Accounts>, broker: &Attached) -> Self {
-        let holders = broker.commons.retained.holders();
-        let read = |account| {
-            let read = broker.commons.retained.read(&[account], STATES, true);
-            read.map(|read| (account, read))
-        };
-        let reads = holders.into_iter().filter_map(read).collect();
-        let directory = accounts.read();
-        let tokens = directory.tokens().map(|token| (Kind::Token, token.id));
-        let limits = directory.limits().map(|limit| (Kind::Limit, limit.id));
-        let objects = directory.accounts().map(|account| (Kind::Account, account.id));
-        let objects = objects.chain(tokens).chain(limits).collect();
-        drop(directory);
-        Self { accounts: Arc::downgrade(accounts), reads, right: HashSet::new(), objects }
+impl Renew for Renewal {
+    fn is_right(&mut self, account: u64, topic: &str, payload: &[u8]) -> bool {
+        let Some(accounts) = self.accounts.upgrade() else { return true };
+        let object = right_object(&accounts, account, topic, payload);
+        self.right.extend(object);
+        object.is_some()
     }
 
-    fn step(&mut self, shard: &mut Shard, now: Now) -> Step {
-        let Some(accounts) = self.accounts.upgrade() else { return Step::Done };
-        if let Some((account, mut read)) = self.reads.pop_front() {
-            let mut wrong: Vec<Box<[u8]>> = Vec::new();
-            let is_through =
-                shard.visit_retained(&mut read, now, |topic, payload| {
-                    match is_right(&accounts, account, topic, payload) {
-                        Some(object) => drop(self.right.insert(object)),
-                        None => wrong.push(Box::from(topic.as_bytes())),
-                    }
-                });
-            for topic in wrong {
-                shard.forget_own(account, &topic);
-            }
-            if !is_through {
-                self.reads.push_front((account, read));
-            }
-            return Step::More;
+    fn next(&mut self) -> Option<Vec<State>> {
+        let (object, accounts) = (self.left.pop()?, self.accounts.upgrade()?);
+        let state = (!self.right.contains(&object)).then(|| accounts.state_of(object)).flatten();
+        let state = state.map(|(account, state)| {
+            let payload = Some(Value::Object(state).to_string());
+            State { account, topic: state_topic(object.0, object.1), payload }
+        });
+        Some(state.into_iter().collect())
+    }
+
+    fn end(&mut self, now: Wall) {
+        if let Some(accounts) = self.accounts.upgrade() {
+            accounts.begin_counters(now);
+            renew_sessions(&accounts);
         }
-        for _ in 0..SLICE {
-            let Some(object) = self.objects.pop() else {
-                accounts.begin_counters(now.wall);
-                renew_sessions(&accounts);
-                return Step::Done;
-            };
-            if !self.right.contains(&object)
-                && let Some((account, state)) = accounts.state_of(object)
-            {
-                let topic = state_topic(object.0, object.1);
-                let message = state_message(topic, account, Some(state), now.wall);
-                shard.publish_own(&message, now);
-            }
-        }
-        Step::More
     }
 }
 
 /// The object whose state this is, if it is so.
-fn is_right(accounts: &Accounts, account: u64, topic: &str, payload: &[u8]) -> Option<(Kind, u64)> {
+fn right_object(
+    accounts: &Accounts,
+    account: u64,
+    topic: &str,
+    payload: &[u8],
+) -> Option<(Kind, u64)> {
     let id: u64 = topic.rsplit_once('/')?.1.parse().ok()?;
     let kinds = [Kind::Token, Kind::Account, Kind::Limit].into_iter();
     let mut objects = kinds.map(|kind| (kind, id));

@@ -396,7 +396,8 @@ impl<T: Item> Objects<T> {
     /// Brings what is retained of all of them up to date: a process that was killed may have left
     /// what is no longer so. To be called once, when the module begins to run.
     pub fn renew_all(self: &Arc<Self>) {
-        let renewal = Renewal { objects: Arc::downgrade(self), right: HashMap::new() };
+        let left = self.list().iter().map(|item| item.head().id).collect();
+        let renewal = Renewal { objects: Arc::downgrade(self), right: HashMap::new(), left };
         self.context.renew(&format!("{}/#", state_topic::<T>()), Box::new(renewal));
     }
 }
@@ -407,6 +408,8 @@ struct Renewal<T> {
     objects: Weak<Objects<T>>,
     /// How many states of each are as they are to be.
     right: HashMap<u64, usize>,
+    /// Those that are left to be looked at, once all is read.
+    left: Vec<u64>,
 }
 
 impl<T: Item> Renew for Renewal<T> {
@@ -428,14 +431,12 @@ impl<T: Item> Renew for Renewal<T> {
         is_right
     }
 
-    fn missing(&mut self) -> Vec<State> {
-        let Some(objects) = self.objects.upgrade() else { return Vec::new() };
-        let states = |item: Arc<T>| {
-            let states = states::<T>(item.head(), None, Some(&whole(&*item)));
-            let right = self.right.get(&item.head().id).copied().unwrap_or(0);
-            if right == states.len() { Vec::new() } else { states }
-        };
-        objects.list().into_iter().flat_map(states).collect()
+    fn next(&mut self) -> Option<Vec<State>> {
+        let (id, objects) = (self.left.pop()?, self.objects.upgrade()?);
+        let Some(item) = objects.get(id) else { return Some(Vec::new()) };
+        let states = states::<T>(item.head(), None, Some(&whole(&*item)));
+        let right = self.right.get(&id).copied().unwrap_or(0);
+        Some(if right == states.len() { Vec::new() } else { states })
     }
 }
 
