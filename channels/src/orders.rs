@@ -1,8 +1,9 @@
-//! Commands for devices: they come over topics, and so do the answers.
+//! Commands for devices: they come over topics, and so do the answers. That a connection is to end
+//! comes in the same way, with the code of that; what it says to it is that it is gone.
 //!
 //! | topic | payload |
 //! | --- | --- |
-//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}` |
+//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}`, or `{"close":10}` by a user, `{"close":23}` for a device that is disabled |
 //! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tracing::warn;
 use crate::channel::Channel;
 use crate::channels::Channels;
 use crate::connections::Order;
+use crate::protocol::CloseCode;
 use crate::serve::Open;
 
 /// How long it takes until they are asked for again, once the broker has ended that.
@@ -77,13 +79,27 @@ async fn receive_while_linked(channels: &Channels) -> Result<(), LinkError> {
         let channel = channels.objects.get(id).filter(|it| it.account() == message.account());
         let passed = match channel {
             None => Err("there is no such channel".to_owned()),
-            Some(channel) => pass(&channel, connection, &told),
+            Some(channel) => match told.get("close") {
+                Some(code) => close(&channel, connection, code),
+                None => pass(&channel, connection, &told),
+            },
         };
         if let Err(text) = passed {
             let fate = Fate::Failed(text);
             let response = response(message.account(), id, connection, &told["id"], &fate);
             channels.hub.publish(response).await;
         }
+    }
+    Ok(())
+}
+
+/// Ends a connection. One that is gone already needs no end.
+fn close(channel: &Channel, connection: u64, code: &Value) -> Result<(), String> {
+    let codes = [CloseCode::ByUser, CloseCode::DeviceDisabled];
+    let code = codes.into_iter().find(|it| code.as_u64() == Some(it.value().into()));
+    let code = code.ok_or_else(|| "close is 10 or 23".to_owned())?;
+    if let Some(peer) = channel.live.connections().get(connection) {
+        peer.close(code);
     }
     Ok(())
 }

@@ -82,7 +82,9 @@ impl Follower {
         }
         let of = |it: Option<&Arc<Device>>| it.and_then(|it| it.identity.clone());
         self.noted.add(|all| {
-            all.identities.extend([of(before), of(after)].into_iter().flatten());
+            let (old, new) = (of(before), of(after));
+            all.identities.extend(old.filter(|old| new.as_ref() != Some(old)));
+            all.identities.extend(new);
             match (before, after) {
                 (Some(before), None) => all.gone.push(Arc::clone(before)),
                 (Some(before), Some(after)) if after.messages_ttl < before.messages_ttl => {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Duration, sleep, timeout};
 
 use crate::changes::Noted;
-use crate::courier::Courier;
+use crate::courier::{ASKED, Courier};
 use crate::device::{Device, Identity, URI};
 use crate::live;
 use crate::roster::{Roster, Sought};
@@ -22,6 +22,9 @@ const OF_CHANNELS: &str = "flespi/state/gw/channels/+/connections/+";
 /// Codes of events (R8.6).
 const CONNECTED: (&str, u64) = ("connected", 300);
 const DISCONNECTED: (&str, u64) = ("disconnected", 301);
+/// Why connections are ended (R8.8): a user asks for it, the device is disabled.
+pub(crate) const BY_USER: u64 = 10;
+const DISABLED: u64 = 23;
 /// How long to wait before the broker is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long nothing comes of what an earlier process has retained, once all of it has come.
@@ -185,6 +188,9 @@ impl Connections {
                     self.connect(holder, &told);
                 }
             }
+            if holder.as_ref().is_some_and(|it| !it.enabled) {
+                self.said.push(closing(place, DISABLED));
+            }
             self.known.insert(place, (told, holder.clone()));
         }
     }
@@ -245,6 +251,13 @@ impl Connections {
             }
         });
     }
+}
+
+/// Has a channel end a connection, with this code in its log.
+pub(crate) fn closing((account, channel, connection): Place, code: u64) -> Message {
+    let topic = format!("{ASKED}/{channel}/{connection}");
+    let message = Message::new(topic, json!({"close": code}).to_string());
+    message.qos(QoS::AtLeastOnce).of_account(account)
 }
 
 impl Told {

@@ -32,7 +32,7 @@ const ANSWERS: &str = "flespi/response/gw/channels/+/+";
 /// How long to wait before the broker is asked for them again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Where they are asked, without channel and connection.
-const ASKED: &str = "flespi/command/gw/channels";
+pub(crate) const ASKED: &str = "flespi/command/gw/channels";
 
 /// See the module.
 pub(crate) struct Courier {

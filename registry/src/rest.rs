@@ -249,9 +249,15 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
         handler,
     };
     let get = Method::Get;
-    let read = streamed(registry, shadow::connections);
-    let (submodule, takes, gives) = ("connections", Takes::Nothing, &CONNECTION);
-    let (paths, about) = (both!("/{sel}/connections/{connections}"), "Read how they are connected");
+    let of_connections = |method, about, handler| Part {
+        method,
+        paths: both!("/{sel}/connections/{connections}"),
+        submodule: "connections",
+        about,
+        takes: Takes::Nothing,
+        gives: &CONNECTION,
+        handler,
+    };
     vec![
         part(get, "Read settings", Takes::Nothing, streamed(registry, shadow::read)),
         part(
@@ -266,7 +272,8 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
             Takes::Data(&shadow::DELETING),
             waiting(registry, shadow::delete),
         ),
-        Part { method: get, paths, submodule, about, takes, gives, handler: read },
+        of_connections(get, "Read how they are connected", streamed(registry, shadow::connections)),
+        of_connections(Method::Delete, "Close connections", waiting(registry, shadow::disconnect)),
     ]
 }
 

@@ -7,7 +7,7 @@ use longshore_broker::{Link, Message};
 use longshore_codec::QoS;
 use serde_json::{Value, json};
 
-use super::rig::{Heard, Made, Rig, bytes, connect, device, position, say};
+use super::rig::{Heard, Made, Rig, bytes, connect, device, position, rest_of, say};
 
 struct Commands {
     link: Link,
@@ -105,4 +105,26 @@ fn a_command_without_an_answer_is_sent_and_a_wrong_one_says_why() {
     device.write_all(b"#AM#1\r\n").unwrap();
     assert_eq!(commands.answer()["status"], "answered");
     position(&mut device);
+}
+
+/// R8.8: for a device that is disabled, and for a user.
+#[test]
+fn another_module_has_connections_closed() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("wialon_ips", json!({}));
+    for code in [23, 10] {
+        let mut device = device(channel.address, "told");
+        let commands = Commands::new(&rig, &channel);
+        for wrong in [json!({"close": 7}), json!({"id": 1, "close": "now"})] {
+            commands.send(&wrong);
+            assert_eq!(commands.answer()["error"], "close is 10 or 23");
+        }
+        commands.send(&json!({"close": code}));
+        assert_eq!(rest_of(&mut device), b"");
+        rig.until("it is in the log", |rig| {
+            let log = rig.log(channel.id, 102, 1);
+            log.iter().any(|it| it["close_code"] == code).then_some(())
+        });
+        commands.send(&json!({"close": code}));
+    }
 }

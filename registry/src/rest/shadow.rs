@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use longshore_broker::module::Item;
-use longshore_broker::rest::{Answer, Call, Fault, Field, Kind, Object, Outcome};
-use serde_json::{Value, json};
+use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome};
+use serde_json::Value;
 
 use super::{Pieces, blocking, each, unkept, unreadable};
+use crate::connections::{BY_USER, closing};
 use crate::device::Device;
 use crate::reading::Names;
 use crate::settings::{Kept, Setting, check_name};
@@ -112,6 +113,31 @@ pub(super) async fn delete(registry: Arc<Registry>, call: Call) -> Outcome {
     keep(&registry, settings, faults).await
 }
 
+/// Has channels end connections: whoever asks is told which, and they go with what channels say.
+pub(super) async fn disconnect(registry: Arc<Registry>, call: Call) -> Outcome {
+    let begin = {
+        let registry = Arc::clone(&registry);
+        move || {
+            let names = Names::parse(call.parameter(1))?;
+            let (devices, faults) = registry.objects.choose(&call)?;
+            let all = devices.iter().flat_map(|device| {
+                let account = device.head().account;
+                device.live.connections().into_iter().map(move |it| (account, it))
+            });
+            let is_meant = |id: u64| names.as_ref().is_none_or(|it| it.takes(&id.to_string()));
+            let all: Vec<_> = all.filter(|(_, it)| is_meant(it.id)).collect();
+            Ok::<_, Fault>((all, faults))
+        }
+    };
+    let (all, faults) = blocking(begin).await??;
+    let places = all.iter().map(|(account, it)| (*account, it.channel_id, it.id));
+    let closings: Vec<_> = places.map(|place| closing(place, BY_USER)).collect();
+    if let Err(cause) = registry.courier.link.publish_all(closings).await {
+        return Err(Fault::new(Code::Unavailable, cause.to_string()));
+    }
+    Ok(Answer::partly(all.into_iter().map(|(_, it)| it.shown).collect(), faults))
+}
+
 /// How devices are connected.
 pub(super) fn connections(
     _: &Arc<Registry>,
@@ -121,7 +147,7 @@ pub(super) fn connections(
     let names = Names::parse(call.parameter(1))?;
     Ok(each(devices, move |device, out| {
         let all = device.live.connections();
-        let is_meant = |id: u64| names.as_ref().is_none_or(|it| it.takes(&json!(id).to_string()));
+        let is_meant = |id: u64| names.as_ref().is_none_or(|it| it.takes(&id.to_string()));
         let meant = all.iter().filter(|it| is_meant(it.id)).map(|it| it.shown.to_string());
         out.push_str(&meant.collect::<Vec<_>>().join(","));
         Ok(())

@@ -105,3 +105,35 @@ fn connections_of_channels_are_those_of_their_devices() {
     };
     assert!(left.into_iter().any(|all| is_right(&all)));
 }
+
+/// R4.1, R4.20: 23 for a device that is disabled, 10 where somebody asks for it.
+#[test]
+fn channels_are_told_to_close_what_is_deleted_and_who_is_disabled() {
+    let place = Place::new();
+    let hub = place.open();
+    let id = hub.device("d", "1");
+    let mut told = hub.listen_all("flespi/command/gw/channels/7/+");
+    let path = format!("/gw/devices/{id}/connections");
+    let ids = |all: &[Value]| all.iter().map(|it| it["id"].clone()).collect::<Vec<_>>();
+    for connection in [5, 6] {
+        hub.connect(connection, "1", true);
+    }
+    hub.until(&format!("{path}/all"), |all| all.len() == 2);
+    let delete = |which: &str| ids(&hub.ask(&format!("DELETE {path}/{which}"), Value::Null));
+    assert_eq!(delete("6"), [json!(6)]);
+    let close = |connection: u64, code: u64| {
+        (format!("flespi/command/gw/channels/7/{connection}"), json!({"close": code}).to_string())
+    };
+    let mut next = || {
+        let (topic, text, ..) = next(&mut told);
+        (topic, text)
+    };
+    assert_eq!(next(), close(6, 10));
+    hub.connect(6, "1", false);
+    hub.until(&format!("{path}/all"), |all| all.len() == 1);
+    hub.ask(&format!("PUT /gw/devices/{id}"), json!({"enabled": false}));
+    assert_eq!(next(), close(5, 23));
+    hub.connect(5, "1", false);
+    hub.connect(7, "1", true);
+    assert_eq!(next(), close(7, 23), "it is not let in either");
+}
