@@ -3,7 +3,8 @@
 //!
 //! | topic | payload |
 //! | --- | --- |
-//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}`, or `{"close":10}` by a user, `{"close":23}` for a device that is disabled |
+//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}` |
+//! | the same | `{"close":10}` by a user, `{"close":23}` for a device that is disabled |
 //! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Who comes and goes, and who of them is counted: clients, and not modules, which act for the whole
-//! broker.
+//! Who comes and goes, and who of them is counted: clients, and not modules, which act for the
+//! whole broker.
 
 use std::sync::atomic::Ordering;
 
