@@ -67,6 +67,7 @@ mod time;
 
 use self::census::Own;
 use self::clear::Clearing;
+pub(crate) use self::compact::SLICE_BYTES;
 pub use self::config::Config;
 pub(crate) use self::config::Storage;
 use self::notice::{UNEXPECTED, close_code};

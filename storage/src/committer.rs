@@ -221,6 +221,20 @@ impl Committer {
         self.shared.lock().tail.room()
     }
 
+    /// Whether so many bytes can be appended at once, for whoever has to leave room to others: on a
+    /// disk that is full now there may be no other. If not, it is allocated, and [`Event::Room`]
+    /// or [`Event::Full`] says what came of it.
+    #[must_use]
+    pub fn reserve(&self, bytes: u64) -> bool {
+        let mut state = self.shared.lock();
+        let has_room = state.tail.reserve(bytes);
+        if !has_room {
+            state.was_refused = true;
+            self.shared.wake_if(state, true);
+        }
+        has_room
+    }
+
     /// Bytes that wait to be written, those not counted that are being written.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {

@@ -277,6 +277,26 @@ fn a_full_disk_refuses_what_is_new_and_recovers_by_itself() {
 }
 
 #[test]
+fn room_that_is_to_be_left_to_others_is_allocated_or_it_is_said_that_the_disk_is_full() {
+    let (disk, committer, told) = simulated(&options());
+    let segment = u64::from(SEGMENT_BYTES);
+    disk.set_budget(4 * segment);
+    assert!(!committer.reserve(3 * segment));
+    await_event(&told, |event| matches!(event, Event::Room).then_some(()));
+    // Those who append meanwhile take nothing of what is asked for.
+    append(&committer, &mut batch(&[record(0, 500)])).unwrap();
+    assert!(committer.reserve(2 * segment));
+    assert!(!committer.reserve(5 * segment));
+    await_event(&told, |event| matches!(event, Event::Full(_)).then_some(()));
+    let mut relief = batch(&[record(1, 500)]);
+    relief.relieve();
+    append(&committer, &mut relief).unwrap();
+    disk.set_budget(u64::MAX);
+    await_event(&told, |event| matches!(event, Event::Room).then_some(()));
+    assert!(committer.reserve(5 * segment));
+}
+
+#[test]
 fn a_retired_segment_makes_room_on_a_full_disk() {
     let (disk, committer, told) = simulated(&options());
     disk.set_budget(3 * u64::from(SEGMENT_BYTES));

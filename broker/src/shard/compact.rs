@@ -28,7 +28,7 @@ use crate::share::Group;
 use crate::slots::SHARDS_MAX;
 
 /// Bytes that a slice writes down, about.
-const SLICE_BYTES: usize = 256 << 10;
+pub(crate) const SLICE_BYTES: usize = 256 << 10;
 /// Things that a slice looks at.
 const SLICE_VISITS: usize = 4_096;
 /// Retained messages that are looked at together.

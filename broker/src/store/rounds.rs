@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::Store;
 use crate::clock::Mono;
 use crate::journal::Taking;
+use crate::shard::SLICE_BYTES;
 
 /// The journal is compacted when it has more than twice the bytes of what lives, and these many
 /// segments.
@@ -151,6 +152,14 @@ impl Store {
         let bytes: u64 = live.iter().map(|live| live.bytes.load(Ordering::Relaxed)).sum();
         let is_known = live.iter().all(|live| live.at.load(Ordering::Acquire) > 0);
         is_known && bytes + bytes / 2 + LIVE_SPARE < self.committer.room()
+    }
+
+    /// Whether what is copied now leaves room where segments are allocated for what clients have
+    /// been read to say before anybody knows that the disk is full: else that would never be
+    /// acknowledged, and the round that makes room never end. Shards are woken when there is.
+    pub(crate) fn has_spare(&self) -> bool {
+        let slices = self.status.shards() as u64 * SLICE_BYTES as u64;
+        self.committer.reserve(u64::from(self.segment_bytes) / 2 + slices)
     }
 
     fn is_due(&self, live_bytes: u64) -> bool {

@@ -96,6 +96,8 @@ pub(crate) struct Tail {
     is_crowded: bool,
     /// Bytes for which a batch was refused.
     wanted: u64,
+    /// Bytes that [`Tail::reserve`] did not find.
+    reserved: u64,
     /// Why no segment could be allocated when one was needed.
     pub(crate) shortage: Option<Arc<io::Error>>,
     pub(crate) failure: Option<Failure>,
@@ -117,6 +119,7 @@ impl Tail {
             pending: Image::default(),
             is_crowded: false,
             wanted: 0,
+            reserved: 0,
             shortage: None,
             failure: None,
         }
@@ -143,7 +146,7 @@ impl Tail {
 
     /// Whether a segment should be allocated now.
     pub(crate) fn needs_segment(&self) -> bool {
-        self.following.is_empty() || self.room() < self.wanted
+        self.following.is_empty() || self.room() < self.asked()
     }
 
     /// Bytes that can be laid out in allocated segments.
@@ -151,9 +154,21 @@ impl Tail {
         u64::from(self.segment_bytes - self.at.offset) + self.following_bytes
     }
 
+    /// Whether so many bytes can be laid out in allocated segments. If not, more are allocated.
+    pub(crate) fn reserve(&mut self, bytes: u64) -> bool {
+        let has_room = self.room() >= bytes;
+        self.reserved = if has_room { 0 } else { bytes };
+        has_room
+    }
+
+    /// Bytes that somebody waits for.
+    fn asked(&self) -> u64 {
+        self.wanted.max(self.reserved)
+    }
+
     /// Whether what was refused may be tried again.
     pub(crate) fn has_room(&self) -> bool {
-        self.shortage.is_none() && !self.is_crowded && self.room() >= self.wanted
+        self.shortage.is_none() && !self.is_crowded && self.room() >= self.asked()
     }
 
     /// Lays out all of `batch`, or nothing of it.

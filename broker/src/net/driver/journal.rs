@@ -100,8 +100,12 @@ impl Driver {
                 return true;
             }
         }
-        if store.status().taking() == Taking::Relief && !store.fits() {
-            // What is copied now might not fit, and all behind it would wait.
+        let may_copy = match store.status().taking() {
+            // What does not fit would hold up all that comes behind it.
+            Taking::Relief => store.fits(),
+            _ => store.has_spare(),
+        };
+        if !may_copy {
             return false;
         }
         let is_through = shard.compact_slice(&mut |batch| store.append(batch).ok());
