@@ -136,7 +136,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     let text = || json!({"type": "string"});
     let mut all = Vec::new();
     for name in route.parameters() {
-        let about = "all, numbers parted by commas, field=value with * and ?, or {expression}";
+        let about = "all, numbers, tests as field=value with * and ?, {expression}";
         all.push(parameter("path", name, text(), about));
     }
     if let Some(object) = route.gives {
