@@ -19,6 +19,7 @@ mod clients {
     mod gateway;
     mod mosquitto;
     mod openapi;
+    mod receiver;
     mod rumqttc;
     mod scripts;
 }
