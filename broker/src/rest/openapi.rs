@@ -137,7 +137,9 @@ fn parameters(route: &Route) -> Vec<Value> {
     let mut all = Vec::new();
     for name in route.parameters() {
         let about = "all, numbers, tests as field=value with * and ?, {expression}";
-        all.push(parameter("path", name, text(), about));
+        let mut selector = parameter("path", name, text(), about);
+        selector["example"] = "all".into();
+        all.push(selector);
     }
     if let Some(object) = route.gives {
         let names: BTreeSet<&str> = object
