@@ -89,6 +89,15 @@ static OBJECT: Object = Object {
         Field::new("telemetry", Kind::Object, "The latest of each parameter").asked(),
         Field::new("settings", Kind::Object, "What it is set to").asked(),
         Field::new("commands", Kind::List, "What it can be told").asked(),
+        // Clients of flespi ask for all that a device has there.
+        Field::new("media_size", Kind::Whole, "0: no media are kept").asked(),
+        Field::new("media_traffic", Kind::Whole, "0: no media are kept").asked(),
+        Field::new("media_blocked", Kind::Whole, "0: no media are kept").asked(),
+        Field::new("groups", Kind::List, "None: there are no groups").asked(),
+        Field::new("plugins", Kind::List, "None: there are no plugins").asked(),
+        Field::new("calcs", Kind::List, "None: there are no calculators").asked(),
+        Field::new("commands_queue", Kind::List, "Left out: see commands-queue").asked(),
+        Field::new("streams", Kind::List, "Left out: streams say what they are linked to").asked(),
     ],
     is_open: false,
 };
@@ -188,6 +197,8 @@ impl Item for Device {
             "messages_size" => self.live.history_kb().into(),
             "telemetry" => self.live.telemetry(self.head.id)?,
             "settings" => self.live.settings(self)?,
+            "media_size" | "media_traffic" | "media_blocked" => 0.into(),
+            "groups" | "plugins" | "calcs" => Value::Array(Vec::new()),
             _ => return None,
         })
     }

@@ -66,6 +66,12 @@ static CONNECTION: Object = Object {
     is_open: false,
 };
 
+static PACKET: Object = Object {
+    name: "DevicePacket",
+    fields: &[Field::new("timestamp", Kind::Any, "When it came, in unix seconds")],
+    is_open: true,
+};
+
 /// A route of a submodule, at its path and the alias of that.
 struct Part {
     method: Method,
@@ -258,7 +264,18 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
         gives: &CONNECTION,
         handler,
     };
+    // Clients of flespi ask for it and stumble over 404 (R3.17).
+    let packets = Part {
+        method: get,
+        paths: both!("/{sel}/packets"),
+        submodule: "packets",
+        about: "Read raw traffic, of which none is kept",
+        takes: Takes::Data(&READING),
+        gives: &PACKET,
+        handler: streamed(registry, |_, _, _| Ok(Box::new(|| Ok(None)))),
+    };
     vec![
+        packets,
         part(get, "Read settings", Takes::Nothing, streamed(registry, shadow::read)),
         part(
             Method::Put,

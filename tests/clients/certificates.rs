@@ -7,7 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tempfile::TempDir;
 
 /// Files in PEM, gone at the end: `ca.pem`, and `NAME.pem` and `NAME.key` for `server`, which is
-/// 127.0.0.1 and localhost, for `client`, and for `stranger`, whom another authority signed.
+/// 127.0.0.1, localhost and flespi.io, for `client`, and for `stranger`, whom another authority
+/// signed.
 pub(crate) struct Certificates(TempDir);
 
 impl Certificates {
@@ -15,7 +16,7 @@ impl Certificates {
         let made = Self(tempfile::tempdir().expect("a folder for certificates"));
         let ours = authority("ours");
         made.write("ca.pem", &ours.pem());
-        made.sign("server", &["127.0.0.1", "localhost"], &ours);
+        made.sign("server", &["127.0.0.1", "localhost", "flespi.io"], &ours);
         made.sign("client", &["client"], &ours);
         made.sign("stranger", &["stranger"], &authority("another"));
         made

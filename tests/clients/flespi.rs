@@ -1,12 +1,13 @@
 //! Programs of flespi's users, unchanged: gmqtt (PyPI), MQTT.js (npm) and mosquitto's (Debian) with
 //! a token of the broker, which lets in nobody else.
 //!
-//! The package flespi-gateway (PyPI) is not among them: it asks `https://flespi.io/gw/devices` and
-//! nothing else, and no broker has devices.
+//! Those that know flespi's hub are in `gateway.rs`.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::broker::{Broker, closed};
@@ -24,9 +25,14 @@ pub(super) struct Flespi {
 
 impl Flespi {
     pub(super) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings as [`Broker::start`] has them.
+    pub(super) fn start_with(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the data");
         let program = Command::new(env!("CARGO_BIN_EXE_longshore"));
-        let command = &mut closed(program, folder.path(), &["mqtt", "ws", "http"], &[]);
+        let command = &mut closed(program, folder.path(), &["mqtt", "ws", "http"], settings);
         Self { broker: Broker::run(command), folder }
     }
 
@@ -35,15 +41,31 @@ impl Flespi {
         self.broker.url(scheme)
     }
 
+    /// What a request of REST is answered with, which must be 200.
+    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        let request = ureq::http::Request::builder().method(method);
+        let request = request.uri(format!("{}{path}", self.url("http")));
+        let request = request.header("Authorization", format!("FlespiToken {}", self.key()));
+        let request = request.body(body.to_owned()).expect("a good request");
+        let mut answer = ureq::run(request).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text = answer.body_mut().read_to_string().expect("a text");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
     /// Stops it in good order.
     pub(super) fn stop(self) {
         self.broker.stop();
     }
 
+    /// Where the master token is.
+    pub(super) fn token_file(&self) -> PathBuf {
+        self.folder.path().join("longshore-data/master-token")
+    }
+
     /// The master token of the first start.
     pub(super) fn key(&self) -> String {
-        let path = self.folder.path().join("longshore-data/master-token");
-        let key = fs::read_to_string(path).expect("it is kept there").trim().to_owned();
+        let key = fs::read_to_string(self.token_file()).expect("it is kept there");
+        let key = key.trim().to_owned();
         assert_eq!(key.len(), 64, "spec 4.1");
         key
     }

@@ -39,7 +39,7 @@ fn installed(path: PathBuf) -> PathBuf {
     path
 }
 
-/// A script in Python that finds paho-mqtt and gmqtt.
+/// A script in Python that finds the packages of requirements.txt.
 pub(crate) fn python(name: &str) -> Command {
     let mut command = Command::new(installed(clients().join("venv/bin/python")));
     command.arg(script(name));
@@ -51,7 +51,7 @@ pub(crate) fn of_python(name: &str) -> Command {
     Command::new(installed(clients().join("venv/bin").join(name)))
 }
 
-/// A script in JavaScript that finds MQTT.js and playwright-core.
+/// A script in JavaScript that finds the packages of package.json.
 pub(crate) fn node(name: &str) -> Command {
     let mut command = Command::new(system("node"));
     command.arg(script(name)).env("NODE_PATH", installed(clients().join("node_modules")));

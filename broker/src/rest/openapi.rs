@@ -136,8 +136,10 @@ fn parameters(route: &Route) -> Vec<Value> {
     let text = || json!({"type": "string"});
     let mut all = Vec::new();
     for name in route.parameters() {
-        let about = "all, numbers parted by commas, field=value with * and ?, or {expression}";
-        all.push(parameter("path", name, text(), about));
+        let about = "all, numbers, tests as field=value with * and ?, {expression}";
+        let mut selector = parameter("path", name, text(), about);
+        selector["example"] = "all".into();
+        all.push(selector);
     }
     if let Some(object) = route.gives {
         let names: BTreeSet<&str> = object

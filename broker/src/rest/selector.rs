@@ -1,5 +1,6 @@
-//! Which objects a path means (broker specification, 15.1.6): `all`, numbers, `field=value` with
-//! wildcards, `{expression}`.
+//! Which objects a path means (broker specification, 15.1.6): `all`, numbers, `{expression}`, or
+//! tests of fields such as `name=truck*`, of which all must hold and before which `all` or numbers
+//! may stand.
 
 use hashbrown::HashSet;
 use longshore_expression::wildcard::Pattern;
@@ -14,6 +15,11 @@ use crate::clock::wall;
 pub(crate) const IDS_MAX: usize = 10_000;
 /// Steps of all evaluations for one request, a second or less.
 pub(crate) const STEPS_MAX: u64 = 20_000_000;
+/// Tests of fields that one selector may have.
+const TESTS_MAX: usize = 32;
+/// What sets a field apart from what it is compared with, the longer ones first.
+const SIGNS: [&str; 6] = ["!=", "<=", ">=", "=", "<", ">"];
+const OF_SIGNS: [char; 4] = ['!', '<', '>', '='];
 
 /// What a selector says.
 #[derive(Debug)]
@@ -35,9 +41,24 @@ pub struct Sieve {
 
 #[derive(Debug)]
 enum Condition {
-    /// The name of a field, or a path of names with dots, and what its text must be.
-    Field(String, Pattern),
+    /// All of these hold, and the object is one of those listed if some are.
+    Tests {
+        ids: Option<HashSet<u64>>,
+        tests: Vec<Test>,
+    },
     Expression(Expression),
+}
+
+/// A field and what it must be.
+#[derive(Debug)]
+struct Test {
+    /// The name of the field, or a path of names with dots.
+    name: String,
+    sign: &'static str,
+    /// What its text must be.
+    pattern: Pattern,
+    /// The same as a number.
+    number: Option<f64>,
 }
 
 impl Selector {
@@ -52,15 +73,76 @@ impl Selector {
                 expression.map_err(|error| Fault::bad_request(format!("the selector: {error}")))?;
             return Ok(Self::Where(Sieve::new(Condition::Expression(expression))));
         }
-        match text.split_once('=') {
-            Some((name, pattern)) => {
-                let first = name.split('.').next().unwrap_or(name);
-                object.shown(name).or_else(|_| object.shown(first))?;
-                let condition = Condition::Field(name.to_owned(), Pattern::new(pattern));
-                Ok(Self::Where(Sieve::new(condition)))
-            }
-            None => ids(text).map(Self::Ids),
+        let Some(sign) = text.find(OF_SIGNS) else { return ids(text).map(Self::Ids) };
+        let (listed, rest) = match text[..sign].rsplit_once(',') {
+            Some((listed, name)) => (listed, &text[sign - name.len()..]),
+            None => ("all", text),
+        };
+        let ids = match listed {
+            "all" => None,
+            listed => Some(ids(listed)?.into_iter().collect()),
+        };
+        let tests = tests(rest, object)?;
+        Ok(Self::Where(Sieve::new(Condition::Tests { ids, tests })))
+    }
+}
+
+/// Tests, parted by commas.
+fn tests(text: &str, object: &Object) -> Result<Vec<Test>, Fault> {
+    let mut pieces: Vec<&str> = Vec::new();
+    let mut begin = 0;
+    for (comma, _) in text.match_indices(',') {
+        // A comma before what is no test is one of the value.
+        let next = text[comma + 1..].split(',').next().unwrap_or_default();
+        if next.contains(OF_SIGNS) {
+            pieces.push(&text[begin..comma]);
+            begin = comma + 1;
         }
+    }
+    pieces.push(&text[begin..]);
+    if pieces.len() > TESTS_MAX {
+        return Err(Fault::new(Code::TooLarge, format!("a selector has {TESTS_MAX} tests")));
+    }
+    pieces.into_iter().map(|it| Test::parse(it, object)).collect()
+}
+
+impl Test {
+    fn parse(text: &str, object: &Object) -> Result<Self, Fault> {
+        let (name, rest) = text.split_at(text.find(OF_SIGNS).unwrap_or(text.len()));
+        let sign = SIGNS.into_iter().find(|sign| rest.starts_with(sign));
+        let sign =
+            sign.ok_or_else(|| Fault::bad_request("a test is field=value, or with !=, <"))?;
+        let name = name.trim();
+        let first = name.split('.').next().unwrap_or(name);
+        object.shown(name).or_else(|_| object.shown(first))?;
+        let value = &rest[sign.len()..];
+        let (pattern, number) = (Pattern::new(value), value.trim().parse().ok());
+        Ok(Self { name: name.to_owned(), sign, pattern, number })
+    }
+
+    /// Whether it holds. What is not there is neither like nor unlike anything.
+    fn holds(&self, object: &Value, budget: &mut Budget) -> Result<bool, EvaluationError> {
+        let found = match find(object, &self.name) {
+            Some(Value::Null) | None => return Ok(false),
+            Some(found) => found,
+        };
+        let number = found.as_f64().or_else(|| found.as_str()?.parse().ok());
+        let compare = |holds: fn(&f64, &f64) -> bool| {
+            number.zip(self.number).is_some_and(|(found, wanted)| holds(&found, &wanted))
+        };
+        Ok(match self.sign {
+            "<" => compare(f64::lt),
+            "<=" => compare(f64::le),
+            ">" => compare(f64::gt),
+            ">=" => compare(f64::ge),
+            sign => {
+                let is_alike = match found {
+                    Value::String(text) => self.pattern.matches(text, budget)?,
+                    other => self.pattern.matches(&other.to_string(), budget)?,
+                };
+                is_alike == (sign == "=")
+            }
+        })
     }
 }
 
@@ -73,7 +155,7 @@ fn ids(text: &str) -> Result<Vec<u64>, Fault> {
         }
         // `+1` is a number to the parser.
         let id = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-        let expected = "a selector is all, numbers, field=value or {expression}";
+        let expected = "a selector is all, numbers, tests as field=value, or {expression}";
         let id: u64 = id.ok_or_else(|| Fault::bad_request(expected))?;
         if known.insert(id) {
             ids.push(id);
@@ -96,11 +178,12 @@ impl Sieve {
             Condition::Expression(expression) => {
                 expression.evaluate(object, budget).map(|value| value.is_true())
             }
-            Condition::Field(name, pattern) => match find(object, name) {
-                Some(Value::String(text)) => pattern.matches(text, budget),
-                Some(Value::Null) | None => Ok(false),
-                Some(other) => pattern.matches(&other.to_string(), budget),
-            },
+            Condition::Tests { ids, tests } => {
+                let id = object.get("id").and_then(Value::as_u64);
+                let is_listed =
+                    ids.as_ref().is_none_or(|ids| id.is_some_and(|id| ids.contains(&id)));
+                tests.iter().try_fold(is_listed, |all, it| Ok(all && it.holds(object, budget)?))
+            }
         };
         match taken {
             Err(EvaluationError::TooManySteps) => {
@@ -160,7 +243,7 @@ mod tests {
     /// Broker specification, 15.1.6.
     #[test]
     fn every_form_of_a_selector_chooses() {
-        let rows: [(&str, &[u64]); 14] = [
+        let rows: [(&str, &[u64]); 25] = [
             ("all", &[1, 2, 13]),
             ("13", &[13]),
             ("2,1,2,1", &[2, 1]),
@@ -175,16 +258,31 @@ mod tests {
             ("{id > 1 && name != \"\"}", &[2]),
             ("{metadata.a == 1}", &[13]),
             ("{nothing > 1}", &[]),
+            ("all,name=c*", &[2]),
+            ("1,13,enabled=true", &[1, 13]),
+            ("2,13,enabled=true", &[13]),
+            ("13,7,id=*", &[13]),
+            ("enabled=true,name=truck 7", &[1]),
+            ("enabled!=true", &[2]),
+            ("metadata.a!=x", &[13]),
+            ("id>1,id<=13", &[2, 13]),
+            ("id>=2,id<13", &[2]),
+            ("name<5", &[]),
+            ("name=a,b,id=1", &[]),
         ];
         for (text, want) in rows {
             assert_eq!(chosen(text).unwrap(), want, "{text}");
         }
-        for bad in ["", ",", "1,", "x", "-1", "+1", "1.5", "{1 +}", "{", "nothing=1", "All"] {
+        let bad = ["", ",", "1,", "x", "-1", "+1", "1.5", "{1 +}", "{", "nothing=1", "All"];
+        for bad in bad.into_iter().chain(["x,id=1", "1,,id=1", "id!1", "all,=1", "1,all,id=1"]) {
             assert!(chosen(bad).is_err(), "{bad}");
         }
         let many = |count: usize| vec!["7"; count].join(",");
         assert_eq!(chosen(&many(IDS_MAX)).unwrap(), [7]);
         assert_eq!(chosen(&many(IDS_MAX + 1)).unwrap_err().code, Code::TooLarge);
+        let tests = |count: usize| vec!["id>0"; count].join(",");
+        assert_eq!(chosen(&tests(TESTS_MAX)).unwrap(), [1, 2, 13]);
+        assert_eq!(chosen(&tests(TESTS_MAX + 1)).unwrap_err().code, Code::TooLarge);
     }
 
     #[test]

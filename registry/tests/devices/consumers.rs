@@ -42,7 +42,7 @@ fn a_token_of_one_device_hears_and_reads_that_alone() {
     for path in [format!("{other}/messages"), format!("{other}/telemetry/n")] {
         assert_eq!(ask(&all, format!("GET /gw/devices/{path}")).refusal(), (403, 5), "{path}");
     }
-    for path in ["messages", "telemetry", "logs", "settings/all", "connections/all"] {
+    for path in ["messages", "telemetry", "logs", "settings/all", "connections/all", "packets"] {
         let answer = ask(&bare, format!("GET /gw/devices/{mine}/{path}"));
         assert_eq!(answer.refusal(), (403, 5), "{path}");
     }

@@ -27,10 +27,11 @@ fn devices_are_made_and_read_under_both_paths_and_in_both_generations_of_fields(
     assert_eq!(hub.get("/gw/devices/configuration.ident=11?fields=id"), [json!({"id": 1})]);
     let asked = hub.get(
         "/registry/devices/1?fields=commands,connected,last_active,blocked,\
-        messages_size,telemetry,protocol_name",
+        messages_size,telemetry,protocol_name,groups,media_size,streams",
     );
     let want = json!({"connected": false, "last_active": 0, "blocked": 0, "messages_size": 0,
-        "telemetry": {}, "protocol_name": "teltonika", "commands": asked[0]["commands"]});
+        "telemetry": {}, "protocol_name": "teltonika", "commands": asked[0]["commands"],
+        "groups": [], "media_size": 0});
     assert_eq!(asked[0], want);
     assert_eq!(asked[0]["commands"][0]["name"], "custom");
     assert!(hub.get("/gw/devices/1")[0].get("telemetry").is_none(), "it is asked for by name");
