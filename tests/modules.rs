@@ -29,6 +29,7 @@ mod clients {
 
 #[path = "modules"]
 mod modules {
+    mod bench;
     mod books;
     mod endpoint;
     mod hub;
