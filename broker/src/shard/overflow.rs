@@ -107,7 +107,7 @@ impl Shard {
         };
         if self.commons.full_inboxes.add(session_id) {
             let (messages, bytes) = (session.outbound.queued(), session.outbound.bytes());
-            warn!(client = &*session.client_id, messages, bytes, cause = INBOX, "it is full");
+            warn!(client = &*session.client_id, messages, bytes, cause = INBOX, "no more is taken");
         }
         true
     }
