@@ -179,7 +179,8 @@ fn connect(options: &FleetOptions, counts: &Counts, is_over: &AtomicBool) -> Res
 /// Waits until the platform has all that was acknowledged, or nothing comes any more.
 fn drain(begun: &Instant, counts: &Counts, streamed: &dyn Fn() -> u64, is_over: &AtomicBool) {
     let (mut last, mut since) = (streamed(), Instant::now());
-    while last < counts.acknowledged.load(Ordering::Relaxed) && since.elapsed() < QUIET {
+    let has_all = |streamed: u64| streamed >= counts.acknowledged.load(Ordering::Relaxed);
+    while !has_all(last) && since.elapsed() < QUIET && !is_over.load(Ordering::Relaxed) {
         pause(TICK, is_over);
         progress(begun, counts, streamed());
         if last < streamed() {
