@@ -290,8 +290,8 @@ pub(crate) async fn publish_all(hub: &Hub, mut groups: mpsc::Receiver<Vec<Entry>
     }
 }
 
-/// Publishes all of it in order. While another module has no room for what it is to get, this waits,
-/// and with it the devices: they would only send it again.
+/// Publishes all of it in order. While another module has no room for what it is to get, this
+/// waits, and with it the devices: they would only send it again.
 async fn publish_surely(
     link: &Link,
     publications: Vec<Publication>,
