@@ -1,7 +1,11 @@
 //! The command line.
 
+#[cfg(feature = "channels")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+#[cfg(feature = "channels")]
+use clap::value_parser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Arguments;
@@ -28,6 +32,55 @@ pub(crate) enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Put load on a running broker, and measure
+    #[cfg(feature = "channels")]
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// What to measure.
+#[cfg(feature = "channels")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Be a fleet of trackers, the platform that gets their messages, and a pair of MQTT clients
+    ///
+    /// The broker needs channels, registry and streams, and 127.0.0.1 in streams.allow
+    Fleet(FleetOptions),
+}
+
+/// Options of `bench fleet`.
+#[cfg(feature = "channels")]
+#[derive(Debug, Args)]
+pub(crate) struct FleetOptions {
+    /// Trackers, each a device with a TCP connection of its own
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=60_000))]
+    pub(crate) trackers: u32,
+    /// Seconds that they are at work
+    #[arg(long, default_value_t = 60, value_parser = value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// Milliseconds between two messages of a tracker
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..=3_600_000))]
+    pub(crate) interval_ms: u64,
+    /// The broker's http listener
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// The broker's mqtt listener
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub(crate) mqtt: String,
+    /// Where the platform listens; the broker must reach it there
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) platform: SocketAddr,
+    /// Key of a master token; without it the one of the data directory is taken
+    #[arg(long, value_name = "KEY")]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    /// Process of the broker on this machine, to say what it needs of CPU and memory
+    #[arg(long, value_name = "PID")]
+    pub(crate) broker_pid: Option<u32>,
+    /// Leave channel, devices and stream where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// What to do with tokens.

@@ -1,5 +1,7 @@
 //! The `longshore` binary: command line, configuration, log and signals around the broker.
 
+#[cfg(feature = "channels")]
+mod bench;
 mod check;
 mod cli;
 mod config;
@@ -8,6 +10,7 @@ mod data;
 mod data_dir;
 mod log;
 mod reload;
+mod remote;
 mod serve;
 mod start;
 mod token;
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Data(command) => data::data(&command),
         Command::Token(command) => token::token(&command),
+        #[cfg(feature = "channels")]
+        Command::Bench(command) => bench::bench(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

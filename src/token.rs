@@ -8,13 +8,11 @@ use longshore::acl::ROOT_ACCOUNT;
 use longshore_storage::TablesError;
 use serde_json::{Value, json};
 
-use self::remote::Remote;
 use crate::Outcome;
 use crate::cli::{TokenCommand, TokenOptions, TokenType};
 use crate::config::{MASTER_TOKEN_ENV, Place, Problem};
 use crate::data_dir::{DataDir, problem};
-
-mod remote;
+use crate::remote::Remote;
 
 /// Does what was asked for.
 pub(crate) fn token(command: &TokenCommand) -> Outcome {
@@ -64,7 +62,7 @@ impl Keeper {
 }
 
 /// The master token that is there already: what a running broker does not know is of no use.
-fn known_key(data: &DataDir, environment: Option<&str>) -> Result<String, Problem> {
+pub(crate) fn known_key(data: &DataDir, environment: Option<&str>) -> Result<String, Problem> {
     let master = data.master(environment)?;
     if master.is_new {
         let what = "there is no master token here: name one with --token";

@@ -17,6 +17,7 @@ use longshore_codec::Sticky;
 use crate::called::TakeCalls;
 use crate::condition::{self, Asked, Condition};
 use crate::dialect::Dialect;
+use crate::inboxes::FullInboxes;
 use crate::index::{Index, Matches, Subscriber};
 use crate::limits::{Limits, Refused};
 use crate::notices::Notices;
@@ -38,6 +39,7 @@ pub(crate) struct Commons {
     pub(crate) retained: retained::Accounts,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) classes: Classes,
+    pub(crate) full_inboxes: FullInboxes,
     /// How many clients of each class are there.
     there: DashMap<u32, usize>,
     namespaces: RwLock<Namespaces>,
@@ -94,6 +96,7 @@ impl Commons {
             retained: retained::Accounts::new(shards, Arc::clone(&tallies)),
             tallies,
             classes: Classes::default(),
+            full_inboxes: FullInboxes::default(),
             there: DashMap::new(),
             namespaces: RwLock::default(),
             epoch: AtomicU64::new(0),

@@ -26,6 +26,7 @@ pub mod connection;
 pub mod dialect;
 mod form;
 mod gate;
+mod inboxes;
 mod index;
 pub mod journal;
 pub mod limits;

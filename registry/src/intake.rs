@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use longshore_broker::module::Objects;
-use longshore_broker::{Batch, Inbox, Link, LinkError};
-use longshore_codec::{QoS, SubscribeOptions};
+use longshore_broker::{Batch, Inbox, Link, LinkError, Message};
+use longshore_codec::{QoS, ReasonCode, SubscribeOptions};
 use longshore_storage::TablesError;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -22,6 +22,10 @@ const OF_CHANNELS: &str = "flespi/message/gw/channels/+/+";
 const SESSION: &str = "messages";
 /// Works that are done with one batch.
 const WORKS_MAX: usize = 64;
+/// The answer to what waits for a module that does not keep up: see [`Inbox`].
+const INBOX_FULL: ReasonCode = ReasonCode::ImplementationSpecificError;
+/// How long to wait until that is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait after what could not be kept.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is retained when devices were heard, and how large their histories are.
@@ -127,17 +131,38 @@ impl Intake {
     }
 
     async fn publish(&self, written: Written) -> Result<(), LinkError> {
-        for outcome in self.link.publish_all(written.publications).await? {
-            if outcome.reason.is_error() {
-                tracing::warn!(reason = %outcome.reason, "what a device says is not published");
+        // Of messages nothing may be lost, and states will be others soon.
+        let messages = written.publications.iter().map(|it| (!it.retain).then(|| it.clone()));
+        let messages: Vec<_> = messages.collect();
+        let outcomes = self.link.publish_all(written.publications).await?;
+        let mut refused = Vec::new();
+        for (outcome, message) in outcomes.into_iter().zip(messages) {
+            match outcome.reason {
+                INBOX_FULL if message.is_some() => refused.extend(message),
+                reason if reason.is_error() => {
+                    tracing::warn!(%reason, "what a device says is not published");
+                }
+                _ => {}
             }
         }
+        self.publish_again(refused).await?;
         for (to, answer) in written.answers {
             // Whoever asked may have gone.
             let _ = to.send(answer);
         }
         written.heard.values().for_each(|device| self.courier.nudge_heard(device));
         self.heard.add(written.heard);
+        Ok(())
+    }
+
+    /// Publishes messages once more until all are taken: whoever is to have them does not keep up.
+    async fn publish_again(&self, mut messages: Vec<Message>) -> Result<(), LinkError> {
+        while !messages.is_empty() {
+            sleep(FULL_PAUSE).await;
+            let outcomes = self.link.publish_all(messages.iter().cloned()).await?;
+            let mut outcomes = outcomes.into_iter();
+            messages.retain(|_| outcomes.next().is_some_and(|it| it.reason == INBOX_FULL));
+        }
         Ok(())
     }
 }

@@ -13,8 +13,11 @@ use super::{LinkError, Message};
 /// QoS 1 and 2 wait there until they are done, in their order. What was given out and not done when
 /// the process ended comes again.
 ///
-/// It has the limits of any session on what waits for it; whoever does not keep up loses it as any
-/// client would (`limits.queue_overflow`).
+/// What waits beyond some megabytes waits on the disk. It has the limits of any session on that; an
+/// inbox of a module that has reached them loses nothing: messages for it are refused to their
+/// publishers, with 0x83, until a quarter of it has been taken. So those know it from a limit of
+/// their account, 0x97, which trying again does not help against. The inbox of a user's token loses
+/// messages as any client would (`limits.queue_overflow`).
 #[derive(Debug)]
 pub struct Inbox {
     client: Arc<Client>,

@@ -294,13 +294,14 @@ impl Shard {
             return;
         }
         let Some(session) = self.sessions.get_mut(to) else { return };
+        let leaves_to_disk = session.leaves_to_disk();
         let outbound = &mut session.outbound;
         let before = outbound.memory();
         let to_note =
             outgoing.needs_ref(pending.manner.holder).then(|| pending.manner.to_ref(None));
         match session.connection {
-            Some(_) => outbound.push(pending),
-            None => {
+            Some(_) if !leaves_to_disk => outbound.push(pending),
+            _ => {
                 let place = &mut outgoing.place;
                 outbound.push_to_disk(pending, self.number, place, &self.pages);
             }
@@ -358,6 +359,9 @@ impl Shard {
             }
         }
         self.count_stored(session_id);
+        if self.commons.full_inboxes.are_any() {
+            self.open_inbox(session_id);
+        }
         self.pump_rare(session_id, now);
     }
 

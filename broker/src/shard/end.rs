@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::limits::QueueOverflow;
 use crate::message::{Message, Parts};
 use crate::record::Event;
-use crate::session::{NEVER, SessionId, Will};
+use crate::session::{NEVER, Session, SessionId, Will};
 use crate::stamp::Stamp;
 use crate::stats::Drop;
 use crate::tally::Measure;
@@ -102,6 +102,9 @@ impl Shard {
         lent.for_each(|pending| self.note_done(pending.recorded()));
         if session.holder != 0 {
             self.ended.push(session.holder);
+        }
+        if self.commons.full_inboxes.are_any() {
+            self.commons.full_inboxes.remove(session_id);
         }
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());
@@ -203,6 +206,9 @@ impl Shard {
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         sessions.sort_unstable_by(|a, b| b.cmp(a));
+        let is_inbox =
+            |(_, id): &(_, SessionId)| self.sessions.get(*id).is_some_and(Session::is_inbox);
+        let (inboxes, sessions): (Vec<_>, Vec<_>) = sessions.into_iter().partition(is_inbox);
         if self.limits.queue_overflow == QueueOverflow::DropOldest {
             for (_, session) in &sessions {
                 while self.queued_bytes() > least && self.drop_oldest(*session) {}
@@ -217,6 +223,10 @@ impl Shard {
                 return;
             }
             self.overflow(session, now);
+        }
+        // What is left is of modules, which lose nothing.
+        for (_, inbox) in inboxes {
+            self.fill_inbox(inbox);
         }
     }
 

@@ -1,15 +1,37 @@
 //! What becomes of a session whose queue is full.
 
-use longshore_codec::ReasonCode;
+use longshore_codec::{QoS, ReasonCode};
 use tracing::warn;
 
 use super::{Cause, Fault, Shard, Unsettled};
+use crate::cache::{Route, Target};
 use crate::clock::Now;
+use crate::index::Subscriber;
 use crate::limits::{Limits, QueueOverflow};
-use crate::session::{Outbound, Pending, SessionId};
+use crate::session::{Outbound, Pending, Session, SessionId};
 use crate::stats::Drop;
 
 const CAUSE: &str = "its queue is full (limits.queue_messages, queue_bytes, queue_bytes_total)";
+
+/// Why a message is refused that would wait for a module.
+pub(super) const INBOX: &str =
+    "a module does not keep up, and its queue is full (limits.queue_messages, queue_bytes)";
+
+/// Bytes that wait in memory for a module that is there: beyond, they wait on the disk, as they do
+/// for a client that is away.
+const INBOX_BYTES: usize = 4 << 20;
+
+impl Session {
+    /// Whether it is one of a module that outlives its connection, and so loses nothing.
+    pub(super) fn is_inbox(&self) -> bool {
+        self.principal.is_broker() && self.expiry_secs > 0
+    }
+
+    /// Whether what waits for it from now on is left to the disk though it is there.
+    pub(super) fn leaves_to_disk(&self) -> bool {
+        self.outbound.bytes_in_memory() > INBOX_BYTES && self.is_inbox()
+    }
+}
 
 impl Limits {
     /// Whether one more message of `size` bytes may wait there.
@@ -18,6 +40,12 @@ impl Limits {
             outbound.queued() < self.queue_messages && outbound.bytes() + size <= self.queue_bytes;
         // One message is always taken, however large.
         fits || outbound.queued() == 0
+    }
+
+    /// Whether a quarter of the room is free.
+    fn has_much_room(&self, outbound: &Outbound) -> bool {
+        outbound.queued() <= self.queue_messages / 4 * 3
+            && outbound.bytes() <= self.queue_bytes / 4 * 3
     }
 }
 
@@ -47,6 +75,10 @@ impl Shard {
     /// Sees to a session that has no room for one more message, whose record is written or is yet
     /// to be; whether there is room then.
     pub(super) fn make_room(&mut self, to: SessionId, pending: &Pending, is_written: bool) -> bool {
+        if self.fill_inbox(to) {
+            // It was not refused, so it is kept: from now on others are.
+            return true;
+        }
         if self.limits.queue_overflow == QueueOverflow::End {
             self.unsettled.push_back(Unsettled::Overflow(to));
             return false;
@@ -65,6 +97,39 @@ impl Shard {
             }
             self.drop_oldest(to);
         }
+    }
+
+    /// Notes that a session has no room, if it is one of a module; whether it is.
+    pub(super) fn fill_inbox(&mut self, session_id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(session_id).filter(|it| it.is_inbox()) else {
+            return false;
+        };
+        if self.commons.full_inboxes.add(session_id) {
+            let (messages, bytes) = (session.outbound.queued(), session.outbound.bytes());
+            warn!(client = &*session.client_id, messages, bytes, cause = INBOX, "no more is taken");
+        }
+        true
+    }
+
+    /// Takes messages for the session of a module again, if it has been full and has room.
+    #[cold]
+    pub(super) fn open_inbox(&mut self, session_id: SessionId) {
+        let session = self.sessions.get(session_id);
+        if session.is_none_or(|session| self.limits.has_much_room(&session.outbound)) {
+            self.commons.full_inboxes.remove(session_id);
+        }
+    }
+
+    /// Whether a message would wait for a module that is full.
+    #[cold]
+    pub(super) fn fills_inbox(&self, route: &Route, qos: QoS) -> bool {
+        let is_full = |session: SessionId| self.commons.full_inboxes.contains(session);
+        let is_kept = |of: QoS| of.min(qos) != QoS::AtMostOnce;
+        let waits = |it: &Target| is_kept(it.qos) && is_full(it.session);
+        let asks = |it: &Subscriber| is_kept(it.qos) && is_full(it.session);
+        route.targets.iter().any(waits)
+            || route.remote.iter().any(|(_, targets)| targets.iter().any(waits))
+            || route.conditional.iter().flatten().any(asks)
     }
 
     /// Drops the oldest message that waits in the session, which the log hears of once until none

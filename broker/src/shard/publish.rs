@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::config::LOG_WORK;
 use super::deliver::Outgoing;
+use super::overflow::INBOX;
 use super::quota::MESSAGES;
 use super::{Fault, Shard};
 use crate::cache::Route;
@@ -164,6 +165,11 @@ impl Shard {
             && (publish.retain || self.would_last(&route, publish.qos))
         {
             return self.refuse(id, session, publish, cause);
+        }
+        if may_last && self.commons.full_inboxes.are_any() && self.fills_inbox(&route, publish.qos)
+        {
+            let reason = ReasonCode::ImplementationSpecificError;
+            return self.refuse_with(id, session, publish, (reason, INBOX));
         }
         let is_stamped = self.forwarded(id, publish.properties, &said, now.wall, scratch);
         let properties = match is_stamped || said.is_rewritten() {
@@ -474,6 +480,16 @@ impl Shard {
         publish: &Publish<'_>,
         cause: &'static str,
     ) -> Result<(), Fault> {
+        self.refuse_with(id, session, publish, (ReasonCode::QuotaExceeded, cause))
+    }
+
+    fn refuse_with(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        publish: &Publish<'_>,
+        (reason, cause): (ReasonCode, &'static str),
+    ) -> Result<(), Fault> {
         let connection = self.connections.get(id);
         let v5 = connection.is_some_and(|connection| connection.version == Version::V5);
         if v5 && publish.qos != QoS::AtMostOnce {
@@ -485,11 +501,11 @@ impl Shard {
                 // A PUBREC that refuses ends the exchange (MQTT 5.0, 4.9).
                 connection.unreleased = connection.unreleased.saturating_sub(1);
             }
-            self.acknowledge(id, publish, ReasonCode::QuotaExceeded, false);
+            self.acknowledge(id, publish, reason, false);
             return Ok(());
         }
         // MQTT 3 has no words to refuse a message, and a false acknowledgement is worse.
-        Err(Fault::new(ReasonCode::QuotaExceeded, cause))
+        Err(Fault::new(reason, cause))
     }
 
     pub(super) fn acknowledge(

@@ -6,17 +6,22 @@ use std::sync::{Arc, Mutex};
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::Options;
 use longshore_broker::module::Running;
-use longshore_broker::{Broker, Builder, Context, Limits, LinkError, Message, Module, Storage};
+use longshore_broker::{
+    Broker, Builder, Context, Limits, LinkError, Message, Module, QueueOverflow, Storage,
+};
 use longshore_codec::{QoS, ReasonCode, SubscribeOptions};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use super::client::{Ask, Client};
 use super::rig::BOTH;
 
-/// Writes down what it hears, and says so; it is done with all but what begins with `again`.
+/// Writes down what it hears once it may, and says so; it is done with all but what begins with
+/// `again`.
 struct Clerk {
     context: Context,
+    may_work: Arc<Notify>,
     heard: Sender<String>,
 }
 
@@ -32,6 +37,7 @@ impl Module for Clerk {
             inbox.subscribe("notes/#", options).await.unwrap();
             self.heard.send("ready".to_owned()).unwrap();
             let work = async {
+                self.may_work.notified().await;
                 while let Some(batch) = inbox.recv(100).await {
                     let texts = batch.messages.iter().map(|message| {
                         let payload = String::from_utf8_lossy(&message.payload).into_owned();
@@ -69,12 +75,23 @@ impl Office {
 
     /// A broker with a clerk, and what that says.
     fn start(&self) -> (Broker, Receiver<String>) {
-        let (heard, said) = channel();
-        let heard = Mutex::new(heard);
-        let make = move |context| Ok(Clerk { context, heard: heard.lock().unwrap().clone() });
-        let broker = self.builder().module(make).start().unwrap();
-        assert_eq!(said.recv().unwrap(), "ready");
+        let (broker, said, may_work) = self.start_idle(self.builder());
+        may_work.notify_one();
         (broker, said)
+    }
+
+    /// The same with a clerk that does nothing until it is told that it may.
+    fn start_idle(&self, builder: Builder) -> (Broker, Receiver<String>, Arc<Notify>) {
+        let (heard, said) = channel();
+        let (heard, may_work) = (Mutex::new(heard), Arc::<Notify>::default());
+        let given = Arc::clone(&may_work);
+        let make = move |context| {
+            let (heard, may_work) = (heard.lock().unwrap().clone(), Arc::clone(&given));
+            Ok(Clerk { context, may_work, heard })
+        };
+        let broker = builder.module(make).start().unwrap();
+        assert_eq!(said.recv().unwrap(), "ready");
+        (broker, said, may_work)
     }
 
     fn client(&self, broker: &Broker, id: &str) -> Client {
@@ -107,6 +124,37 @@ fn what_comes_while_a_module_is_away_waits_and_what_is_not_done_comes_again() {
     assert_eq!(said.recv().unwrap(), "1 again");
     assert_eq!(said.recv().unwrap(), format!("{child} meanwhile"));
     drop(broker);
+}
+
+#[test]
+fn a_module_that_does_not_keep_up_loses_nothing_and_publishers_are_told() {
+    for (overflow, shards) in [(QueueOverflow::End, 1), (QueueOverflow::DropOldest, 3)] {
+        let office =
+            Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+        let mut limits = Limits::default();
+        (limits.inflight, limits.queue_messages, limits.queue_overflow) = (10, 40, overflow);
+        let builder = office.builder().limits(limits).shards(shards);
+        let (broker, said, may_work) = office.start_idle(builder);
+        let mut client = office.client(&broker, "writer");
+        let mut taken = Vec::new();
+        let mut publish = |n: u32| {
+            let code = client.publish("notes/1", &n.to_string()).code();
+            taken.extend((code == 0).then(|| format!("1 {n}")));
+            code
+        };
+        let codes: Vec<_> = (0..100).map(&mut publish).collect();
+        let count = codes.iter().filter(|code| **code == 0).count();
+        assert!((50..60).contains(&count), "those in flight, those that wait: {count}");
+        assert_eq!(codes[count..], vec![0x83; 100 - count], "{shards} shards");
+        may_work.notify_one();
+        // It takes them from now on, and so has room.
+        let mut more = (100..).map(&mut publish).take(1_000_000);
+        assert!(more.any(|code| code == 0));
+        drop(more);
+        for want in taken {
+            assert_eq!(said.recv().unwrap(), want);
+        }
+    }
 }
 
 #[test]

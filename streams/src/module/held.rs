@@ -4,9 +4,10 @@
 //! once, in its device form (R6.7), and the channel form is there first. Who has a device is not
 //! known here: it is learnt from what comes. So the channel form is held, on the disk, until the
 //! device form of the same channel, ident and time comes or [`HOLD_MICROS`] have passed; then it
-//! goes its way. An ident whose messages had no device form is not held up again until one comes.
+//! goes its way. An ident whose messages had no device form is not held up again until one comes:
+//! the rest of what is held of it goes with the first, or what comes next would overtake it (R6.8).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
@@ -54,6 +55,7 @@ pub(super) struct Held {
     table: Table,
     entries: BTreeMap<u64, Entry>,
     by_twin: HashMap<Twin, VecDeque<u64>>,
+    by_ident: HashMap<Whose, BTreeSet<u64>>,
     /// Those held by the commit to come.
     fresh: HashSet<u64>,
     has_device: HashMap<Whose, bool>,
@@ -71,6 +73,7 @@ impl Held {
         let mut held = Self {
             entries: BTreeMap::new(),
             by_twin: HashMap::new(),
+            by_ident: HashMap::new(),
             fresh: HashSet::new(),
             has_device: HashMap::new(),
             device_links: 0,
@@ -104,6 +107,7 @@ impl Held {
         self.last = self.last.max(number);
         self.bytes += entry.payload.len() + ENTRY_BYTES;
         self.by_twin.entry(entry.twin).or_default().push_back(number);
+        self.by_ident.entry(entry.whose).or_default().insert(number);
         self.entries.insert(number, entry);
     }
 
@@ -114,6 +118,12 @@ impl Held {
             numbers.retain(|it| *it != number);
             if numbers.is_empty() {
                 self.by_twin.remove(&entry.twin);
+            }
+        }
+        if let Some(numbers) = self.by_ident.get_mut(&entry.whose) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_ident.remove(&entry.whose);
             }
         }
         if !self.fresh.remove(&number) {
@@ -183,10 +193,13 @@ impl Held {
                 break;
             }
             let Some(entry) = self.take(number, changes) else { break };
+            due.push((entry.stream, entry.payload));
             if is_late {
                 self.learn(entry.whose, false);
+                let rest = self.by_ident.get(&entry.whose).cloned().unwrap_or_default();
+                let rest = rest.into_iter().filter_map(|number| self.take(number, changes));
+                due.extend(rest.map(|entry| (entry.stream, entry.payload)));
             }
-            due.push((entry.stream, entry.payload));
         }
         due
     }
@@ -207,5 +220,33 @@ impl Held {
             self.has_device.clear();
         }
         self.has_device.insert(whose, has_device);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R6.8.
+    #[test]
+    fn what_comes_of_an_ident_without_device_does_not_overtake_what_is_held_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&folder.path().join("tables")).unwrap();
+        let mut held = Held::open(&tables).unwrap();
+        let mut changes = Changes::new();
+        let (stranger, other) = (whose(1, "stranger"), whose(1, "other"));
+        for n in 0_u64..3 {
+            let payload = |name: &str| Bytes::from(format!("{name} {n}"));
+            let (now, time) = (n * 1_000_000, n as f64);
+            held.hold(7, (stranger, twin(stranger, time)), payload("stranger"), now);
+            held.hold(7, (other, twin(other, time)), payload("other"), now + 1);
+        }
+        assert_eq!(held.due(HOLD_MICROS - 1, &mut changes), []);
+        let due = held.due(HOLD_MICROS, &mut changes);
+        let want = ["stranger 0", "stranger 1", "stranger 2"].map(|text| (7, Bytes::from(text)));
+        assert_eq!(due, want, "all of it goes with the first");
+        assert!(!held.may_have_device(stranger) && held.may_have_device(other));
+        assert_eq!(held.due(HOLD_MICROS + 1, &mut changes).len(), 3);
+        assert!(held.is_empty() && held.by_ident.is_empty() && held.by_twin.is_empty());
     }
 }

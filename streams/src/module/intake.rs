@@ -45,8 +45,6 @@ struct Origin<'a> {
 struct Plan {
     queues: BTreeMap<u64, Vec<Bytes>>,
     changes: Changes,
-    /// Of the messages that any stream gets.
-    marks: Vec<Mark>,
 }
 
 impl Plan {
@@ -141,18 +139,17 @@ impl Intake {
             for message in messages {
                 let mark = Mark::of(&message);
                 if !self.seen.is_again(mark) && self.route(message, &index, now, &mut plan) {
-                    plan.marks.push(mark);
+                    self.seen.note(mark);
                 }
             }
         }
         let due = self.held.due(now, &mut plan.changes);
         plan.release(due);
-        self.seen.next_batch();
-        if plan.marks.is_empty() && plan.queues.is_empty() && plan.changes.is_empty() {
+        if !self.seen.is_changed() && plan.queues.is_empty() && plan.changes.is_empty() {
             return Ok(());
         }
         self.held.write(&mut plan.changes);
-        self.seen.write(&plan.marks, &mut plan.changes);
+        self.seen.write(&mut plan.changes);
         self.commit(plan, now).await
     }
 

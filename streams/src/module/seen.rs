@@ -1,71 +1,84 @@
-//! What was taken and may come again: a process that was killed had acknowledged it too late.
+//! What was taken and may come again: after a kill this module's session gives out once more what
+//! it had not heard to be done, and whoever published it publishes once more what had not been
+//! heard to be taken. Both may have the same message, and either may come first.
 
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use longshore_broker::Message;
 use longshore_storage::{Changes, Table, Tables, TablesError};
 
-/// Batches whose messages are known again: the acknowledgement of one is written down while the
-/// next are taken.
-const BATCHES: u64 = 8;
+/// Messages that are known again, at least. What comes again is what was under way at a kill here
+/// or at a module that published it, some thousands; others may be taken meanwhile.
+const MARKS: usize = 32_768;
 
-/// Marks of the messages of the last batches, written in the commits that take the messages. After
-/// a start those that come again are known by them.
+/// Marks of the messages that were taken last, written in the commits that take the messages.
 pub(super) struct Seen {
     table: Table,
     next: u64,
-    /// How often each may come again; empty once as many batches have come.
-    again: HashMap<Mark, u32>,
-    looked: u64,
+    /// Rows that are there, the oldest first: their numbers and marks.
+    rows: VecDeque<(u64, Vec<Mark>)>,
+    /// All of them, and those of the commit to come.
+    known: HashSet<Mark>,
+    fresh: Vec<Mark>,
 }
 
 impl Seen {
     pub(super) fn open(tables: &Tables) -> Result<Self, TablesError> {
         let table = tables.table("stream seen")?;
-        let mut again = HashMap::new();
-        let mut next = 0;
+        let (mut rows, mut known, mut next) = (VecDeque::new(), HashSet::new(), 0);
         for row in table.prefix(b"") {
-            let row = row?.1;
-            let mut numbers = row
-                .chunks_exact(8)
-                .map(|it| it.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)));
-            next = next.max(numbers.next().unwrap_or_default() + 1);
-            numbers.for_each(|mark| *again.entry(Mark(mark)).or_default() += 1);
+            let (key, row) = row?;
+            let Ok(number) = key.try_into().map(u64::from_be_bytes) else { continue };
+            let mark = |it: &[u8]| it.iter().fold(0, |mark, byte| mark << 8 | u64::from(*byte));
+            let marks: Vec<_> = row.chunks_exact(8).map(mark).map(Mark).collect();
+            known.extend(&marks);
+            rows.push_back((number, marks));
+            next = number + 1;
         }
-        Ok(Self { table, next, again, looked: 0 })
+        Ok(Self { table, next, rows, known, fresh: Vec::new() })
     }
 
-    /// Whether a message was taken before. It may come once more, if this process is killed, too;
-    /// then it is taken twice.
-    pub(super) fn is_again(&mut self, mark: Mark) -> bool {
-        match self.again.get_mut(&mark) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                true
-            }
-            _ => false,
+    /// Whether a message was taken before.
+    pub(super) fn is_again(&self, mark: Mark) -> bool {
+        self.known.contains(&mark)
+    }
+
+    /// A message is taken by the commit to come.
+    pub(super) fn note(&mut self, mark: Mark) {
+        if self.known.insert(mark) {
+            self.fresh.push(mark);
         }
     }
 
-    /// A batch has been looked at. What comes again comes first.
-    pub(super) fn next_batch(&mut self) {
-        self.looked += 1;
-        if self.looked > BATCHES && !self.again.is_empty() {
-            self.again = HashMap::new();
-        }
+    /// Whether any message was noted since the last commit.
+    pub(super) fn is_changed(&self) -> bool {
+        !self.fresh.is_empty()
     }
 
     /// Writes down what a commit takes.
-    pub(super) fn write(&mut self, marks: &[Mark], changes: &mut Changes) {
-        let numbers = std::iter::once(self.next).chain(marks.iter().map(|mark| mark.0));
-        let row: Vec<u8> = numbers.flat_map(u64::to_be_bytes).collect();
-        changes.put(&self.table, &[(self.next % BATCHES) as u8], &row);
+    pub(super) fn write(&mut self, changes: &mut Changes) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        let row: Vec<u8> = fresh.iter().flat_map(|mark| mark.0.to_be_bytes()).collect();
+        changes.put(&self.table, &self.next.to_be_bytes(), &row);
+        self.rows.push_back((self.next, fresh));
         self.next += 1;
+        while let Some((number, oldest)) = self.rows.front()
+            && self.known.len() - oldest.len() >= MARKS
+        {
+            changes.remove(&self.table, &number.to_be_bytes());
+            for mark in oldest {
+                self.known.remove(mark);
+            }
+            self.rows.pop_front();
+        }
     }
 }
 
-/// Knows a message again: it has the time of the hub to the microsecond in it.
+/// Knows a message again: it has the time of the hub to the microsecond in it, which no other has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Mark(u64);
 
@@ -87,34 +100,38 @@ mod tests {
 
     fn write(seen: &mut Seen, tables: &Tables, marks: &[Mark]) {
         let mut changes = Changes::new();
-        seen.write(marks, &mut changes);
+        marks.iter().for_each(|mark| seen.note(*mark));
+        seen.write(&mut changes);
         tables.commit(changes).unwrap();
     }
 
     #[test]
-    fn what_was_taken_before_a_kill_is_known_once_and_what_is_new_is_not() {
+    fn what_was_taken_is_known_however_late_and_often_it_comes_also_after_kills() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&folder.path().join("tables")).unwrap();
+        for kill in 0..3 {
+            let mut seen = Seen::open(&tables).unwrap();
+            // What comes meanwhile takes nothing away.
+            (0..100).for_each(|n| write(&mut seen, &tables, &marks([kill * 1_000 + n])));
+            for _ in 0..2 {
+                let again = marks([0, 99, 100, kill * 1_000 + 99, kill * 1_000 + 100]);
+                let again = again.into_iter().map(|mark| seen.is_again(mark));
+                assert_eq!(again.collect::<Vec<_>>(), [true, true, false, true, false]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_marks_make_room_and_the_newest_never_do() {
         let folder = tempfile::tempdir().unwrap();
         let tables = Tables::open(&folder.path().join("tables")).unwrap();
         let mut seen = Seen::open(&tables).unwrap();
-        // One batch more than is remembered; one message was said twice.
-        for batch in 0..=BATCHES {
-            write(&mut seen, &tables, &marks([batch * 2, batch * 2 + 1, 1_000]));
+        let all = marks(0..2 * MARKS as u64);
+        all.chunks(1_000).for_each(|batch| write(&mut seen, &tables, batch));
+        for seen in [seen, Seen::open(&tables).unwrap()] {
+            let known = all.iter().filter(|mark| seen.is_again(**mark)).count();
+            assert!((MARKS..MARKS + 1_000).contains(&known), "{known}");
+            assert!(!seen.is_again(all[0]) && seen.is_again(all[all.len() - 1]));
         }
-        let mut seen = Seen::open(&tables).unwrap();
-        let mut again = |numbers: &[u64]| {
-            let marks = marks(numbers.iter().copied());
-            marks.into_iter().map(|mark| seen.is_again(mark)).collect::<Vec<_>>()
-        };
-        assert_eq!(again(&[0, 1]), [false, false], "they were acknowledged long ago");
-        assert_eq!(again(&[2, 3, 16, 17, 18]), [true, true, true, true, false]);
-        assert_eq!(again(&[2, 16]), [false, false], "said anew");
-        assert_eq!(again(&[1_000; 9]), [[true; 8].as_slice(), &[false]].concat());
-        // Numbers of batches go on.
-        write(&mut seen, &tables, &marks([77]));
-        let mut seen = Seen::open(&tables).unwrap();
-        assert!(seen.is_again(marks([77])[0]));
-        assert!(!seen.is_again(marks([2])[0]), "the oldest has made room");
-        (0..=BATCHES).for_each(|_| seen.next_batch());
-        assert!(!seen.is_again(marks([16])[0]), "what comes now is new");
     }
 }

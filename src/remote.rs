@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Request;
 
-use super::everywhere;
-use crate::config::Problem;
+use crate::config::{Place, Problem};
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,14 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_MAX: u64 = 1 << 30;
 
 /// A broker's API, with the key to it.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     agent: ureq::Agent,
     url: String,
     key: String,
 }
 
 impl Remote {
-    pub(super) fn new(url: &str, key: &str) -> Result<Self, Problem> {
+    pub(crate) fn new(url: &str, key: &str) -> Result<Self, Problem> {
         if !url.starts_with("http://") {
             let what = "is no http:// URL: TLS is not spoken here, so take a listener on the \
                         loopback, or another client of HTTP";
@@ -36,7 +35,7 @@ impl Remote {
     }
 
     /// The objects that a call gives; the first error if it gives any.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &self,
         method: &str,
         path: &str,
@@ -49,7 +48,7 @@ impl Remote {
             .method(method)
             .uri(url)
             .header("Authorization", format!("FlespiToken {}", self.key))
-            .header("x-flespi-app", "longshore token");
+            .header("x-flespi-app", "longshore");
         if let Some(cid) = cid {
             request = request.header("x-flespi-cid", cid);
         }
@@ -69,4 +68,8 @@ impl Remote {
             _ => Err(failed(format!("this is no Longshore: it answers {status}"))),
         }
     }
+}
+
+fn everywhere(what: String) -> Problem {
+    Problem { place: Place::Everywhere, what }
 }
