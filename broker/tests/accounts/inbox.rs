@@ -198,11 +198,7 @@ fn a_module_is_in_no_limit_and_no_count() {
     let mut limits = Limits::default();
     (limits.connections, limits.connections_per_address, limits.sessions) = (1, 1, 1);
     (limits.subscriptions, limits.topic_levels) = (0, 1);
-    let (heard, said) = channel();
-    let heard = Mutex::new(heard);
-    let make = move |context| Ok(Clerk { context, heard: heard.lock().unwrap().clone() });
-    let broker = office.builder().limits(limits).module(make).start().unwrap();
-    assert_eq!(said.recv().unwrap(), "ready");
+    let (broker, ..) = office.start_idle(office.builder().limits(limits));
     let counts = || {
         let stats = broker.stats();
         let counters = [&stats.connections, &stats.sessions, &stats.subscriptions];
