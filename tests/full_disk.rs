@@ -9,16 +9,23 @@
 mod clients {
     mod broker;
     mod caller;
+    mod dice;
     mod process;
     mod wire;
 
     pub(crate) use broker::{Broker, command};
     pub(crate) use caller::Caller;
-    pub(crate) use process::{LATE, Process};
+    pub(crate) use dice::Dice;
+    pub(crate) use process::{LATE, PATIENCE, Process};
 }
 
 #[path = "full_disk/disk.rs"]
 mod disk;
+#[allow(dead_code, reason = "tests/modules.rs uses more of it")]
+#[path = "modules/rest.rs"]
+mod rest;
+#[path = "modules/tracker.rs"]
+mod tracker;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,6 +37,8 @@ use std::time::Instant;
 use clients::{Broker, Caller, LATE, Process};
 use disk::SmallDisk;
 use longshore::codec::{QoS, ReasonCode, SubscribeOptions, Version};
+use rest::Rest;
+use tracker::Tracker;
 
 const V5: Version = Version::V5;
 const V3: Version = Version::V3_1_1;
@@ -199,6 +208,58 @@ fn a_full_disk_stops_what_is_to_be_kept_and_nothing_else() {
 #[test]
 fn a_full_disk_stops_what_is_to_be_kept_in_memory_of_the_system_too() {
     fill_and_drain("process");
+}
+
+/// R3.22.
+#[test]
+fn a_hub_acknowledges_nothing_on_a_full_disk_and_goes_on_when_it_has_room() {
+    let disk = SmallDisk::mount(DISK);
+    let key = "k".repeat(64);
+    let settings = [
+        ("MASTER_TOKEN", key.as_str()),
+        ("CHANNELS__HOST", "127.0.0.1"),
+        // Those of tests/modules.rs and of a broker of this machine are others.
+        ("CHANNELS__PORT_MIN", "19900"),
+        ("CHANNELS__PORT_MAX", "19910"),
+        SEGMENT_BYTES,
+    ];
+    let start = || {
+        let program = disk.inside(LONGSHORE);
+        let schemes = ["mqtt", "http"];
+        Broker::run(&mut clients::command(program, disk.path(), &schemes, &settings))
+    };
+    let broker = start();
+    let rest = Rest::new(broker.address("http"), &key);
+    let (_, channel) = rest.channel("wialon_ips");
+    let device = rest.device("stubborn");
+    let address = broker.address("mqtt");
+    let (mut absent, _) = Caller::connect(address, V5, "absent", LONG);
+    assert_eq!(absent.subscribe("durable/#", QOS_1), 1);
+    absent.leave();
+    let mut fill = Fill { taken: BTreeSet::new(), next: 0 };
+    fill.fill(address, 64 << 10);
+    let mut tracker = Tracker::new("stubborn".to_owned(), 1);
+    let refuse = |tracker: &mut Tracker| {
+        let mut looks = 0..4;
+        tracker.work(channel, |_| looks.next().is_none());
+        assert!(tracker.acknowledged.is_empty(), "there is no room for it");
+    };
+    refuse(&mut tracker);
+    broker.kill();
+    let broker = start();
+    let address = broker.address("mqtt");
+    // A start makes some room.
+    fill.fill(address, 64 << 10);
+    refuse(&mut tracker);
+    let (mut returned, _) = Caller::connect(address, V5, "absent", LONG);
+    take(&mut returned, &fill.taken);
+    returned.settle();
+    let begun = Instant::now();
+    tracker.work(channel, |it| !it.acknowledged.is_empty() || begun.elapsed() > LATE);
+    assert!(!tracker.acknowledged.is_empty(), "nothing is taken although there is room");
+    let rest = Rest::new(broker.address("http"), &key);
+    let history = format!("/gw/devices/{device}/messages");
+    rest.await_all(&history, tracker.acknowledged.len());
 }
 
 /// Waits for the end of what must not start; its exit code, and all it wrote.

@@ -31,6 +31,7 @@ mod clients {
 mod modules {
     mod bench;
     mod books;
+    mod chain;
     mod endpoint;
     mod hub;
     mod rest;

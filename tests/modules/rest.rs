@@ -1,12 +1,13 @@
 //! The REST API of the broker under test.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ureq::http::Request;
 
-use super::clients::PATIENCE;
+use super::clients::{LATE, PATIENCE};
 
 /// Bytes of an answer: histories are read whole.
 const ANSWER_MAX: u64 = 1 << 30;
@@ -19,15 +20,13 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// The API of a broker whose data is in `folder`.
-    pub(crate) fn new(address: SocketAddr, folder: &Path) -> Self {
-        let path = folder.join("longshore-data/master-token");
-        let key = std::fs::read_to_string(path).expect("it is kept there").trim().to_owned();
+    /// The API of a broker with this master token.
+    pub(crate) fn new(address: SocketAddr, key: &str) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build();
-        Self { agent: config.into(), url: format!("http://{address}"), key }
+        Self { agent: config.into(), url: format!("http://{address}"), key: key.to_owned() }
     }
 
     /// The whole answer, which must have no errors.
@@ -54,6 +53,39 @@ impl Rest {
             Value::Array(objects) => objects,
             other => panic!("{method} {path}: {other}"),
         }
+    }
+
+    /// The same, once there are so many.
+    pub(crate) fn await_all(&self, path: &str, count: usize) -> Vec<Value> {
+        let begun = Instant::now();
+        loop {
+            let found = self.list("GET", path, &Value::Null);
+            if found.len() >= count {
+                return found;
+            }
+            assert!(begun.elapsed() < LATE, "{path} has {} and not {count}", found.len());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A channel of this protocol; its number, and where it listens.
+    pub(crate) fn channel(&self, protocol: &str) -> (u64, SocketAddr) {
+        let channel =
+            self.make("/gw/channels", &json!({"name": protocol, "protocol_name": protocol}));
+        let uri = channel["uri"].as_str().expect("it listens");
+        let address = uri.trim_start_matches("http://").trim_end_matches('/');
+        (id(&channel), address.parse().unwrap_or_else(|_| panic!("host and port: {uri}")))
+    }
+
+    /// A device that speaks Wialon IPS under this ident.
+    pub(crate) fn device(&self, ident: &str) -> u64 {
+        let types = "/gw/channel-protocols/all/device-types/all";
+        let types = self.list("GET", types, &Value::Null);
+        let is_generic = |it: &&Value| it["name"] == "wialon_ips_generic";
+        let device_type = id(types.iter().find(is_generic).expect("there is one"));
+        let device = json!({"name": ident, "device_type_id": device_type,
+            "configuration": {"ident": ident}});
+        id(&self.make("/gw/devices", &device))
     }
 
     /// What is made of one object.

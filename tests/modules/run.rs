@@ -87,7 +87,7 @@ impl Run {
         let (is_over, channel) = (AtomicBool::new(false), self.address);
         scope(|scope| {
             for tracker in &mut self.trackers {
-                scope.spawn(|| tracker.work(channel, &is_over));
+                scope.spawn(|| tracker.work(channel, |_| is_over.load(Ordering::Relaxed)));
             }
             sleep(time);
             broker.kill();
@@ -116,19 +116,8 @@ impl Run {
     /// Makes the channel, devices and streams.
     fn set_up(&mut self, broker: &Broker) {
         let rest = self.hub.rest(broker);
-        let channel = json!({"name": "trackers", "protocol_name": "wialon_ips"});
-        let channel = rest.make("/gw/channels", &channel);
-        self.channel = id(&channel);
-        let uri = channel["uri"].as_str().expect("it listens");
-        self.address = uri.parse().expect("host and port");
-        let types = rest.list("GET", "/gw/channel-protocols/all/device-types/all", &Value::Null);
-        let is_generic = |it: &&Value| it["name"] == "wialon_ips_generic";
-        let device_type = id(types.iter().find(is_generic).expect("there is one"));
-        for tracker in &self.trackers[STRANGERS..] {
-            let device = json!({"name": tracker.ident, "device_type_id": device_type,
-                "configuration": {"ident": tracker.ident}});
-            self.devices.push(id(&rest.make("/gw/devices", &device)));
-        }
+        (self.channel, self.address) = rest.channel("wialon_ips");
+        self.devices = self.trackers[STRANGERS..].iter().map(|it| rest.device(&it.ident)).collect();
         let devices: Vec<_> = self.devices.iter().map(u64::to_string).collect();
         let (channel, devices) = (self.channel.to_string(), devices.join(","));
         for (name, links) in STREAMS {

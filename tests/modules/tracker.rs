@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -36,15 +35,19 @@ impl Tracker {
 
     /// Sends what it has to say, over one connection after another, until it is told to stop or
     /// nobody lets it in any more.
-    pub(crate) fn work(&mut self, channel: SocketAddr, is_over: &AtomicBool) {
-        while !is_over.load(Ordering::Relaxed) {
+    pub(crate) fn work(&mut self, channel: SocketAddr, mut is_over: impl FnMut(&Self) -> bool) {
+        while !is_over(self) {
             // Whatever ends a connection, what was not acknowledged is sent over the next one.
-            let _ = self.connect(channel, is_over);
+            let _ = self.connect(channel, &mut is_over);
             sleep(Duration::from_millis(2));
         }
     }
 
-    fn connect(&mut self, channel: SocketAddr, is_over: &AtomicBool) -> std::io::Result<()> {
+    fn connect(
+        &mut self,
+        channel: SocketAddr,
+        is_over: &mut impl FnMut(&Self) -> bool,
+    ) -> std::io::Result<()> {
         let mut socket = TcpStream::connect(channel)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(LATE))?;
@@ -53,7 +56,7 @@ impl Tracker {
         if line(&mut answers)? != "#AL#1" {
             return Ok(());
         }
-        while !is_over.load(Ordering::Relaxed) {
+        while !is_over(self) {
             let count = 1 + self.dice.below(BURST);
             while self.waiting.len() < count {
                 self.waiting.push_back(self.next);
