@@ -17,7 +17,7 @@ const V5: Version = Version::V5;
 type Act = fn(SocketAddr);
 
 /// The acts, and what to call them.
-pub(crate) const ACTS: [(&str, Act); 12] = [
+pub(crate) const ACTS: [(&str, Act); 13] = [
     ("many filters that match the same topics", overlapping_filters),
     ("many filters that nearly match", nearly_matching_filters),
     ("acknowledgements of a member of many groups", acknowledgements_in_groups),
@@ -30,6 +30,7 @@ pub(crate) const ACTS: [(&str, Act); 12] = [
     ("many first packets that do not end", unfinished_connects),
     ("releases of messages that are none", empty_releases),
     ("deletions by filters that nothing matches", vain_deletions),
+    ("a thousand conditions on a megabyte of JSON", conditions_on_json),
 ];
 
 /// One connection.
@@ -56,15 +57,19 @@ impl Line {
         let _ = self.0.write_all(bytes);
     }
 
-    /// Waits until the broker has dealt with all that was sent, or has closed.
-    fn settle(&mut self) {
+    /// Waits until the broker has dealt with all that was sent, or has closed; how many messages
+    /// came.
+    fn settle(&mut self) -> usize {
         self.send(&[0xc0, 0]);
+        let mut messages = 0;
         let (mut bytes, mut scratch) = (Vec::new(), vec![0; 1 << 20]);
         loop {
             let found = frame(&bytes, usize::MAX).expect("the broker sends packets");
             if let Some(found) = found.filter(|found| found.total() <= bytes.len()) {
-                if found.packet_type() == PacketType::Pingresp {
-                    return;
+                match found.packet_type() {
+                    PacketType::Pingresp => return messages,
+                    PacketType::Publish => messages += 1,
+                    _ => {}
                 }
                 bytes.drain(..found.total());
                 continue;
@@ -74,7 +79,7 @@ impl Line {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("the broker neither answers nor closes")
                 }
-                _ => return,
+                _ => return messages,
             }
         }
     }
@@ -264,7 +269,9 @@ fn unfinished_connects(address: SocketAddr) {
         .collect();
     // What comes last shows that the others were read.
     lines.iter_mut().for_each(|line| line.send(&connect[60_000..]));
-    lines.iter_mut().rev().take(10).for_each(Line::settle);
+    for line in lines.iter_mut().rev().take(10) {
+        line.settle();
+    }
 }
 
 fn empty_releases(address: SocketAddr) {
@@ -297,4 +304,28 @@ fn vain_deletions(address: SocketAddr) {
     }
     line.send(&wire::publish(V5, "#", 1, 1, b""));
     line.settle();
+}
+
+/// Each message is read as JSON for all who ask (broker specification, 14): as large as is still
+/// read, and as large as a packet may be.
+fn conditions_on_json(address: SocketAddr) {
+    let filters: Vec<_> =
+        (0..1_000).map(|number| format!("$filter/payload=n%3E{number}/conditions")).collect();
+    let asks = |(number, some): (usize, &[String])| {
+        let mut line = Line::connect(address, &format!("asks-{number}"));
+        line.send(&subscribe_all(some));
+        line.settle();
+        line
+    };
+    let mut lines: Vec<_> = filters.chunks(100).enumerate().map(asks).collect();
+    let mut publisher = Line::connect(address, "large");
+    for bytes in [60_000, 1_000_000] {
+        let message = format!("{{\"list\":[{}1],\"n\":500}}", "1,".repeat(bytes / 2));
+        for _ in 0..20 {
+            publisher.send(&wire::publish(V5, "conditions", 0, 0, message.as_bytes()));
+        }
+        publisher.settle();
+    }
+    let heard: usize = lines.iter_mut().map(Line::settle).sum();
+    assert!(heard > 0, "what half of them ask for came");
 }
