@@ -21,7 +21,7 @@ pub(super) struct Own {
 }
 
 impl Shard {
-    /// Takes a new transport; its client has until [`Limits::connect_timeout_secs`] to say CONNECT.
+    /// Takes a new transport; its client has until `limits.connect_timeout_secs` to say CONNECT.
     ///
     /// # Errors
     /// [`Refused`] when a limit is reached: close the transport.
