@@ -37,6 +37,9 @@ struct State {
     /// How many of those the broker takes; none until CONNACK came.
     quota: Option<u16>,
     granted: Option<ReasonCode>,
+    /// Whether somebody waits for that. It comes behind messages, so they are taken, however full
+    /// the inbox is: what may be in flight at most.
+    is_asking: bool,
     inbox: VecDeque<(Message, Option<u16>)>,
     inbox_bytes: usize,
     closed: bool,
@@ -89,6 +92,11 @@ impl Slot {
 }
 
 impl State {
+    /// Whether nothing more is taken for now.
+    fn is_full(&self) -> bool {
+        self.inbox_bytes > INBOX_BYTES && !self.is_asking
+    }
+
     fn error(&self) -> LinkError {
         LinkError::Closed(self.reason)
     }
@@ -311,9 +319,18 @@ impl Client {
     }
 
     async fn ask(&self, first: u8, body: &[u8]) -> Result<ReasonCode, LinkError> {
-        self.lock().granted = None;
+        let shard = {
+            let mut state = self.lock();
+            (state.granted, state.is_asking) = (None, true);
+            state.shard.take()
+        };
+        if let Some(shard) = shard {
+            shard.wake();
+        }
         self.write_packet(first, body).await;
-        poll_fn(|cx| self.poll_granted(cx)).await
+        let granted = poll_fn(|cx| self.poll_granted(cx)).await;
+        self.lock().is_asking = false;
+        granted
     }
 
     pub(super) fn poll_message(
@@ -360,7 +377,7 @@ impl Receiver for Client {
     fn take(&self, bytes: &[u8]) -> usize {
         let mut woken = Vec::new();
         let mut state = self.lock();
-        if state.inbox_bytes > INBOX_BYTES {
+        if state.is_full() {
             return 0;
         }
         let mut input = std::mem::take(&mut state.partial);
@@ -382,7 +399,7 @@ impl Receiver for Client {
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.inbox_bytes <= INBOX_BYTES {
+        if !state.is_full() {
             return Poll::Ready(());
         }
         state.shard = Some(cx.waker().clone());

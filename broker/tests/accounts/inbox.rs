@@ -158,6 +158,23 @@ fn a_module_that_does_not_keep_up_loses_nothing_and_publishers_are_told() {
 }
 
 #[test]
+fn a_session_with_more_in_flight_than_a_module_takes_at_once_is_taken_up_again() {
+    let office =
+        Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
+    let (broker, said, _) = office.start_idle(office.builder());
+    let mut client = office.client(&broker, "writer");
+    let texts: Vec<_> = (0..1_000).map(|n| format!("{n} {}", "x".repeat(4_000))).collect();
+    for text in &texts {
+        assert_eq!(client.publish("notes/1", text).code(), 0);
+    }
+    drop((client, broker, said));
+    let (_broker, said) = office.start();
+    for text in texts {
+        assert_eq!(said.recv().unwrap(), format!("1 {text}"));
+    }
+}
+
+#[test]
 fn nobody_takes_the_session_of_a_module() {
     let office =
         Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
