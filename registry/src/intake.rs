@@ -1,6 +1,7 @@
 //! From channels to devices: messages come in batches, are written with one commit, published, and
 //! done only then (R3.21, step 5).
 
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
@@ -8,6 +9,7 @@ use longshore_broker::module::Objects;
 use longshore_broker::{Batch, Inbox, Link, LinkError, Message};
 use longshore_codec::{QoS, ReasonCode, SubscribeOptions};
 use longshore_storage::TablesError;
+use tokio::join;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, Instant, interval, sleep, sleep_until};
@@ -80,14 +82,18 @@ impl Intake {
     /// its session, on a full disk for one: what else there is to do goes on meanwhile.
     pub(crate) async fn run(mut self, mut writer: Writer) {
         let (mut inbox, mut retry) = (None, Instant::now());
+        // What is written and is to be published, and the batch it is of.
+        let mut kept: Option<(Written, Option<Batch>)> = None;
         loop {
             if inbox.is_none() && Instant::now() >= retry {
                 inbox = self.listen().await;
                 retry = Instant::now() + PAUSE;
-                // What was given out before and not done comes again.
+                // What was given out before and not done comes again, whatever becomes of it here.
                 writer.begin_again();
+                kept = kept.map(|(written, _)| (written, None));
             }
             let (batch, mut works) = tokio::select! {
+                biased;
                 batch = receive(inbox.as_mut(), self.batch_messages) => match batch {
                     Some(batch) => (Some(batch), Vec::new()),
                     None => {
@@ -99,6 +105,7 @@ impl Intake {
                     Some(work) => (None, vec![work]),
                     None => return,
                 },
+                () = ready(()), if kept.is_some() => (None, Vec::new()),
                 () = sleep_until(retry), if inbox.is_none() => continue,
             };
             while works.len() < WORKS_MAX
@@ -106,14 +113,28 @@ impl Intake {
             {
                 works.push(work);
             }
-            let written;
-            (written, writer) = keep(batch.as_ref(), works, writer).await;
-            if let Err(cause) = self.publish(written).await {
-                tracing::warn!(%cause, "what devices say is not published, and is tried again");
-                inbox = None;
-            }
-            if let Some((inbox, batch)) = inbox.as_ref().zip(batch.as_ref()) {
-                inbox.done(batch);
+            // One batch is published while the next is written.
+            let (written, batch_before) = kept.take().unwrap_or_default();
+            let has_more = batch.is_some() || !works.is_empty();
+            let keeping = async {
+                match has_more {
+                    true => keep(batch.as_ref(), works, writer).await,
+                    false => (Written::default(), writer),
+                }
+            };
+            let (published, next);
+            (published, (next, writer)) = join!(self.publish(written), keeping);
+            match published {
+                Ok(()) => {
+                    if let Some((inbox, batch)) = inbox.as_ref().zip(batch_before.as_ref()) {
+                        inbox.done(batch);
+                    }
+                    kept = has_more.then_some((next, batch));
+                }
+                Err(cause) => {
+                    tracing::warn!(%cause, "what devices say is not published, and is tried again");
+                    inbox = None;
+                }
             }
         }
     }

@@ -26,6 +26,9 @@ use crate::tally::Measure;
 /// Receive Maximum of a client that names none, and of every MQTT 3 client.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
 
+/// How many times as much as a client may have in flight a module may.
+const MODULE_WINDOWS: u16 = 4;
+
 /// Where a client's session is.
 enum Claim {
     Here { session: SessionId, resumed: bool },
@@ -338,7 +341,12 @@ impl Shard {
         session.expiry_secs = expiry_secs;
         session.left = None;
         session.ends = None;
-        session.outbound.connect(quota.min(self.limits.inflight).max(1));
+        let inflight = match session.principal.is_broker() {
+            // It does much with one commit, and the next while that is published.
+            true => self.limits.inflight.saturating_mul(MODULE_WINDOWS),
+            false => self.limits.inflight,
+        };
+        session.outbound.connect(quota.min(inflight).max(1));
         session.receive_anew();
         if let Some(rare) = &session.rare {
             rare.presence.set_online(true);

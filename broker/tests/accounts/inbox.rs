@@ -144,7 +144,7 @@ fn a_module_that_does_not_keep_up_loses_nothing_and_publishers_are_told() {
         };
         let codes: Vec<_> = (0..100).map(&mut publish).collect();
         let count = codes.iter().filter(|code| **code == 0).count();
-        assert!((50..60).contains(&count), "those in flight, those that wait: {count}");
+        assert!((80..90).contains(&count), "those in flight, those that wait: {count}");
         assert_eq!(codes[count..], vec![0x83; 100 - count], "{shards} shards");
         may_work.notify_one();
         // It takes them from now on, and so has room.
