@@ -8,7 +8,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use longshore_codec::ReasonCode;
+
 use crate::session::SessionId;
+
+/// What publishers are told of an inbox that is full: no limit of their account has this code.
+pub(crate) const FULL: ReasonCode = ReasonCode::ImplementationSpecificError;
 
 /// Those of all shards that are full now: a handful at most.
 #[derive(Debug, Default)]

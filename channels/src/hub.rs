@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use longshore_broker::clock::Clock;
 use longshore_broker::module::{Context, Event};
-use longshore_broker::{Link, LinkError, Message as Publication, Outcome};
-use longshore_codec::{Property, QoS, ReasonCode};
+use longshore_broker::{Inbox, Link, LinkError, Message as Publication, Outcome};
+use longshore_codec::{Property, QoS};
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::sleep;
@@ -42,10 +42,7 @@ const GROUPS: usize = 16;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that most messages have no more than.
 const USUAL_BYTES: usize = 512;
-/// The answer to what waits for a module that does not keep up: see
-/// [`Inbox`](longshore_broker::Inbox).
-const INBOX_FULL: ReasonCode = ReasonCode::ImplementationSpecificError;
-/// How long to wait until that is tried again.
+/// How long to wait until what a full inbox has refused is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// A channel that was full takes messages again once it has this part of its buffer free, in
 /// percent: else it would open and close with each message.
@@ -286,7 +283,7 @@ async fn publish_surely(
 ) -> Result<Vec<Outcome>, LinkError> {
     let mut outcomes = link.publish_all(publications.iter().cloned()).await?;
     loop {
-        let is_full = |at: &usize| outcomes[*at].reason == INBOX_FULL;
+        let is_full = |at: &usize| outcomes[*at].reason == Inbox::FULL;
         let refused: Vec<usize> = (0..outcomes.len()).filter(is_full).collect();
         if refused.is_empty() {
             return Ok(outcomes);

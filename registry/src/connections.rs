@@ -13,6 +13,7 @@ use tokio::time::{Duration, sleep, timeout};
 use crate::changes::Noted;
 use crate::courier::{ASKED, Courier};
 use crate::device::{Device, Identity, URI};
+use crate::intake::PAUSE;
 use crate::live;
 use crate::roster::{Roster, Sought};
 use crate::writer::{Work, state_of};
@@ -25,8 +26,6 @@ const DISCONNECTED: (&str, u64) = ("disconnected", 301);
 /// Why connections are ended (R8.8): a user asks for it, the device is disabled.
 pub(crate) const BY_USER: u64 = 10;
 const DISABLED: u64 = 23;
-/// How long to wait before the broker is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// How long nothing comes of what an earlier process has retained, once all of it has come.
 const QUIET: Duration = Duration::from_secs(5);
 

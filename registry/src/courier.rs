@@ -20,6 +20,7 @@ use tokio::time::{Duration, sleep, timeout};
 use crate::command::{Command, State};
 use crate::device::Device;
 use crate::device_type::CUSTOM;
+use crate::intake::PAUSE;
 use crate::limits::Limits;
 use crate::live::Connection;
 use crate::now;
@@ -29,8 +30,6 @@ use crate::writer::state_of;
 
 /// What channels answer.
 const ANSWERS: &str = "flespi/response/gw/channels/+/+";
-/// How long to wait before the broker is asked for them again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Where they are asked, without channel and connection.
 pub(crate) const ASKED: &str = "flespi/command/gw/channels";
 

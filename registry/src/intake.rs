@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashMap;
 use longshore_broker::module::Objects;
 use longshore_broker::{Batch, Inbox, Link, LinkError, Message};
-use longshore_codec::{QoS, ReasonCode, SubscribeOptions};
+use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::TablesError;
 use tokio::join;
 use tokio::sync::mpsc;
@@ -24,12 +24,10 @@ const OF_CHANNELS: &str = "flespi/message/gw/channels/+/+";
 const SESSION: &str = "messages";
 /// Works that are done with one batch.
 const WORKS_MAX: usize = 64;
-/// The answer to what waits for a module that does not keep up: see [`Inbox`].
-const INBOX_FULL: ReasonCode = ReasonCode::ImplementationSpecificError;
-/// How long to wait until that is tried again.
+/// How long to wait until what a full inbox has refused is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
-/// How long to wait after what could not be kept.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait after what could not be kept, or what the broker has refused or ended.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is retained when devices were heard, and how large their histories are.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -159,7 +157,7 @@ impl Intake {
         let mut refused = Vec::new();
         for (outcome, message) in outcomes.into_iter().zip(messages) {
             match outcome.reason {
-                INBOX_FULL if message.is_some() => refused.extend(message),
+                Inbox::FULL if message.is_some() => refused.extend(message),
                 reason if reason.is_error() => {
                     tracing::warn!(%reason, "what a device says is not published");
                 }
@@ -182,7 +180,7 @@ impl Intake {
             sleep(FULL_PAUSE).await;
             let outcomes = self.link.publish_all(messages.iter().cloned()).await?;
             let mut outcomes = outcomes.into_iter();
-            messages.retain(|_| outcomes.next().is_some_and(|it| it.reason == INBOX_FULL));
+            messages.retain(|_| outcomes.next().is_some_and(|it| it.reason == Inbox::FULL));
         }
         Ok(())
     }

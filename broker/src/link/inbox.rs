@@ -4,10 +4,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use longshore_codec::{QoS, SubscribeOptions, filter};
+use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};
 
 use super::client::Client;
 use super::{LinkError, Message};
+use crate::inboxes;
 
 /// A session that outlives its link, and where the broker has a journal the process: messages of
 /// QoS 1 and 2 wait there until they are done, in their order. What was given out and not done when
@@ -15,9 +16,9 @@ use super::{LinkError, Message};
 ///
 /// What waits beyond some megabytes waits on the disk. It has the limits of any session on that; an
 /// inbox of a module that has reached them loses nothing: messages for it are refused to their
-/// publishers, with 0x83, until a quarter of it has been taken. So those know it from a limit of
-/// their account, 0x97, which trying again does not help against. The inbox of a user's token loses
-/// messages as any client would (`limits.queue_overflow`).
+/// publishers, with [`Inbox::FULL`], until a quarter of it has been taken. So those know it from a
+/// limit of their account, 0x97, which trying again does not help against. The inbox of a user's
+/// token loses messages as any client would (`limits.queue_overflow`).
 #[derive(Debug)]
 pub struct Inbox {
     client: Arc<Client>,
@@ -33,6 +34,10 @@ pub struct Batch {
 }
 
 impl Inbox {
+    /// The answer to a message that an inbox of a module has no room for. It is to be published
+    /// again.
+    pub const FULL: ReasonCode = inboxes::FULL;
+
     pub(super) fn new(client: Arc<Client>) -> Self {
         Self { client }
     }

@@ -20,6 +20,7 @@ use crate::cache::Route;
 use crate::clock::{Now, Wall};
 use crate::connection::ConnectionId;
 use crate::form::{self, Source};
+use crate::inboxes;
 use crate::message::{Expiry, Kept, Message, Parts, forwardable};
 use crate::output::COPY_MAX;
 use crate::parties::Party;
@@ -168,8 +169,7 @@ impl Shard {
         }
         if may_last && self.commons.full_inboxes.are_any() && self.fills_inbox(&route, publish.qos)
         {
-            let reason = ReasonCode::ImplementationSpecificError;
-            return self.refuse_with(id, session, publish, (reason, INBOX));
+            return self.refuse_with(id, session, publish, (inboxes::FULL, INBOX));
         }
         let is_stamped = self.forwarded(id, publish.properties, &said, now.wall, scratch);
         let properties = match is_stamped || said.is_rewritten() {
