@@ -140,6 +140,11 @@ impl Journal {
         self.number
     }
 
+    /// The last batch with anything in it: when it is durable, so is all that was written down.
+    pub(crate) fn written(&self) -> u64 {
+        self.number - u64::from(self.bytes() == 0)
+    }
+
     /// A number for a message.
     pub(crate) fn next_message(&mut self) -> u64 {
         self.messages += SHARDS_MAX as u64;

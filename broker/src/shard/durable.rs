@@ -60,10 +60,11 @@ impl Shard {
         }
     }
 
-    /// Whether anything is to go out once it is durable.
+    /// Whether anything is to go out, or on, once it is durable.
     #[must_use]
     pub fn awaits_journal(&self) -> bool {
-        self.journal.as_deref().is_some_and(|journal| journal.is_waiting())
+        self.tasks.await_journal()
+            || self.journal.as_deref().is_some_and(|journal| journal.is_waiting())
     }
 
     /// Bytes written down and not appended yet.

@@ -6,6 +6,7 @@ use longshore_codec::ReasonCode;
 
 use super::{Fault, Shard, Stage};
 use crate::clock::{Now, Wall};
+use crate::journal::Taking;
 use crate::record::Event;
 use crate::retained::Age;
 use crate::session::SessionId;
@@ -41,6 +42,10 @@ impl Tasks {
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
+
+    pub(super) fn await_journal(&self) -> bool {
+        !self.waiting.is_empty()
+    }
 }
 
 impl Shard {
@@ -53,6 +58,11 @@ impl Shard {
     /// Goes on with tasks, each in its turn.
     pub(super) fn run_tasks(&mut self, now: Now) {
         let durable = self.journal.as_deref().map_or(u64::MAX, |journal| journal.durable());
+        let has_failed = self.journal.as_deref().is_some_and(|it| it.taking == Taking::Nothing);
+        if has_failed {
+            // What they wait for will never be: whoever has asked gets no answer from them.
+            self.tasks.waiting.clear();
+        }
         for at in (0..self.tasks.waiting.len()).rev() {
             if self.tasks.waiting[at].0 <= durable {
                 let (_, task) = self.tasks.waiting.remove(at);
@@ -63,9 +73,14 @@ impl Shard {
             let Some(mut task) = self.tasks.ready.pop_front() else { return };
             match task(self, now) {
                 Step::More => self.tasks.ready.push_back(task),
+                // An empty batch is appended only when something comes: what is waited for is the
+                // last with anything in it.
+                Step::Durable if has_failed => {}
                 Step::Durable => match self.journal.as_deref() {
-                    Some(journal) => self.tasks.waiting.push((journal.number(), task)),
-                    None => self.tasks.ready.push_back(task),
+                    Some(journal) if journal.written() > journal.durable() => {
+                        self.tasks.waiting.push((journal.written(), task));
+                    }
+                    _ => self.tasks.ready.push_back(task),
                 },
                 Step::Done => {}
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use longshore_acl::TokenKey;
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::{Broker, Dialect, Limits};
+use longshore_broker::{Broker, Dialect, Limits, Storage};
+use longshore_storage::SimulatedDisk;
 use serde_json::{Value, json};
 
 /// Longer than anything takes on a machine with other work; a test that waits so long has failed.
@@ -84,9 +85,12 @@ impl Rig {
         accounts: Arc<Accounts>,
         key: TokenKey,
     ) -> Self {
+        // With a journal, as users have it: what is answered when it is durable is answered.
+        let disk = Arc::new(SimulatedDisk::new(1));
         let broker = Broker::builder()
             .limits(limits)
             .dialect(dialect)
+            .storage_on(disk, Storage::at("simulated"))
             .accounts(accounts)
             .listen("http://127.0.0.1:0")
             .listen("mqtt://127.0.0.1:0")

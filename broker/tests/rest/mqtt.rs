@@ -85,6 +85,21 @@ fn a_session_is_made_and_subscribes_before_its_client_comes() {
     assert_eq!(client.messages(), ["c=y"]);
 }
 
+/// Broker specification, 15.2: nothing of it is written down, and nothing else happens that would
+/// take the answer along.
+#[test]
+fn a_session_that_nobody_keeps_is_subscribed_and_unsubscribed() {
+    let rig = Rig::new();
+    let mut client = Client::connect(&rig.broker, &Ask::with(&rig.key, "passing"));
+    let path = "/mqtt/sessions/client_id=passing/subscriptions";
+    let made = rig.ask(&format!("POST {path}"), json!({"topic": "a", "qos": 1})).ids();
+    rig.ask("POST /mqtt/messages", json!({"topic": "a", "payload": "x"})).result();
+    assert_eq!(client.messages(), ["a=x"]);
+    assert_eq!(rig.ask(&format!("DELETE {path}/all"), "").ids(), made);
+    let posted = rig.ask("POST /mqtt/messages", json!({"topic": "a", "payload": "y"})).result();
+    assert_eq!(posted[0]["subscribed"], json!(false));
+}
+
 /// Broker specification, 15.2: DELETE ends sessions and their connections.
 #[test]
 fn a_session_that_is_deleted_is_gone() {

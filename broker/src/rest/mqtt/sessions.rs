@@ -44,7 +44,7 @@ const EXPIRY_SECS: u32 = u32::MAX;
 
 /// The broker has stopped meanwhile.
 pub(super) fn stopped() -> Fault {
-    Fault::new(Code::Unavailable, "the broker is stopping")
+    Fault::new(Code::Unavailable, "the broker is stopping, or its disk has failed")
 }
 
 /// Sessions that a request means, as they come.
