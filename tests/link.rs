@@ -149,6 +149,31 @@ fn dropping_a_subscription_unsubscribes() {
     });
 }
 
+/// Whose clones are counted, by its `Arc`.
+struct Idle;
+
+impl std::task::Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_subscription_that_is_polled_for_other_reasons_keeps_one_waker() {
+    let broker = broker();
+    block_on(async {
+        let link = broker.link("one");
+        let mut inbox = subscribe(&link, "a", QoS::AtLeastOnce).await;
+        let mut next = Box::pin(inbox.recv());
+        // As of one task: wakers of it need not compare equal.
+        let all: Vec<_> = (0..1_000).map(|_| Arc::new(Idle)).collect();
+        for one in &all {
+            let waker = Waker::from(Arc::clone(one));
+            assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let kept = all.iter().filter(|it| Arc::strong_count(it) > 1).count();
+        assert_eq!(kept, 1);
+    });
+}
+
 #[test]
 fn a_forgotten_publish_leaves_nothing_behind() {
     let broker = broker();

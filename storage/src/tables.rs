@@ -8,7 +8,7 @@ use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Slice};
 
 pub use self::error::TablesError;
 
@@ -314,7 +314,7 @@ impl fmt::Debug for Rows {
 /// What a commit is to change, in any tables. Later changes go over earlier ones.
 #[derive(Default)]
 pub struct Changes {
-    changes: Vec<(Keyspace, Vec<u8>, Option<Vec<u8>>)>,
+    changes: Vec<(Keyspace, Slice, Option<Slice>)>,
 }
 
 impl Changes {
@@ -326,12 +326,12 @@ impl Changes {
 
     /// Gives `key` this value.
     pub fn put(&mut self, table: &Table, key: &[u8], value: &[u8]) {
-        self.changes.push((table.keyspace.clone(), key.to_vec(), Some(value.to_vec())));
+        self.changes.push((table.keyspace.clone(), key.into(), Some(value.into())));
     }
 
     /// Takes `key` away, if it is there.
     pub fn remove(&mut self, table: &Table, key: &[u8]) {
-        self.changes.push((table.keyspace.clone(), key.to_vec(), None));
+        self.changes.push((table.keyspace.clone(), key.into(), None));
     }
 
     /// Adds others, which go over these.

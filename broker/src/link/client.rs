@@ -44,8 +44,12 @@ struct State {
     inbox_bytes: usize,
     closed: bool,
     reason: Option<ReasonCode>,
-    /// Futures that wait for anything but an answer of their own.
-    waiting: Vec<Waker>,
+    /// Futures that wait for room to publish.
+    publishers: Vec<Waker>,
+    /// The future that waits for a message, or for what it has asked for: there is one at most. A
+    /// task that is polled for other reasons puts itself here each time, and two wakers of one task
+    /// may not know that they are the same.
+    receiver: Option<Waker>,
     /// The shard's task, while the inbox is full.
     shard: Option<Waker>,
 }
@@ -101,12 +105,6 @@ impl State {
         LinkError::Closed(self.reason)
     }
 
-    fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waiting.iter().any(|known| known.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
-        }
-    }
-
     /// What a packet from the broker says; wakers to wake once the state is free.
     fn handle(&mut self, packet: &Packet<'_>, to_shard: &ToShard, woken: &mut Vec<Waker>) {
         match packet {
@@ -116,7 +114,7 @@ impl State {
                 if connack.reason.is_error() {
                     self.reason = Some(connack.reason);
                 }
-                woken.append(&mut self.waiting);
+                woken.append(&mut self.publishers);
             }
             Packet::Puback(ack) => self.answer(ack, woken),
             Packet::Pubrec(ack) if ack.reason.is_error() => self.answer(ack, woken),
@@ -135,17 +133,17 @@ impl State {
             Packet::Suback(suback) => {
                 let code = suback.codes.first().copied().and_then(ReasonCode::from_u8);
                 self.granted = Some(code.unwrap_or(ReasonCode::UnspecifiedError));
-                woken.append(&mut self.waiting);
+                woken.extend(self.receiver.take());
             }
             Packet::Unsuback(_) => {
                 self.granted = Some(ReasonCode::Success);
-                woken.append(&mut self.waiting);
+                woken.extend(self.receiver.take());
             }
             Packet::Publish(publish) => {
                 let message = Message::received(publish);
                 self.inbox_bytes += size(&message);
                 self.inbox.push_back((message, publish.packet_id.map(NonZeroU16::get)));
-                woken.append(&mut self.waiting);
+                woken.extend(self.receiver.take());
             }
             Packet::Disconnect(disconnect) => self.reason = Some(disconnect.reason),
             _ => {}
@@ -156,7 +154,7 @@ impl State {
         let Some(sent) = self.sent.remove(&ack.packet_id.get()) else { return };
         woken.extend(sent.slot.put(Ok(ack.reason)));
         // The window has room again.
-        woken.append(&mut self.waiting);
+        woken.append(&mut self.publishers);
     }
 
     fn new_id(&mut self) -> NonZeroU16 {
@@ -244,12 +242,12 @@ impl Client {
             return Poll::Ready(Err(state.error()));
         }
         let Some(quota) = state.quota else {
-            state.wait(cx);
+            state.publishers.push(cx.waker().clone());
             return Poll::Pending;
         };
         let acknowledged = message.qos != QoS::AtMostOnce;
         if acknowledged && state.sent.len() >= usize::from(quota) {
-            state.wait(cx);
+            state.publishers.push(cx.waker().clone());
             return Poll::Pending;
         }
         let packet_id = acknowledged.then(|| state.new_id());
@@ -288,7 +286,7 @@ impl Client {
             Some(reason) => Poll::Ready(Ok(reason)),
             None if state.closed => Poll::Ready(Err(state.error())),
             None => {
-                state.wait(cx);
+                state.receiver = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -342,7 +340,7 @@ impl Client {
             if state.closed {
                 return Poll::Ready(None);
             }
-            state.wait(cx);
+            state.receiver = Some(cx.waker().clone());
             return Poll::Pending;
         };
         state.inbox_bytes -= size(&message);
@@ -409,7 +407,8 @@ impl Receiver for Client {
     fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let mut woken = std::mem::take(&mut state.waiting);
+        let mut woken = std::mem::take(&mut state.publishers);
+        woken.extend(state.receiver.take());
         let error = state.error();
         woken.extend(state.sent.drain().filter_map(|(_, sent)| sent.slot.put(Err(error))));
         drop(state);
