@@ -24,6 +24,10 @@ const OF_CHANNELS: &str = "flespi/message/gw/channels/+/+";
 const SESSION: &str = "messages";
 /// Works that are done with one batch.
 const WORKS_MAX: usize = 64;
+/// How long a batch that is not full waits after the one before it has begun: of a fleet whose
+/// trackers speak one by one, a commit, a publication and a wake-up for each would cost more than
+/// all else that is done for them. After a pause a message waits for nothing.
+const STEP: Duration = Duration::from_millis(5);
 /// How long to wait until what a full inbox has refused is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait after what could not be kept, or what the broker has refused or ended.
@@ -80,6 +84,7 @@ impl Intake {
     /// its session, on a full disk for one: what else there is to do goes on meanwhile.
     pub(crate) async fn run(mut self, mut writer: Writer) {
         let (mut inbox, mut retry) = (None, Instant::now());
+        let mut next_step = retry;
         // What is written and is to be published, and the batch it is of.
         let mut kept: Option<(Written, Option<Batch>)> = None;
         loop {
@@ -92,8 +97,13 @@ impl Intake {
             }
             let (batch, mut works) = tokio::select! {
                 biased;
-                batch = receive(inbox.as_mut(), self.batch_messages) => match batch {
-                    Some(batch) => (Some(batch), Vec::new()),
+                batch = receive(inbox.as_mut(), self.batch_messages, next_step) => match batch {
+                    Some(batch) => {
+                        if batch.messages.len() < self.batch_messages {
+                            next_step = Instant::now() + STEP;
+                        }
+                        (Some(batch), Vec::new())
+                    }
                     None => {
                         inbox = None;
                         continue;
@@ -186,12 +196,13 @@ impl Intake {
     }
 }
 
-/// What comes next; never anything where there is no session.
-async fn receive(inbox: Option<&mut Inbox>, most: usize) -> Option<Batch> {
-    match inbox {
-        Some(inbox) => inbox.recv(most).await,
-        None => std::future::pending().await,
+/// What comes next, not before that time; never anything where there is no session.
+async fn receive(inbox: Option<&mut Inbox>, most: usize, at: Instant) -> Option<Batch> {
+    let Some(inbox) = inbox else { return std::future::pending().await };
+    if at > Instant::now() {
+        sleep_until(at).await;
     }
+    inbox.recv(most).await
 }
 
 /// Writes a batch, however often that takes; works that failed are not tried again.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::pin;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::backoff::Backoff;
 use crate::failure::{Failure, TIMEOUT};
@@ -25,6 +25,9 @@ pub struct RunnerOptions {
     /// Bytes of a batch as it is in the queue; a larger message is a batch of its own. Default
     /// 4 MiB. This is what a stream may have in memory, some times over, while it sends.
     pub batch_bytes: usize,
+    /// How long a batch that is not full waits after the one before it has begun: where messages
+    /// come one by one, they go out together. Default 20 ms.
+    pub interval: Duration,
     /// How long a batch may take, connecting included. Default 60 s.
     pub send_timeout: Duration,
     /// The time, in microseconds since 1970.
@@ -38,6 +41,7 @@ impl RunnerOptions {
         Self {
             batch_messages: 1_000,
             batch_bytes: 4 << 20,
+            interval: Duration::from_millis(20),
             send_timeout: Duration::from_secs(60),
             now,
         }
@@ -106,6 +110,7 @@ impl<S: Sink> Runner<S> {
         pin!(stop);
         let mut backoff = Backoff::new();
         loop {
+            let begun = Instant::now();
             let said = match self.attempt(&mut stop).await? {
                 Attempt::Made(said) => said,
                 Attempt::Nothing => {
@@ -121,14 +126,17 @@ impl<S: Sink> Runner<S> {
                 }
             };
             let (has_failed, has_progressed) = (said.failure.is_some(), said.accepted > 0);
+            let is_full = said.read >= self.options.batch_messages;
             self.was_connected = said.is_connected;
             report(said);
             if has_progressed || !has_failed {
                 backoff = Backoff::new();
             }
             let pause = async {
-                if has_failed {
-                    sleep(backoff.wait()).await;
+                match (has_failed, is_full) {
+                    (true, _) => sleep(backoff.wait()).await,
+                    (false, true) => {}
+                    (false, false) => sleep_until(begun + self.options.interval).await,
                 }
             };
             tokio::select! {

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use longshore_storage::{Changes, TablesError};
@@ -15,6 +17,10 @@ use crate::live::Live;
 
 /// Bytes of messages in one commit, or slightly more.
 const GROUP_BYTES: usize = 8 << 20;
+/// How long a commit waits after the one before it has begun, and what each gets in that time goes
+/// together: devices that speak one by one would have a sync of the disk for each. After a pause a
+/// device waits for nothing.
+const STEP: Duration = Duration::from_millis(2);
 /// Rows that are swept in one commit: they add a few milliseconds to it.
 const SWEPT_ROWS: usize = 4_096;
 
@@ -50,6 +56,7 @@ pub(crate) fn run(
     published: &mpsc::Sender<Vec<Entry>>,
 ) {
     let mut writer = Writer { buffer, to_sweep: VecDeque::new(), is_stopped: false };
+    let mut next_step = Instant::now();
     while !writer.is_stopped {
         let mut group = Group::default();
         if writer.to_sweep.is_empty()
@@ -57,6 +64,8 @@ pub(crate) fn run(
         {
             writer.add(&mut group, first);
         }
+        thread::sleep(next_step.saturating_duration_since(Instant::now()));
+        next_step = Instant::now() + STEP;
         while group.bytes < GROUP_BYTES
             && let Ok(next) = work.try_recv()
         {

@@ -12,7 +12,7 @@ use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::Changes;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::held::{Held, Released, Twin, Whose, twin, whose};
 use super::links::{Index, Source};
@@ -25,6 +25,9 @@ use crate::QueueError;
 const FILTERS: [&str; 2] = ["flespi/message/gw/channels/+/+", "flespi/message/gw/devices/+"];
 /// Messages that are taken together, in one commit.
 const BATCH_MESSAGES: usize = 1_000;
+/// How long a batch that is not full waits after the one before it has begun: many sources that
+/// speak one by one share a commit.
+const STEP: Duration = Duration::from_millis(5);
 /// How often messages that are held are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// How long it waits before it listens again.
@@ -84,10 +87,18 @@ impl Intake {
             // A session of an earlier process may still ask for what nobody wants any more.
             let is_wanted = !self.streams.links.read().is_empty();
             let mut is_open = self.listen(&mut inbox, is_wanted).await;
+            let mut next_step = Instant::now();
             while is_open {
+                let batch = async {
+                    sleep_until(next_step).await;
+                    inbox.recv(BATCH_MESSAGES).await
+                };
                 tokio::select! {
-                    batch = inbox.recv(BATCH_MESSAGES) => match batch {
+                    batch = batch => match batch {
                         Some(mut batch) => {
+                            if batch.messages.len() < BATCH_MESSAGES {
+                                next_step = Instant::now() + STEP;
+                            }
                             self.take(&mut batch).await?;
                             inbox.done(&batch);
                         }
