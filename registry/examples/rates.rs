@@ -1,8 +1,10 @@
 //! How fast histories are written and read: `cargo run --release -p longshore-registry --example
 //! rates -- [messages] [devices]`.
 //!
-//! It prints a line for each of four rates. The first two are those of the table alone, a commit
-//! with a sync for each batch; the others go through a broker, and so through topics and sockets.
+//! It prints a line for each of six rates. The first three are those of the table alone, a commit
+//! with a sync for each batch: by the clock, and by the time that the thread which appends has of
+//! its processor, for the rest it waits for the disk. The others go through a broker, and so through
+//! topics and sockets.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for the terminal")]
 
@@ -20,6 +22,10 @@ use longshore_codec::{QoS, ReasonCode};
 use longshore_registry::history::{Cursor, key};
 use longshore_registry::{Limits, Registry};
 use longshore_storage::{Changes, Tables};
+
+/// As in the binary.
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Messages of a batch.
 const BATCH: u64 = 2_048;
@@ -44,11 +50,17 @@ fn rate(what: &str, count: u64, begin: Instant) {
     println!("{what}: {:.0}/s ({count} in {secs:.2} s)", count as f64 / secs);
 }
 
+/// Seconds that this thread had of a processor.
+fn processor_secs() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
 fn table(messages: u64, devices: u64) {
     let folder = tempfile::tempdir().unwrap();
     let tables = Tables::open(&folder.path().join("tables")).unwrap();
     let table = tables.table("history").unwrap();
-    let begin = Instant::now();
+    let (begin, before) = (Instant::now(), processor_secs());
     for first in (0..messages).step_by(BATCH as usize) {
         let mut changes = Changes::new();
         for at in first..(first + BATCH).min(messages) {
@@ -60,6 +72,8 @@ fn table(messages: u64, devices: u64) {
         tables.commit(changes).unwrap();
     }
     rate("history, appended", messages, begin);
+    let each = messages as f64 / (processor_secs() - before);
+    println!("history, appended per second of its core: {each:.0}");
     let (begin, mut count) = (Instant::now(), 0);
     for device in 0..devices {
         let mut cursor = Cursor::new(&table, device, 0, u64::MAX, false);

@@ -171,6 +171,24 @@ async fn one_batch_is_in_flight_and_each_is_reported() {
     stream.stop().await;
 }
 
+/// R6.10: a request for each message would cost more than the message.
+#[tokio::test(start_paused = true)]
+async fn what_comes_soon_after_a_batch_waits_for_more_and_what_comes_late_for_nothing() {
+    let options = batches_of(10);
+    let mut stream = Stream::start(&[], "", 1, options).await;
+    stream.report().await;
+    stream.append(1, 1).await;
+    stream.report().await;
+    sleep(2 * options.interval).await;
+    let late = elapsed();
+    stream.append(2, 1).await;
+    stream.report().await;
+    let given = stream.sink.given.lock().unwrap().clone();
+    assert!(given[1].0 - given[0].0 >= options.interval, "{given:?}");
+    assert!(given[2].0 - late < options.interval, "{given:?}");
+    stream.stop().await;
+}
+
 /// R6.11: the same batch, whatever has come since; waits that double and are cut by half at most.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_failed_is_tried_again_as_it_was_with_growing_waits() {
