@@ -175,9 +175,14 @@ impl Hub {
 
     /// Blocks a channel or opens it again, and says so in its log.
     pub(crate) fn block(&self, channel: &Channel, why: Option<Block>) {
-        if !channel.live.block(why) {
-            return;
+        if channel.live.block(why) {
+            self.tell_block(channel, why);
         }
+    }
+
+    /// Says in its log that a channel is blocked or open again, and closes what it has if it is
+    /// blocked.
+    pub(crate) fn tell_block(&self, channel: &Channel, why: Option<Block>) {
         let mut fields = Map::new();
         match why {
             Some(why) => {
