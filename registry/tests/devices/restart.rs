@@ -100,7 +100,7 @@ fn a_device_that_is_removed_leaves_nothing_behind() {
     assert!(left.into_iter().any(|left| left == 0));
     assert_eq!(hub.history(stays, "n").len(), 1);
     drop(hub);
-    let tables = longshore_storage::Tables::open(&place.path().join("tables")).unwrap();
+    let tables = Tables::open(&place.path().join(MODULES_FOLDER)).unwrap();
     for name in ["history", "states", "commands", "results", "settings"] {
         let table = tables.table(&format!("registry-{name}")).unwrap();
         assert_eq!(table.prefix(&gone.to_be_bytes()).count(), 0, "{name}");
