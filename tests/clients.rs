@@ -15,6 +15,7 @@ mod clients {
     mod tools;
 
     // The clients.
+    mod channel;
     mod flespi;
     mod gateway;
     mod mosquitto;

@@ -2,18 +2,22 @@
 //!
 //! A [`Link`] speaks MQTT 5 with the shard over memory, so it passes the same gates, limits and
 //! quotas as every client, and a message published through it gets the same answer. Its futures
-//! need no runtime: any executor will do, from tokio to a thread that parks.
+//! need no runtime: any executor will do, from tokio to a thread that parks. One alone waits by the
+//! clock of tokio: [`Link::publish_surely`], which is for modules.
 //!
 //! Publishing and each subscription are connections of their own, with windows of their own: a
 //! subscription whose owner is slow fills its own window and nothing else.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use longshore_acl::Principal;
 use longshore_codec::{QoS, ReasonCode, SubscribeOptions, filter};
+use tokio::time::sleep;
 
 mod client;
 mod inbox;
@@ -24,6 +28,9 @@ pub use inbox::{Batch, Inbox};
 pub use message::Message;
 
 use crate::net::pipe::Pipe;
+
+/// How long to wait until what a full inbox has refused is published again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Hands the shard's end of a new pipe to the shard.
 pub(crate) type Opener = Arc<dyn Fn(Pipe) + Send + Sync>;
@@ -163,12 +170,13 @@ impl Link {
     /// As [`Link::publish`]; messages before the faulty one have been sent.
     pub async fn publish_all(
         &self,
-        messages: impl IntoIterator<Item = Message>,
+        messages: impl IntoIterator<Item: Borrow<Message>>,
     ) -> Result<Vec<Outcome>, LinkError> {
         let (client, mut answers) = (self.client(), Vec::new());
         for message in messages {
+            let message = message.borrow();
             message.check()?;
-            answers.push(client.send(&message).await?);
+            answers.push(client.send(message).await?);
         }
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -178,6 +186,28 @@ impl Link {
             });
         }
         Ok(outcomes)
+    }
+
+    /// The same, and publishes again what was refused with [`Inbox::FULL`] until all is taken: as
+    /// long as another module does not keep up with what it is to get, this waits, and with it who
+    /// has more to say. Whatever else is refused is so. It needs tokio's time, as a module has it.
+    ///
+    /// # Errors
+    /// As [`Link::publish_all`].
+    pub async fn publish_surely(&self, messages: &[Message]) -> Result<Vec<Outcome>, LinkError> {
+        let mut outcomes = self.publish_all(messages).await?;
+        loop {
+            let is_full = |at: &usize| outcomes[*at].reason == Inbox::FULL;
+            let refused: Vec<usize> = (0..outcomes.len()).filter(is_full).collect();
+            if refused.is_empty() {
+                return Ok(outcomes);
+            }
+            sleep(FULL_PAUSE).await;
+            let again = self.publish_all(refused.iter().map(|at| &messages[*at])).await?;
+            for (at, outcome) in refused.into_iter().zip(again) {
+                outcomes[at] = outcome;
+            }
+        }
     }
 
     /// Subscribes to a topic filter, a `$share` one included, with MQTT 5's options.

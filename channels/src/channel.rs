@@ -6,7 +6,8 @@ use longshore_broker::module::{Head, Item};
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object};
 use serde_json::{Map, Value};
 
-use crate::live::Live;
+use crate::live::{Block, Live};
+use crate::protocol::fields::FieldError;
 use crate::protocol::{Intake, PROTOCOLS, Protocol};
 
 /// Seconds that messages are kept where nothing is said, and at most.
@@ -19,12 +20,26 @@ const NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=255;
 const SECRETS: [&str; 2] = ["token", "password"];
 const HIDDEN: &str = "***";
 
+/// The protocol of an invalid channel whose own is gone; no channel that is made has it.
+static UNKNOWN: Protocol = Protocol {
+    id: 0,
+    name: "unknown",
+    title: "",
+    description: "",
+    transports: &[],
+    fields: &[],
+    parameters: &[],
+    commands: &[],
+    intake: |_| Err(FieldError::new("", "is of no protocol")),
+};
+
 /// A channel, ready to run.
 #[derive(Debug)]
 pub(crate) struct Channel {
     head: Head,
     pub(crate) protocol: &'static Protocol,
-    pub(crate) intake: Intake,
+    /// None as long as its configuration is invalid: then it is blocked.
+    pub(crate) intake: Option<Intake>,
     pub(crate) is_enabled: bool,
     /// Seconds that its messages are kept; with 0 none is.
     pub(crate) messages_ttl: u64,
@@ -42,9 +57,9 @@ impl Channel {
         self.head.account
     }
 
-    /// Whether devices come to it, rather than it to a broker.
+    /// Whether devices come to it, rather than it to a broker. Nobody comes to an invalid one.
     pub(crate) const fn listens(&self) -> bool {
-        !matches!(self.intake, Intake::Publications(_))
+        matches!(self.intake, Some(Intake::Bytes(_) | Intake::Requests(_)))
     }
 }
 
@@ -89,8 +104,8 @@ impl Item for Channel {
             return Err(wrong("name", "a name of 2 to 255 characters is needed".to_owned()));
         }
         let protocol = match before {
-            Some(before) => before.protocol,
-            None => named(&fields)?,
+            Some(before) if before.protocol.id != UNKNOWN.id => before.protocol,
+            _ => named(&fields)?,
         };
         fields.remove("protocol_name");
         fields.insert("protocol_id".to_owned(), protocol.id.into());
@@ -114,7 +129,19 @@ impl Item for Channel {
         fields.insert("enabled".to_owned(), is_enabled.into());
         fields.entry("metadata").or_insert_with(|| Map::new().into());
         let live = before.map_or_else(|| Arc::new(Live::new(head.id)), |it| Arc::clone(&it.live));
+        let intake = Some(intake);
         Ok(Self { head, protocol, intake, is_enabled, messages_ttl, live, kept: fields })
+    }
+
+    fn invalid(head: Head, kept: Map<String, Value>) -> Option<Self> {
+        let protocol = named(&kept).unwrap_or(&UNKNOWN);
+        let is_enabled = kept.get("enabled").and_then(Value::as_bool).unwrap_or(true);
+        // What nobody has said how long to keep is kept as long as any.
+        let messages_ttl = kept.get("messages_ttl").and_then(Value::as_u64);
+        let messages_ttl = messages_ttl.unwrap_or(TTL_SECS_MAX).min(TTL_SECS_MAX);
+        let live = Arc::new(Live::new(head.id));
+        live.block(Some(Block::Configuration));
+        Some(Self { head, protocol, intake: None, is_enabled, messages_ttl, live, kept })
     }
 
     fn head(&self) -> Head {

@@ -73,6 +73,9 @@ impl Channels {
                         if before.is_none() {
                             hub.buffer.attach(&after.live);
                         }
+                        if after.intake.is_some() && after.live.block_is(Block::Configuration) {
+                            hub.block(after, None);
+                        }
                         give_port(&hub, after);
                         Deed::Made(Arc::clone(after))
                     }
@@ -89,7 +92,7 @@ impl Channels {
         };
         let objects = Arc::new(Objects::open(&context, "channels", changed)?);
         for id in hub.ports.channels() {
-            if objects.get(id).is_none() {
+            if !objects.has_row(id) {
                 hub.ports.take(id, &context);
             }
         }
@@ -171,7 +174,7 @@ impl Channels {
         opened: &mut Opened,
         mut deeds: mpsc::UnboundedReceiver<Deed>,
     ) {
-        for orphan in self.hub.buffer.orphans(|id| self.objects.get(id).is_some()) {
+        for orphan in self.hub.buffer.orphans(|id| self.objects.has_row(id)) {
             self.ask(Work::Forget(orphan)).await;
         }
         let mut stopped = pin!(self.hub.context.stopped());
@@ -200,6 +203,10 @@ impl Channels {
     async fn act(&self, opened: &mut Opened, deed: Deed, told: &mut Told) {
         match deed {
             Deed::Made(channel) => {
+                if channel.intake.is_none() {
+                    // It is so since the start, when nobody could be told.
+                    self.hub.tell_block(&channel, Some(Block::Configuration));
+                }
                 opened.open(&self.hub, &channel);
                 if channel.messages_ttl == 0 {
                     let live = Arc::clone(&channel.live);
@@ -262,11 +269,15 @@ type Told = HashMap<u64, Numbers>;
 /// Opens the port of a channel that is enabled, and closes it where it is not.
 fn give_port(hub: &Hub, channel: &Channel) {
     let live = &channel.live;
+    let uri = |port: u16| format!("{}:{port}", hub.options.host);
+    let known = hub.ports.of(channel.id());
     if !channel.listens() {
+        // One that is invalid still has the port that its devices know.
+        known.into_iter().for_each(|port| live.set_uri(uri(port)));
         return;
     }
     let mut sockets = live.sockets();
-    let port = match hub.ports.of(channel.id()) {
+    let port = match known {
         Some(port) => {
             if channel.is_enabled && sockets.is_none() {
                 match hub.ports.bind(port) {
@@ -286,7 +297,7 @@ fn give_port(hub: &Hub, channel: &Channel) {
     }
     drop(sockets);
     match port {
-        Some(port) => live.set_uri(format!("{}:{port}", hub.options.host)),
+        Some(port) => live.set_uri(uri(port)),
         None => hub.block(channel, Some(Block::NoPort)),
     }
     if port.is_some() && live.block_is(Block::NoPort) {

@@ -14,15 +14,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use longshore_broker::clock::Clock;
 use longshore_broker::module::{Context, Event};
-use longshore_broker::{Inbox, Link, LinkError, Message as Publication, Outcome};
+use longshore_broker::{Link, Message as Publication};
 use longshore_codec::{Property, QoS};
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::sleep;
 use tracing::{debug, error, warn};
 
 use crate::buffer::{Buffer, Entry, NotKept, Work};
@@ -42,8 +40,6 @@ const GROUPS: usize = 16;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that most messages have no more than.
 const USUAL_BYTES: usize = 512;
-/// How long to wait until what a full inbox has refused is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// A channel that was full takes messages again once it has this part of its buffer free, in
 /// percent: else it would open and close with each message.
 const FREE_PERCENT: u64 = 10;
@@ -175,9 +171,14 @@ impl Hub {
 
     /// Blocks a channel or opens it again, and says so in its log.
     pub(crate) fn block(&self, channel: &Channel, why: Option<Block>) {
-        if !channel.live.block(why) {
-            return;
+        if channel.live.block(why) {
+            self.tell_block(channel, why);
         }
+    }
+
+    /// Says in its log that a channel is blocked or open again, and closes what it has if it is
+    /// blocked.
+    pub(crate) fn tell_block(&self, channel: &Channel, why: Option<Block>) {
         let mut fields = Map::new();
         match why {
             Some(why) => {
@@ -251,7 +252,9 @@ pub(crate) async fn publish_all(hub: &Hub, mut groups: mpsc::Receiver<Vec<Entry>
         }
         let counts: Vec<usize> = group.iter().map(|entry| entry.publications.len()).collect();
         let all = group.iter_mut().flat_map(|it| std::mem::take(&mut it.publications));
-        let outcomes = match publish_surely(&hub.link, all.collect()).await {
+        let all: Vec<Publication> = all.collect();
+        // While another module has no room for it, devices wait: they would only send it again.
+        let outcomes = match hub.link.publish_surely(&all).await {
             Ok(outcomes) => outcomes,
             Err(cause) => {
                 debug!(%cause, "messages of channels are not published");
@@ -271,27 +274,6 @@ pub(crate) async fn publish_all(hub: &Hub, mut groups: mpsc::Receiver<Vec<Entry>
             let done = if refused.is_some() { Err(NotKept::Failed) } else { Ok(()) };
             // A connection may be gone.
             let _ = entry.done.send(done);
-        }
-    }
-}
-
-/// Publishes all of it in order. While another module has no room for what it is to get, this
-/// waits, and with it the devices: they would only send it again.
-async fn publish_surely(
-    link: &Link,
-    publications: Vec<Publication>,
-) -> Result<Vec<Outcome>, LinkError> {
-    let mut outcomes = link.publish_all(publications.iter().cloned()).await?;
-    loop {
-        let is_full = |at: &usize| outcomes[*at].reason == Inbox::FULL;
-        let refused: Vec<usize> = (0..outcomes.len()).filter(is_full).collect();
-        if refused.is_empty() {
-            return Ok(outcomes);
-        }
-        sleep(FULL_PAUSE).await;
-        let again = refused.iter().map(|at| publications[*at].clone());
-        for (at, outcome) in refused.iter().zip(link.publish_all(again).await?) {
-            outcomes[*at] = outcome;
         }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Block {
     Storage = 4,
     /// There is no port for it.
     NoPort = 5,
+    /// Its configuration is none of its protocol: another version has kept it.
+    Configuration = 6,
 }
 
 /// See the documentation of the module.

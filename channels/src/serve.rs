@@ -46,7 +46,7 @@ impl Opened {
     /// Opens a channel, in place of what it was before.
     pub(crate) fn open(&mut self, hub: &Arc<Hub>, channel: &Arc<Channel>) {
         self.close(channel.id(), CloseCode::ChannelChanged);
-        if !channel.is_enabled {
+        if !channel.is_enabled || channel.intake.is_none() {
             return;
         }
         let (closing, _) = watch::channel(None);
@@ -100,7 +100,7 @@ fn listen(open: &Rc<Open>) -> std::io::Result<Option<Vec<AbortHandle>>> {
     let tcp = tokio::net::TcpListener::from_std(tcp)?;
     let accepting = spawn_local(stream::accept(Rc::clone(open), tcp)).abort_handle();
     let mut tasks = vec![accepting];
-    if let Intake::Bytes(_) = open.channel.intake {
+    if let Some(Intake::Bytes(_)) = open.channel.intake {
         let udp = tokio::net::UdpSocket::from_std(udp)?;
         tasks.push(spawn_local(datagrams::receive(Rc::clone(open), udp)).abort_handle());
     }

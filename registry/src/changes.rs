@@ -51,6 +51,18 @@ impl Noted {
     }
 }
 
+/// Says whether a device is blocked, in its log and in what is retained.
+pub(crate) fn tell_blocked(context: &Context, device: &Device) {
+    let code = device.live.blocked();
+    let (text, event) = if code == 0 { UNBLOCKED } else { BLOCKED };
+    let mut fields = Map::new();
+    fields.insert("block_code".to_owned(), code.into());
+    let (id, account) = (device.head().id, device.head().account);
+    context.tell(account, crate::event(id, text.to_owned(), event, fields));
+    let topic = format!("flespi/state/{URI}/{id}/blocked");
+    context.retain(vec![State { account, topic, payload: Some(code.to_string()) }]);
+}
+
 /// Follows changes of devices.
 pub(crate) struct Follower {
     pub(crate) context: Context,
@@ -70,16 +82,7 @@ impl Follower {
         if !is_told {
             return;
         }
-        for device in blocked {
-            let code = device.live.blocked();
-            let (text, event) = if code == 0 { UNBLOCKED } else { BLOCKED };
-            let mut fields = Map::new();
-            fields.insert("block_code".to_owned(), code.into());
-            let (id, account) = (device.head().id, device.head().account);
-            self.context.tell(account, crate::event(id, text.to_owned(), event, fields));
-            let topic = format!("flespi/state/{URI}/{id}/blocked");
-            self.context.retain(vec![State { account, topic, payload: Some(code.to_string()) }]);
-        }
+        blocked.iter().for_each(|device| tell_blocked(&self.context, device));
         let of = |it: Option<&Arc<Device>>| it.and_then(|it| it.identity.clone());
         self.noted.add(|all| {
             let (old, new) = (of(before), of(after));

@@ -51,6 +51,9 @@ pub(crate) struct Device {
     /// When it got that, in microseconds: who was first has it (R4.4).
     pub(crate) claimed: u64,
     pub(crate) device_type: Option<&'static DeviceType>,
+    /// Another version has kept it as what is not valid now: it is blocked, and no message is its
+    /// own.
+    pub(crate) is_invalid: bool,
     pub(crate) enabled: bool,
     /// Seconds; 0 keeps no messages.
     pub(crate) messages_ttl: u64,
@@ -82,7 +85,8 @@ static OBJECT: Object = Object {
         Field::new("protocol_id", Kind::Whole, "What channels have to speak to hear it"),
         Field::new("protocol_name", Kind::Text, "The name of that").asked(),
         Field::new("device_type_name", Kind::Text, "The name of its type").asked(),
-        Field::new("blocked", Kind::Whole, "6 if another device has its ident, else 0").asked(),
+        Field::new("blocked", Kind::Whole, "6 if it is invalid or another has its ident, else 0")
+            .asked(),
         Field::new("connected", Kind::Flag, "Whether it is connected now").asked(),
         Field::new("last_active", Kind::Whole, "When it was last heard, 0: never").asked(),
         Field::new("messages_size", Kind::Whole, "KB of its history").asked(),
@@ -161,11 +165,31 @@ impl Item for Device {
             identity,
             claimed,
             device_type,
+            is_invalid: false,
             enabled,
             messages_ttl,
             messages_rotate,
             name_json: name,
             live,
+        })
+    }
+
+    fn invalid(head: Head, kept: Map<String, Value>) -> Option<Self> {
+        let number = |name: &str| kept.get(name).and_then(Value::as_u64);
+        // What nobody has said how long to keep is kept as long as any.
+        let messages_ttl = number("messages_ttl").unwrap_or(TTL_SECS_MAX).min(TTL_SECS_MAX);
+        Some(Self {
+            head,
+            identity: None,
+            claimed: number(CLAIMED).unwrap_or_else(now),
+            device_type: number("device_type_id").and_then(device_type::find),
+            is_invalid: true,
+            enabled: kept.get("enabled").and_then(Value::as_bool).unwrap_or(true),
+            messages_ttl,
+            messages_rotate: number("messages_rotate").unwrap_or(0),
+            name_json: kept.get("name").map_or_else(|| "\"\"".to_owned(), Value::to_string),
+            live: Arc::default(),
+            kept,
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use longshore_broker::module::Objects;
-use longshore_broker::{Batch, Inbox, Link, LinkError, Message};
+use longshore_broker::{Batch, Inbox, Link, LinkError};
 use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::TablesError;
 use tokio::join;
@@ -28,8 +28,6 @@ const WORKS_MAX: usize = 64;
 /// trackers speak one by one, a commit, a publication and a wake-up for each would cost more than
 /// all else that is done for them. After a pause a message waits for nothing.
 const STEP: Duration = Duration::from_millis(5);
-/// How long to wait until what a full inbox has refused is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait after what could not be kept, or what the broker has refused or ended.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is retained when devices were heard, and how large their histories are.
@@ -160,38 +158,17 @@ impl Intake {
     }
 
     async fn publish(&self, written: Written) -> Result<(), LinkError> {
-        // Of messages nothing may be lost, and states will be others soon.
-        let messages = written.publications.iter().map(|it| (!it.retain).then(|| it.clone()));
-        let messages: Vec<_> = messages.collect();
-        let outcomes = self.link.publish_all(written.publications).await?;
-        let mut refused = Vec::new();
-        for (outcome, message) in outcomes.into_iter().zip(messages) {
-            match outcome.reason {
-                Inbox::FULL if message.is_some() => refused.extend(message),
-                reason if reason.is_error() => {
-                    tracing::warn!(%reason, "what a device says is not published");
-                }
-                _ => {}
+        for outcome in self.link.publish_surely(&written.publications).await? {
+            if outcome.reason.is_error() {
+                tracing::warn!(reason = %outcome.reason, "what a device says is not published");
             }
         }
-        self.publish_again(refused).await?;
         for (to, answer) in written.answers {
             // Whoever asked may have gone.
             let _ = to.send(answer);
         }
         written.heard.values().for_each(|device| self.courier.nudge_heard(device));
         self.heard.add(written.heard);
-        Ok(())
-    }
-
-    /// Publishes messages once more until all are taken: whoever is to have them does not keep up.
-    async fn publish_again(&self, mut messages: Vec<Message>) -> Result<(), LinkError> {
-        while !messages.is_empty() {
-            sleep(FULL_PAUSE).await;
-            let outcomes = self.link.publish_all(messages.iter().cloned()).await?;
-            let mut outcomes = outcomes.into_iter();
-            messages.retain(|_| outcomes.next().is_some_and(|it| it.reason == Inbox::FULL));
-        }
         Ok(())
     }
 }

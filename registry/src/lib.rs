@@ -128,6 +128,7 @@ impl Registry {
             let id = u64::from_be_bytes(id);
             match objects.get(id) {
                 Some(device) => device.live.set(state.history_bytes, state.last_active),
+                None if objects.has_row(id) => {}
                 None => {
                     // The process ended before it was taken away.
                     let head = Head { id, account: state.account };
@@ -232,6 +233,9 @@ impl Module for Registry {
     fn run(self: Arc<Self>) -> Running {
         Box::pin(async move {
             self.objects.renew_all();
+            for device in self.objects.list().iter().filter(|it| it.is_invalid) {
+                changes::tell_blocked(&self.context, device);
+            }
             tokio::select! {
                 () = self.context.stopped() => {}
                 () = self.work() => {}

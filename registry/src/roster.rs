@@ -66,8 +66,13 @@ impl Roster {
                 changed.extend(settle(all));
             }
             // Nobody has the ident that it does not have.
-            Some((after, None)) if after.live.set_blocked(0) => changed.push(Arc::clone(after)),
-            _ => {}
+            Some((after, None)) => {
+                let code = if after.is_invalid { BLOCKED } else { 0 };
+                if after.live.set_blocked(code) {
+                    changed.push(Arc::clone(after));
+                }
+            }
+            None => {}
         }
         changed
     }

@@ -116,9 +116,9 @@ impl Streams {
             }
         };
         let objects = Arc::new(Objects::open(&context, "streams", on_change)?);
-        links.retain(|stream| objects.get(stream).is_some())?;
+        links.retain(|stream| objects.has_row(stream))?;
         // A process that was killed may not have come to it.
-        let orphans = queues.streams()?.into_iter().filter(|id| objects.get(*id).is_none());
+        let orphans = queues.streams()?.into_iter().filter(|id| !objects.has_row(*id));
         marked.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
         Ok(Self {
             context,

@@ -30,13 +30,18 @@ impl Flespi {
 
     /// The same with settings as [`Broker::start`] has them.
     pub(super) fn start_with(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the data");
         let program = Command::new(env!("CARGO_BIN_EXE_longshore"));
-        let command = &mut closed(program, folder.path(), &["mqtt", "ws", "http"], settings);
+        Self::start_as(program, &["mqtt", "ws", "http"], settings)
+    }
+
+    /// The same with a listener for each of `schemes`; `program` ends in the binary.
+    pub(super) fn start_as(program: Command, schemes: &[&str], settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the data");
+        let command = &mut closed(program, folder.path(), schemes, settings);
         Self { broker: Broker::run(command), folder }
     }
 
-    /// Where it listens for `scheme`: mqtt, ws or http.
+    /// Where it listens for `scheme`.
     pub(super) fn url(&self, scheme: &str) -> String {
         self.broker.url(scheme)
     }

@@ -43,8 +43,14 @@ struct Hub {
 
 impl Hub {
     fn start() -> Self {
-        let flespi =
-            Flespi::start_with(&[("MODULES__CHANNELS", "true"), ("CHANNELS__HOST", "127.0.0.1")]);
+        Self::start_with(&["mqtt", "http"], &[])
+    }
+
+    /// The same with listeners for these schemes, and these settings.
+    fn start_with(schemes: &[&str], settings: &[(&str, &str)]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        let of_channels = [("MODULES__CHANNELS", "true"), ("CHANNELS__HOST", "127.0.0.1")];
+        let flespi = Flespi::start_as(program, schemes, &[&of_channels, settings].concat());
         let body = r#"[{"name": "trackers", "protocol_name": "wialon_ips"}]"#;
         let made = flespi.ask("POST", "/gw/channels", body);
         let channel = &made["result"][0];
@@ -176,6 +182,33 @@ fn a_receiver_that_pulls_and_is_killed_loses_nothing_and_leaves_nothing() {
         thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(hub.held(), BTreeSet::new());
+    running.kill();
+    hub.flespi.stop();
+}
+
+/// R7.8.
+#[test]
+fn a_receiver_with_a_session_over_tls_that_is_killed_loses_nothing_and_trusts_no_stranger() {
+    let files = Certificates::new();
+    let [cert, key] = ["server.pem", "server.key"].map(|name| files.text(name));
+    let hub = Hub::start_with(&["mqtts", "http"], &[("TLS__CERT", &cert), ("TLS__KEY", &key)]);
+    let wialon = Wialon::start();
+    let mut command = receiver(&hub, "mqtts");
+    command.args(["--wialon", &wialon.address.to_string()]);
+    // Of whom it does not know it gets nothing, and it shows no token.
+    command.env("SSL_CERT_FILE", files.path("stranger.pem"));
+    let mut running = Process::start(&mut command);
+    running.until("invalid peer certificate");
+    running.kill();
+    command.env("SSL_CERT_FILE", files.path("ca.pem"));
+    let mut running = Process::start(&mut command);
+    running.until("Success");
+    let tracker = hub.tracker();
+    wialon.until(|took| took.len() >= MESSAGES as usize / 2);
+    running.kill();
+    let running = Process::start(&mut command);
+    tracker.join().expect("every message was taken");
+    wialon.until(|took| took.iter().copied().collect::<BTreeSet<_>>() == all());
     running.kill();
     hub.flespi.stop();
 }

@@ -10,7 +10,7 @@ use longshore_acl::Method;
 use longshore_storage::{Changes, Table};
 use serde_json::{Map, Value};
 
-use self::row::{place, read_row, row};
+use self::row::{place, read_all, row};
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
 use crate::rest::collection::{self, Chosen, Each, Shelf, Show, sent};
@@ -57,6 +57,13 @@ pub trait Item: Send + Sync + Sized + 'static {
     /// # Errors
     /// What is wrong with a field.
     fn read(head: Head, fields: Map<String, Value>, before: Option<&Self>) -> Result<Self, Fault>;
+
+    /// Makes one of what is kept at the start and is not valid, as another version wrote it: it
+    /// does nothing until it is changed to what is valid, and says why it does not. Where there is
+    /// no such object its row is left as it is, and nobody sees it.
+    fn invalid(_head: Head, _kept: Map<String, Value>) -> Option<Self> {
+        None
+    }
 
     /// Whose it is.
     fn head(&self) -> Head;
@@ -115,6 +122,8 @@ type Step<'a, T> = (Option<&'a Arc<T>>, Option<&'a Arc<T>>);
 struct Items<T> {
     by_id: BTreeMap<u64, Arc<T>>,
     by_account: HashMap<u64, HashSet<u64>>,
+    /// Those that have a row and nothing else: it could not be read.
+    unread: BTreeSet<u64>,
     last: u64,
 }
 
@@ -148,31 +157,18 @@ impl<T: Item> Objects<T> {
     /// of each that is there, and then of each change, one after another: it must not change any
     /// itself, and whoever asked waits for it.
     ///
+    /// A row that is no such object does not keep the others from their work: the object is
+    /// [`Item::invalid`], or its row is left as it is, and an error in the log says which it is.
+    ///
     /// # Errors
-    /// When the table cannot be read or holds what is no such object.
+    /// When the table cannot be read.
     pub fn open(
         context: &Context,
         table: &str,
         changed: impl Fn(&Change<'_, T>) + Send + Sync + 'static,
     ) -> Result<Self, ModuleError> {
         let table = context.tables().table(table)?;
-        let mut items = Items { by_id: BTreeMap::new(), by_account: HashMap::new(), last: 0 };
-        let mut gone = Changes::new();
-        for row in table.range(..) {
-            let (key, value) = row?;
-            let id = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes)?;
-            if key == LAST {
-                items.last = <[u8; 8]>::try_from(&*value).map(u64::from_be_bytes)?;
-                continue;
-            }
-            let item = read_row::<T>(context, id, &value)?;
-            if context.accounts().read().account(item.head().account).is_some() {
-                items.put(Arc::new(item));
-            } else {
-                gone.remove(&table, &key);
-            }
-        }
-        context.tables().commit(gone)?;
+        let items = read_all::<T>(context, &table)?;
         for item in items.by_id.values() {
             changed(&Change { before: None, after: Some(item) });
         }
@@ -191,6 +187,14 @@ impl<T: Item> Objects<T> {
     #[must_use]
     pub fn get(&self, id: u64) -> Option<Arc<T>> {
         self.items().by_id.get(&id).cloned()
+    }
+
+    /// Whether there is one of this number, or a row of it that could not be read: what is kept
+    /// with it must stay.
+    #[must_use]
+    pub fn has_row(&self, id: u64) -> bool {
+        let items = self.items();
+        items.by_id.contains_key(&id) || items.unread.contains(&id)
     }
 
     /// All there are, by number.

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::Options;
-use longshore_broker::module::{Change, Head, Item, Objects, Paths, Running};
+use longshore_broker::module::{Change, Head, Item, MODULES_FOLDER, Objects, Paths, Running};
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object, Route};
 use longshore_broker::{Broker, Context, Module, Storage};
+use longshore_storage::{Changes, Tables};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -241,4 +242,32 @@ fn objects_outlive_the_process_and_what_was_retained_is_put_right() {
     assert_eq!(rig.ask("POST /gw/depots", depot("new")).ids(), [4], "numbers come once");
     assert_eq!(hear(&rig, "flespi/state/gw/depots/#", 12).len(), 12);
     assert_eq!(rig.broker.accounts().unwrap().read().branch(ROOT_ACCOUNT).len(), 1);
+}
+
+#[test]
+fn a_row_that_is_no_object_is_left_as_it_is_and_keeps_no_other_from_its_work() {
+    let harbour = Harbour::new();
+    let (rig, _) = harbour.start();
+    let depots = [1, 2, 3].map(|berths| json!({"name": "depot", "berths": berths}));
+    assert_eq!(rig.ask("POST /gw/depots", json!(depots)).ids(), [1, 2, 3]);
+    drop(rig);
+    let rows = [&b"no JSON"[..], br#"{"cid":1,"berths":99}"#];
+    let put = |rows: &[(u64, Vec<u8>)]| {
+        let tables = Tables::open(&harbour.folder.path().join(MODULES_FOLDER)).unwrap();
+        let (table, mut changes) = (tables.table("depots").unwrap(), Changes::new());
+        let before = rows.iter().map(|(id, _)| table.get(&id.to_be_bytes()).unwrap().unwrap());
+        let before = before.collect::<Vec<_>>();
+        rows.iter().for_each(|(id, row)| changes.put(&table, &id.to_be_bytes(), row));
+        tables.commit(changes).unwrap();
+        before
+    };
+    let before = put(&[(1, rows[0].to_vec()), (2, rows[1].to_vec())]);
+    let (rig, told) = harbour.start();
+    assert_eq!(rig.ask("GET /gw/depots/all", "").ids(), [3]);
+    assert_eq!(*told.lock().unwrap(), ["None Some(3)"]);
+    assert_eq!(rig.ask("POST /gw/depots", json!([depots[0]])).ids(), [4], "numbers come once");
+    drop(rig);
+    assert_eq!(put(&[(1, before[0].clone()), (2, before[1].clone())]), rows);
+    let (rig, _) = harbour.start();
+    assert_eq!(rig.ask("GET /gw/depots/all", "").ids(), [1, 2, 3, 4]);
 }

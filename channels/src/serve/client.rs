@@ -28,7 +28,7 @@ const OWN_TOPICS: &str = "flespi/message/gw/";
 
 /// Takes what the broker publishes until the channel closes.
 pub(crate) async fn run(open: Rc<Open>) {
-    let Intake::Publications(publications) = &open.channel.intake else { return };
+    let Some(Intake::Publications(publications)) = &open.channel.intake else { return };
     let mut retry = RETRY;
     loop {
         let began = tokio::time::Instant::now();

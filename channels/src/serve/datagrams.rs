@@ -23,7 +23,7 @@ pub(crate) async fn receive(open: Rc<Open>, socket: UdpSocket) {
     loop {
         // An error is what a router says of an earlier answer.
         let Ok((count, peer)) = socket.recv_from(&mut buffer).await else { continue };
-        let Intake::Bytes(decoder) = &open.channel.intake else { return };
+        let Some(Intake::Bytes(decoder)) = &open.channel.intake else { return };
         let step = match decoder(Transport::Datagram).packet(&buffer[..count]) {
             Ok(step) => step,
             Err(error) => {

@@ -101,7 +101,7 @@ async fn take(
     traffic: &RefCell<Traffic>,
     request: Request<Incoming>,
 ) -> Result<Vec<u8>, (StatusCode, String)> {
-    let Intake::Requests(requests) = &open.channel.intake else {
+    let Some(Intake::Requests(requests)) = &open.channel.intake else {
         return Err((StatusCode::NOT_FOUND, String::new()));
     };
     let (head, body) = request.into_parts();

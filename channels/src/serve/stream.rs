@@ -89,7 +89,7 @@ fn admit(open: &Rc<Open>, stream: TcpStream, address: SocketAddr) {
         let began = Instant::now();
         let mut traffic = Traffic::default();
         let ending = match &open.channel.intake {
-            Intake::Bytes(decoder) => {
+            Some(Intake::Bytes(decoder)) => {
                 let decoder = decoder(crate::protocol::Transport::Stream);
                 Box::pin(device::serve(&open, &peer, stream, decoder, &mut traffic)).await
             }

@@ -145,6 +145,63 @@ fn a_full_channel_is_blocked_until_it_has_room() {
     assert_eq!(shown(&rig, &channel)["blocked"], 0);
 }
 
+/// R8.4, R8.9: code 6. Another version may have kept what is not valid now.
+#[test]
+fn a_channel_that_is_kept_and_invalid_is_blocked_until_it_is_put_right() {
+    let house = House::new(|_| {});
+    let rig = house.start();
+    let [of_wialon, of_none, unread, good] =
+        [0; 4].map(|_| rig.channel("wialon_ips", json!({"configuration": {"password": "1"}})));
+    let all = [&of_wialon, &of_none, &unread, &good];
+    for made in all {
+        let mut device = connect(made.address);
+        assert_eq!(say(&mut device, b"#L#a;1\r\n", 7), b"#AL#1\r\n");
+        position(&mut device);
+    }
+    drop(rig);
+    let row = |protocol: u64| {
+        let row = json!({"cid": 1, "name": "old", "protocol_id": protocol, "messages_ttl": "1 d",
+            "configuration": {"password": "1", "nothing": 1}});
+        row.to_string().into_bytes()
+    };
+    let before = house.put_row(of_wialon.id, &row(4));
+    house.put_row(of_none.id, &row(999));
+    house.put_row(unread.id, b"no JSON");
+
+    let rig = house.start();
+    let blocked = |rig: &Rig| {
+        let all = rig.result("GET /gw/channels/all", Value::Null);
+        all.iter().map(|it| (it["id"].as_u64().unwrap(), it["blocked"].clone())).collect::<Vec<_>>()
+    };
+    let want = [(of_wialon.id, json!(6)), (of_none.id, json!(6)), (good.id, json!(0))];
+    assert_eq!(blocked(&rig), want);
+    for made in [&of_wialon, &of_none] {
+        assert_eq!(rig.log(made.id, 20, 1)[0]["block_code"], 6);
+        let state = format!("flespi/state/gw/channels/{}/blocked", made.id);
+        let heard = rig.subscribe(&rig.key, &state);
+        assert_eq!(heard.next_of(&state), 6);
+        let shown = shown(&rig, made);
+        assert_eq!(shown["uri"], made.address.to_string(), "devices know its port");
+        assert_eq!(shown["configuration"]["password"], "***");
+        assert!(TcpStream::connect(made.address).is_err());
+        assert_eq!(rig.pull(made.id, &json!({})).0.len(), 1);
+        let path = format!("PUT /gw/channels/{}", made.id);
+        assert_eq!(rig.ask(&path, json!({"name": "new"})).0, 400, "that makes it no better");
+        let right = json!({"protocol_id": 14, "configuration": {}, "messages_ttl": 60});
+        let right = rig.result(&path, right).remove(0);
+        assert_eq!((&right["blocked"], &right["uri"]), (&json!(0), &shown["uri"]));
+        rig.log(made.id, 21, 1);
+        assert_eq!(heard.next_of(&state), 0);
+        rig.until("it listens", |_| TcpStream::connect(made.address).ok());
+    }
+    drop(rig);
+    // Whoever goes back to the version that wrote it has lost nothing.
+    house.put_row(unread.id, &before);
+    let rig = house.start();
+    assert_eq!(rig.pull(unread.id, &json!({})).0.len(), 1);
+    assert_eq!(shown(&rig, &unread)["uri"], unread.address.to_string());
+}
+
 /// R3.1: `messages_ttl` of 0; R7.8.
 #[test]
 fn a_channel_that_keeps_nothing_still_publishes() {

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use longshore_acl::TokenKey;
+use longshore_broker::module::MODULES_FOLDER;
 use longshore_broker::{Broker, Context, Module, Storage, accounts};
 use longshore_channels::{Channels, Options};
+use longshore_storage::{Changes, Tables};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -81,6 +83,16 @@ impl House {
             .unwrap();
         let context = context.lock().unwrap().clone().unwrap();
         Rig { broker, key: self.key.expose().to_owned(), context }
+    }
+
+    /// Puts a row in place of that of a channel, while no broker runs; what it was.
+    pub(crate) fn put_row(&self, channel: u64, row: &[u8]) -> Vec<u8> {
+        let tables = Tables::open(&self.folder.path().join(MODULES_FOLDER)).unwrap();
+        let (table, mut changes) = (tables.table("channels").unwrap(), Changes::new());
+        let before = table.get(&channel.to_be_bytes()).unwrap().unwrap();
+        changes.put(&table, &channel.to_be_bytes(), row);
+        tables.commit(changes).unwrap();
+        before
     }
 }
 

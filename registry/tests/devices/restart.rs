@@ -1,8 +1,10 @@
 //! What outlives the process.
 
+use longshore_broker::module::MODULES_FOLDER;
+use longshore_storage::{Changes, Tables};
 use serde_json::{Value, json};
 
-use super::hub::{Place, of_channel};
+use super::hub::{Place, next, of_channel};
 
 /// R4.7, R4.15, R7.4: history and telemetry are there after a restart, and go on.
 #[test]
@@ -98,9 +100,59 @@ fn a_device_that_is_removed_leaves_nothing_behind() {
     assert!(left.into_iter().any(|left| left == 0));
     assert_eq!(hub.history(stays, "n").len(), 1);
     drop(hub);
-    let tables = longshore_storage::Tables::open(&place.path().join("tables")).unwrap();
+    let tables = Tables::open(&place.path().join(MODULES_FOLDER)).unwrap();
     for name in ["history", "states", "commands", "results", "settings"] {
         let table = tables.table(&format!("registry-{name}")).unwrap();
         assert_eq!(table.prefix(&gone.to_be_bytes()).count(), 0, "{name}");
     }
+}
+
+/// R8.4, R8.9: code 6. Another version may have kept what is not valid now.
+#[test]
+fn a_device_that_is_kept_and_invalid_is_blocked_until_it_is_put_right() {
+    let place = Place::new();
+    let hub = place.open();
+    let [typeless, unread, good] = ["a", "b", "c"].map(|ident| hub.device(ident, ident));
+    for (id, ident) in [(typeless, "a"), (unread, "b"), (good, "c")] {
+        hub.say(ident, json!({"timestamp": 1_700_000_000, "n": 1}));
+        hub.telemetry(id, "n", json!(1));
+    }
+    drop(hub);
+    let put_row = |id: u64, change: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let tables = Tables::open(&place.path().join(MODULES_FOLDER)).unwrap();
+        let (table, mut changes) = (tables.table("registry").unwrap(), Changes::new());
+        let before = table.get(&id.to_be_bytes()).unwrap().unwrap();
+        changes.put(&table, &id.to_be_bytes(), &change(&before));
+        tables.commit(changes).unwrap();
+        before
+    };
+    put_row(typeless, &|row| {
+        let mut row: Value = serde_json::from_slice(row).unwrap();
+        row["device_type_id"] = 999.into();
+        row.to_string().into_bytes()
+    });
+    let before = put_row(unread, &|_| b"no JSON".to_vec());
+
+    let hub = place.open();
+    let all = hub.get("/gw/devices/all?fields=id,blocked");
+    let want = [json!({"id": typeless, "blocked": 6}), json!({"id": good, "blocked": 0})];
+    assert_eq!(all, want);
+    hub.events(typeless, &[20]);
+    let mut heard = hub.listen_all(&format!("flespi/state/gw/devices/{typeless}/blocked"));
+    assert_eq!(next(&mut heard).1, "6");
+    hub.say("a", json!({"timestamp": 1_700_000_001, "n": 2}));
+    let path = format!("PUT /gw/devices/{typeless}");
+    let refusal = hub.rig.ask(&path, json!({"name": "new"})).refusal();
+    assert_eq!(refusal.0, 400, "that makes it no better");
+    hub.ask(&path, json!({"device_type_id": 14}));
+    hub.events(typeless, &[21]);
+    assert_eq!(next(&mut heard).1, "0");
+    hub.say("a", json!({"timestamp": 1_700_000_002, "n": 3}));
+    hub.telemetry(typeless, "n", json!(3));
+    assert_eq!(hub.history(typeless, "n"), [json!(1), json!(3)]);
+    drop(hub);
+    // Whoever goes back to the version that wrote it has lost nothing.
+    put_row(unread, &|_| before.clone());
+    let hub = place.open();
+    assert_eq!(hub.history(unread, "n"), [json!(1)]);
 }

@@ -228,7 +228,7 @@ impl Intake {
         let appended = self.streams.queues.append_with(plan.changes, &queues, now).await?;
         for ((_, stream, _), appended) in all.iter().zip(appended) {
             if appended.has_blocked {
-                self.streams.tell_blocked(stream);
+                self.streams.tell_blocked(stream, BLOCKED_BY_STORAGE);
             }
         }
         Ok(())
@@ -241,12 +241,12 @@ impl Streams {
         let Some(stream) = self.objects.get(stream) else { return false };
         let of = stream.head().account;
         let is_near = || of == account || self.context.accounts().read().is_in_branch(of, account);
-        stream.setup.runs() && is_near()
+        stream.running().is_some() && is_near()
     }
 
-    /// Says that the queue of a stream is full (R8.4).
-    pub(super) fn tell_blocked(&self, stream: &Stream) {
-        let code = ("block_code".to_owned(), BLOCKED_BY_STORAGE.into());
+    /// Says that a stream is blocked, and why (R8.4, R8.9).
+    pub(super) fn tell_blocked(&self, stream: &Stream, code: u64) {
+        let code = ("block_code".to_owned(), code.into());
         self.tell(stream.head(), "blocked", 20, [code]);
     }
 

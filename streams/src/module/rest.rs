@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::links::{LINKS_MAX, Link, Source, Step};
-use super::stream::Stream;
+use super::stream::{BLOCKED_BY_STORAGE, Stream};
 use super::{Streams, now};
 use crate::{ENTRY_BYTES_MAX, Protocol, QueueError};
 
@@ -481,10 +481,10 @@ async fn inject(streams: &Streams, call: &Call) -> Outcome {
     let (found, mut faults) = streams.objects.choose(call)?;
     let mut queues = Vec::new();
     for stream in found {
-        if stream.setup.runs() {
+        if stream.running().is_some() {
             queues.push((streams.queue(&stream).map_err(unqueued)?, stream));
         } else {
-            let reason = "the stream is not enabled, or its queue_ttl is 0";
+            let reason = "the stream is not enabled, is invalid, or its queue_ttl is 0";
             faults.push(Fault::bad_request(reason).about(stream.head().id));
         }
     }
@@ -494,7 +494,7 @@ async fn inject(streams: &Streams, call: &Call) -> Outcome {
     for ((_, stream), appended) in queues.iter().zip(appended) {
         let id = stream.head().id;
         if appended.has_blocked {
-            streams.tell_blocked(stream);
+            streams.tell_blocked(stream, BLOCKED_BY_STORAGE);
         }
         if appended.refused > 0 {
             let reason = format!("the queue is full: {} messages are not in it", appended.refused);

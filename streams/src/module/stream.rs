@@ -20,6 +20,8 @@ const QUEUE_TTL: u64 = 86_400;
 const NAME_MAX: usize = 255;
 /// Why a stream takes nothing: its queue is full (R8.9).
 pub(super) const BLOCKED_BY_STORAGE: u64 = 4;
+/// Why it takes and sends nothing: another version has kept what is not valid now (R8.9).
+pub(super) const BLOCKED_BY_CONFIGURATION: u64 = 6;
 /// Where secrets of the configuration are kept.
 const SECRETS: &str = "secrets";
 
@@ -62,14 +64,17 @@ const FIELDS: &[Field] = &[
     Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
     Field::new("queue_size", Kind::Whole, "KB of messages that wait"),
     Field::new("connected", Kind::Flag, "Whether it has a connection to its platform"),
-    Field::new("blocked", Kind::Whole, "0, or 4 while its queue is full"),
+    Field::new("blocked", Kind::Whole, "0, or 4 while its queue is full, 6 while it is invalid"),
 ];
 
 /// A stream.
 pub(super) struct Stream {
     head: Head,
     kept: Map<String, Value>,
-    pub(super) setup: Setup,
+    /// None as long as what is kept of it is invalid.
+    pub(super) setup: Option<Setup>,
+    /// Seconds that a message waits in its queue.
+    queue_ttl: u64,
     pub(super) live: Arc<Live>,
 }
 
@@ -77,18 +82,13 @@ pub(super) struct Stream {
 #[derive(Clone, PartialEq)]
 pub(super) struct Setup {
     enabled: bool,
-    pub(super) queue_ttl: u64,
+    queue_ttl: u64,
     pub(super) configuration: Configuration,
     validate: String,
     convert: Value,
 }
 
 impl Setup {
-    /// Whether it takes and sends messages.
-    pub(super) fn runs(&self) -> bool {
-        self.enabled && self.queue_ttl > 0
-    }
-
     pub(super) fn rules(&self) -> Result<Rules, ConfigurationError> {
         Rules::new(&self.validate, Conversion::parse(&self.convert)?)
     }
@@ -142,6 +142,11 @@ impl Live {
 }
 
 impl Stream {
+    /// What it runs by, if it takes and sends messages.
+    pub(super) fn running(&self) -> Option<&Setup> {
+        self.setup.as_ref().filter(|it| it.enabled && it.queue_ttl > 0)
+    }
+
     pub(super) fn protocol(&self) -> Option<Protocol> {
         let id = self.kept.get("protocol_id").and_then(Value::as_u64);
         Protocol::ALL.into_iter().find(|it| Some(it.id()) == id)
@@ -149,14 +154,18 @@ impl Stream {
 
     /// What its queue may hold.
     pub(super) fn queue_options(&self, bytes_max: u64) -> QueueOptions {
-        QueueOptions { ttl_secs: self.setup.queue_ttl, bytes_max }
+        QueueOptions { ttl_secs: self.queue_ttl, bytes_max }
     }
 
     /// Its fields under another condition, as a state that was retained has them.
     pub(super) fn shown_in(&self, condition: Condition) -> Map<String, Value> {
         let mut fields = self.kept.clone();
         fields.remove(SECRETS);
-        let blocked = if condition.blocked { BLOCKED_BY_STORAGE } else { 0 };
+        let blocked = match (&self.setup, condition.blocked) {
+            (None, _) => BLOCKED_BY_CONFIGURATION,
+            (Some(_), true) => BLOCKED_BY_STORAGE,
+            (Some(_), false) => 0,
+        };
         fields.insert("queue_size".to_owned(), condition.queue_kb.into());
         fields.insert("connected".to_owned(), condition.connected.into());
         fields.insert("blocked".to_owned(), blocked.into());
@@ -182,7 +191,7 @@ impl Item for Stream {
         let protocol =
             Protocol::of(kept.get("protocol_id").and_then(Value::as_u64), &configuration)
                 .map_err(|error| wrong(&error.field, &error.text))?;
-        let is_other = before.is_some_and(|it| it.protocol() != Some(protocol));
+        let is_other = before.and_then(Self::protocol).is_some_and(|it| it != protocol);
         if is_other || configuration.get("protocol").is_some_and(|name| name != protocol.name()) {
             let text = "cannot be changed, nor differ from protocol_id; make another stream";
             let field = if is_other { "protocol_id" } else { "configuration.protocol" };
@@ -218,7 +227,14 @@ impl Item for Stream {
         }
         setup.rules().map_err(|error| wrong(&error.field, &error.text))?;
         let live = before.map_or_else(Arc::default, |it| Arc::clone(&it.live));
-        Ok(Self { head, kept, setup, live })
+        Ok(Self { head, kept, queue_ttl: setup.queue_ttl, setup: Some(setup), live })
+    }
+
+    fn invalid(head: Head, kept: Map<String, Value>) -> Option<Self> {
+        // What waits is kept as long as any: nobody has said for how long.
+        let queue_ttl = kept.get("queue_ttl").and_then(Value::as_u64);
+        let queue_ttl = queue_ttl.unwrap_or(QUEUE_TTL_MAX).min(QUEUE_TTL_MAX);
+        Some(Self { head, kept, setup: None, queue_ttl, live: Arc::default() })
     }
 
     fn head(&self) -> Head {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::stream::Stream;
+use super::stream::{BLOCKED_BY_CONFIGURATION, Setup, Stream};
 use super::{Streams, now};
 use crate::{AnySink, Report, Runner, RunnerOptions};
 
@@ -63,9 +63,17 @@ impl Streams {
 
     /// Runs one stream as it is, again after each change, until it is gone.
     async fn attend(self: Arc<Self>, id: u64, mut changed: watch::Receiver<()>) {
+        let mut was_invalid = false;
         loop {
             changed.mark_unchanged();
             let Some(stream) = self.objects.get(id) else { break };
+            let is_invalid = stream.setup.is_none();
+            match (was_invalid, is_invalid) {
+                (false, true) => self.tell_blocked(&stream, BLOCKED_BY_CONFIGURATION),
+                (true, false) => self.tell(stream.head(), "unblocked", 21, Map::new()),
+                _ => {}
+            }
+            was_invalid = is_invalid;
             let stop = async {
                 tokio::select! {
                     // Nobody to say so is a stream that is gone.
@@ -73,10 +81,9 @@ impl Streams {
                     () = self.context.stopped() => {}
                 }
             };
-            if stream.setup.runs() {
-                self.run_stream(&stream, stop).await;
-            } else {
-                stop.await;
+            match stream.running() {
+                Some(setup) => self.run_stream(&stream, setup, stop).await,
+                None => stop.await,
             }
             if self.is_stopped() {
                 return;
@@ -87,13 +94,13 @@ impl Streams {
         }
     }
 
-    async fn run_stream(&self, stream: &Arc<Stream>, stop: impl Future<Output = ()>) {
+    async fn run_stream(&self, stream: &Stream, setup: &Setup, stop: impl Future<Output = ()>) {
         let mut options = RunnerOptions::new(now);
-        options.batch_messages = stream.setup.configuration.batch_messages();
+        options.batch_messages = setup.configuration.batch_messages();
         let head = stream.head();
         // What was checked when it was sent is right.
-        let sink = AnySink::new(&stream.setup.configuration, &self.targets, &head.id.to_string());
-        let (sink, rules, queue) = match (sink, stream.setup.rules(), self.queue(stream)) {
+        let sink = AnySink::new(&setup.configuration, &self.targets, &head.id.to_string());
+        let (sink, rules, queue) = match (sink, setup.rules(), self.queue(stream)) {
             (Ok(sink), Ok(rules), Ok(queue)) => (sink, rules, queue),
             (sink, rules, queue) => {
                 let error = [

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use longshore_broker::module::MODULES_FOLDER;
+use longshore_storage::{Changes, Tables};
 use serde_json::{Value, json};
 
 use super::rig::{Hub, local, of_channel, of_device, received, stream, until};
@@ -203,4 +205,53 @@ fn what_is_held_for_its_device_form_outlives_the_process() {
     hubs.say(&[of_device(3, 7, "a", 1)]);
     until(|| received(&platform).len() >= 2);
     assert_eq!(received(&platform), [(1, Some(3)), (2, None)]);
+}
+
+/// R8.4, R8.9: code 6. Another version may have kept what is not valid now.
+#[test]
+fn a_stream_that_is_kept_and_invalid_is_blocked_until_it_is_put_right() {
+    let hub = Hub::new();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let hubs = hub.start(local());
+    let [invalid, unread] = [0; 2].map(|_| hubs.stream(address));
+    hubs.rig.ask(&format!("POST /gw/streams/{invalid},{unread}/channels/7"), "").result();
+    hubs.say(&[of_channel(7, "a", 1)]);
+    until(|| [invalid, unread].iter().all(|id| hubs.get(*id)["queue_size"] == 1));
+    drop(hubs);
+    let put_row = |id: u64, row: &[u8]| {
+        let tables = Tables::open(&hub.folder.path().join(MODULES_FOLDER)).unwrap();
+        let (table, mut changes) = (tables.table("streams").unwrap(), Changes::new());
+        let before = table.get(&id.to_be_bytes()).unwrap().unwrap();
+        changes.put(&table, &id.to_be_bytes(), row);
+        tables.commit(changes).unwrap();
+        before
+    };
+    let row = json!({"cid": 1, "name": "old", "protocol_id": 999, "configuration": {"to": "a"}});
+    put_row(invalid, row.to_string().as_bytes());
+    let before = put_row(unread, b"no JSON");
+
+    let hubs = hub.start(local());
+    let all = hubs.rig.ask("GET /gw/streams/all?fields=id,blocked", "").result();
+    assert_eq!(all, [json!({"id": invalid, "blocked": 6})]);
+    let log = hubs.log(invalid, 20);
+    assert!(log.iter().any(|it| it["block_code"] == 6), "{log:?}");
+    let path = format!("PUT /gw/streams/{invalid}");
+    let refusal = hubs.rig.ask(&path, json!({"name": "new"})).refusal();
+    assert_eq!(refusal.0, 400, "that makes it no better");
+    hubs.say(&[of_channel(7, "a", 2)]);
+    let platform = hub.platform_at(address);
+    let mut right = stream(address);
+    right["name"] = "new".into();
+    assert_eq!(hubs.rig.ask(&path, right).result()[0]["blocked"], 0);
+    hubs.log(invalid, 21);
+    until(|| !received(&platform).is_empty());
+    hubs.say(&[of_channel(7, "a", 3)]);
+    until(|| received(&platform).len() == 2);
+    assert_eq!(received(&platform), [(1, None), (3, None)], "blocked, it takes nothing");
+    drop(hubs);
+    // Whoever goes back to the version that wrote it has lost nothing.
+    put_row(unread, &before);
+    let _hubs = hub.start(local());
+    until(|| received(&platform).len() == 3);
+    assert_eq!(received(&platform)[2], (1, None));
 }

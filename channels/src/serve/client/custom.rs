@@ -1,9 +1,11 @@
 //! The connection to another broker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Publish, QoS, Transport};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::mpsc;
 
 use super::{Open, TOGETHER, client_id, take};
@@ -73,7 +75,10 @@ fn tls() -> Result<ClientConfig, String> {
     if roots.is_empty() {
         return Err("the system has no certificates to check the broker with".to_owned());
     }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    // The one of the process is for the program to choose that the hub is a part of.
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|it| it.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Passes on what comes.
