@@ -28,6 +28,8 @@ pub(crate) struct Channel {
     pub(crate) is_enabled: bool,
     /// Seconds that its messages are kept; with 0 none is.
     pub(crate) messages_ttl: u64,
+    /// Seconds that raw traffic of its devices is kept; with 0 none is.
+    pub(crate) packets_ttl: u64,
     /// What does not change with it.
     pub(crate) live: Arc<Live>,
     kept: Map<String, Value>,
@@ -67,6 +69,12 @@ impl Item for Channel {
                 "Seconds that messages are kept, up to 2592000; 86400 unless said, 0 for none",
             )
             .set(),
+            Field::new(
+                "packets_ttl",
+                Kind::Whole,
+                "Seconds that raw traffic is kept, up to 2592000; 0 unless said, for none",
+            )
+            .set(),
             Field::new("commands_ttl", Kind::Whole, "Seconds, up to 2592000; without effect").set(),
             Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
             Field::new("uri", Kind::Text, "Where devices connect, host:port, over TCP and UDP"),
@@ -94,12 +102,14 @@ impl Item for Channel {
         };
         fields.remove("protocol_name");
         fields.insert("protocol_id".to_owned(), protocol.id.into());
-        let secs = |name: &str| match fields.get(name).map(|it| it.as_u64()) {
-            None => Ok(TTL_SECS),
+        let secs = |name: &str, usual| match fields.get(name).map(|it| it.as_u64()) {
+            None => Ok(usual),
             Some(Some(secs)) if secs <= TTL_SECS_MAX => Ok(secs),
             Some(_) => Err(wrong(name, format!("0 to {TTL_SECS_MAX} seconds"))),
         };
-        let (messages_ttl, commands_ttl) = (secs("messages_ttl")?, secs("commands_ttl")?);
+        let messages_ttl = secs("messages_ttl", TTL_SECS)?;
+        let packets_ttl = secs("packets_ttl", 0)?;
+        let commands_ttl = secs("commands_ttl", TTL_SECS)?;
         let is_enabled = fields.get("enabled").and_then(Value::as_bool).unwrap_or(true);
         let configuration = fields.entry("configuration").or_insert_with(|| Map::new().into());
         if let Some(before) = before {
@@ -110,11 +120,21 @@ impl Item for Channel {
             wrong(path.trim_end_matches('.'), error.text)
         })?;
         fields.insert("messages_ttl".to_owned(), messages_ttl.into());
+        fields.insert("packets_ttl".to_owned(), packets_ttl.into());
         fields.insert("commands_ttl".to_owned(), commands_ttl.into());
         fields.insert("enabled".to_owned(), is_enabled.into());
         fields.entry("metadata").or_insert_with(|| Map::new().into());
         let live = before.map_or_else(|| Arc::new(Live::new(head.id)), |it| Arc::clone(&it.live));
-        Ok(Self { head, protocol, intake, is_enabled, messages_ttl, live, kept: fields })
+        Ok(Self {
+            head,
+            protocol,
+            intake,
+            is_enabled,
+            messages_ttl,
+            packets_ttl,
+            live,
+            kept: fields,
+        })
     }
 
     fn head(&self) -> Head {
