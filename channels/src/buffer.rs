@@ -13,13 +13,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use longshore_broker::Message;
 use longshore_broker::module::Context;
 use longshore_storage::{Row, Rows, Table, Tables, TablesError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
+use crate::packets::Packets;
 
 mod writer;
 
@@ -61,6 +62,13 @@ pub(crate) enum Work {
         below: u64,
         done: Option<oneshot::Sender<bool>>,
     },
+    /// Remove packets with smaller keys.
+    Prune {
+        live: Arc<Live>,
+        below: u64,
+    },
+    /// Write down the packets that wait, though nothing else is to be written.
+    Flush,
     /// Forget a channel, with all it keeps.
     Forget(Arc<Live>),
     Stop,
@@ -75,7 +83,7 @@ struct Head {
     newest: u64,
 }
 
-/// All messages of all channels.
+/// All messages of all channels, and their raw traffic.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     tables: Tables,
@@ -85,6 +93,7 @@ pub(crate) struct Buffer {
     heads: Table,
     /// Those that were there when the hub began.
     known: HashMap<u64, Head>,
+    pub(crate) packets: Packets,
     /// The key that was given last.
     last: AtomicU64,
     /// All messages up to this key are durable.
@@ -93,8 +102,12 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// The one in the tables of the broker, and what its writer is asked.
-    pub(crate) fn open(context: &Context) -> Result<(Self, mpsc::Receiver<Work>), TablesError> {
+    /// The one in the tables of the broker, and what its writer is asked. A channel keeps up to
+    /// `packets_bytes` of raw traffic.
+    pub(crate) fn open(
+        context: &Context,
+        packets_bytes: u64,
+    ) -> Result<(Self, mpsc::Receiver<Work>), TablesError> {
         let tables = context.tables().clone();
         let (rows, heads) = (tables.table("channels_messages")?, tables.table("channels_heads")?);
         let mut known = HashMap::new();
@@ -104,14 +117,17 @@ impl Buffer {
                 known.insert(id, head);
             }
         }
+        let packets = Packets::open(context, packets_bytes)?;
         let last = known.values().map(|head| head.newest).max().unwrap_or(0);
+        let last = last.max(packets.newest());
         let (queue, work) = mpsc::channel(WAITING);
         let (last, committed) = (AtomicU64::new(last), AtomicU64::new(last));
-        Ok((Self { tables, rows, heads, known, last, committed, queue }, work))
+        Ok((Self { tables, rows, heads, known, packets, last, committed, queue }, work))
     }
 
     /// Takes over what is known of a channel that was there before.
     pub(crate) fn attach(&self, live: &Live) {
+        self.packets.attach(live);
         if let Some(head) = self.known.get(&live.id) {
             live.low.store(head.low, Ordering::Relaxed);
             live.swept.store(head.swept, Ordering::Relaxed);
@@ -123,13 +139,14 @@ impl Buffer {
     /// What is left of channels that `is_there` does not know: the hub was killed while it forgot
     /// them.
     pub(crate) fn orphans(&self, is_there: impl Fn(u64) -> bool) -> Vec<Arc<Live>> {
-        let gone = self.known.keys().filter(|id| !is_there(**id));
-        let live = |id: &u64| {
-            let live = Live::new(*id);
+        let known = self.known.keys().copied().chain(self.packets.channels());
+        let gone: HashSet<u64> = known.filter(|id| !is_there(*id)).collect();
+        let live = |id: u64| {
+            let live = Live::new(id);
             self.attach(&live);
             Arc::new(live)
         };
-        gone.map(live).collect()
+        gone.into_iter().map(live).collect()
     }
 
     /// The next key, for a message that came in at this microsecond.
@@ -183,28 +200,12 @@ impl Buffer {
         slice: &Slice,
     ) -> Result<Vec<(u64, Vec<u8>)>, TablesError> {
         let range = range.start..range.end.min(self.end());
-        let mut heads = Vec::new();
-        for live in lives {
+        let sources = lives.iter().map(|live| {
             let start = range.start.max(live.low.load(Ordering::Acquire));
-            let mut rows = Merged { rows: self.range(live.id, start..range.end), front: None };
-            rows.advance(slice.is_reverse)?;
-            heads.extend(rows.front.is_some().then_some(rows));
-        }
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        while found.len() < slice.rows_max && bytes < slice.bytes_max {
-            let keys = heads.iter().enumerate().map(|(at, rows)| (rows.key(), at));
-            let next = if slice.is_reverse { keys.max() } else { keys.min() };
-            let Some((_, at)) = next else { break };
-            if let Some((key, value)) = heads[at].front.take() {
-                bytes += value.len();
-                found.push((number(&key, 8).unwrap_or(0), value));
-            }
-            heads[at].advance(slice.is_reverse)?;
-            if heads[at].front.is_none() {
-                heads.swap_remove(at);
-            }
-        }
-        Ok(found)
+            self.range(live.id, start..range.end)
+        });
+        let rows = merged(sources, slice)?.into_iter();
+        Ok(rows.map(|(key, value)| (last_number(&key), value)).collect())
     }
 
     fn range(&self, id: u64, keys: Range<u64>) -> Rows {
@@ -221,6 +222,34 @@ pub(crate) struct Slice {
     pub(crate) is_reverse: bool,
 }
 
+/// A slice of these rows in the order of the keys that end the keys of all.
+pub(crate) fn merged(
+    sources: impl Iterator<Item = Rows>,
+    slice: &Slice,
+) -> Result<Vec<Row>, TablesError> {
+    let mut heads = Vec::new();
+    for rows in sources {
+        let mut rows = Merged { rows, front: None };
+        rows.advance(slice.is_reverse)?;
+        heads.extend(rows.front.is_some().then_some(rows));
+    }
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while found.len() < slice.rows_max && bytes < slice.bytes_max {
+        let keys = heads.iter().enumerate().map(|(at, rows)| (rows.key(), at));
+        let next = if slice.is_reverse { keys.max() } else { keys.min() };
+        let Some((_, at)) = next else { break };
+        if let Some((key, value)) = heads[at].front.take() {
+            bytes += value.len();
+            found.push((key, value));
+        }
+        heads[at].advance(slice.is_reverse)?;
+        if heads[at].front.is_none() {
+            heads.swap_remove(at);
+        }
+    }
+    Ok(found)
+}
+
 /// The rows of one channel among others.
 struct Merged {
     rows: Rows,
@@ -235,7 +264,7 @@ impl Merged {
     }
 
     fn key(&self) -> u64 {
-        self.front.as_ref().and_then(|(key, _)| number(key, 8)).unwrap_or(0)
+        self.front.as_ref().map_or(0, |(key, _)| last_number(key))
     }
 }
 
@@ -259,13 +288,17 @@ impl Head {
     }
 }
 
-fn row_key(id: u64, key: u64) -> [u8; 16] {
+pub(crate) fn row_key(id: u64, key: u64) -> [u8; 16] {
     let mut row = [0; 16];
     row[..8].copy_from_slice(&id.to_be_bytes());
     row[8..].copy_from_slice(&key.to_be_bytes());
     row
 }
 
-fn number(bytes: &[u8], at: usize) -> Option<u64> {
+fn last_number(key: &[u8]) -> u64 {
+    key.last_chunk().copied().map_or(0, u64::from_be_bytes)
+}
+
+pub(crate) fn number(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }

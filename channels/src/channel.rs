@@ -43,6 +43,8 @@ pub(crate) struct Channel {
     pub(crate) is_enabled: bool,
     /// Seconds that its messages are kept; with 0 none is.
     pub(crate) messages_ttl: u64,
+    /// Seconds that raw traffic of its devices is kept; with 0 none is.
+    pub(crate) packets_ttl: u64,
     /// What does not change with it.
     pub(crate) live: Arc<Live>,
     kept: Map<String, Value>,
@@ -82,6 +84,12 @@ impl Item for Channel {
                 "Seconds that messages are kept, up to 2592000; 86400 unless said, 0 for none",
             )
             .set(),
+            Field::new(
+                "packets_ttl",
+                Kind::Whole,
+                "Seconds that raw traffic is kept, up to 2592000; 0 unless said, for none",
+            )
+            .set(),
             Field::new("commands_ttl", Kind::Whole, "Seconds, up to 2592000; without effect").set(),
             Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
             Field::new("uri", Kind::Text, "Where devices connect, host:port, over TCP and UDP"),
@@ -109,12 +117,14 @@ impl Item for Channel {
         };
         fields.remove("protocol_name");
         fields.insert("protocol_id".to_owned(), protocol.id.into());
-        let secs = |name: &str| match fields.get(name).map(|it| it.as_u64()) {
-            None => Ok(TTL_SECS),
+        let secs = |name: &str, usual| match fields.get(name).map(|it| it.as_u64()) {
+            None => Ok(usual),
             Some(Some(secs)) if secs <= TTL_SECS_MAX => Ok(secs),
             Some(_) => Err(wrong(name, format!("0 to {TTL_SECS_MAX} seconds"))),
         };
-        let (messages_ttl, commands_ttl) = (secs("messages_ttl")?, secs("commands_ttl")?);
+        let messages_ttl = secs("messages_ttl", TTL_SECS)?;
+        let packets_ttl = secs("packets_ttl", 0)?;
+        let commands_ttl = secs("commands_ttl", TTL_SECS)?;
         let is_enabled = fields.get("enabled").and_then(Value::as_bool).unwrap_or(true);
         let configuration = fields.entry("configuration").or_insert_with(|| Map::new().into());
         if let Some(before) = before {
@@ -125,23 +135,44 @@ impl Item for Channel {
             wrong(path.trim_end_matches('.'), error.text)
         })?;
         fields.insert("messages_ttl".to_owned(), messages_ttl.into());
+        fields.insert("packets_ttl".to_owned(), packets_ttl.into());
         fields.insert("commands_ttl".to_owned(), commands_ttl.into());
         fields.insert("enabled".to_owned(), is_enabled.into());
         fields.entry("metadata").or_insert_with(|| Map::new().into());
         let live = before.map_or_else(|| Arc::new(Live::new(head.id)), |it| Arc::clone(&it.live));
-        let intake = Some(intake);
-        Ok(Self { head, protocol, intake, is_enabled, messages_ttl, live, kept: fields })
+        Ok(Self {
+            head,
+            protocol,
+            intake: Some(intake),
+            is_enabled,
+            messages_ttl,
+            packets_ttl,
+            live,
+            kept: fields,
+        })
     }
 
     fn invalid(head: Head, kept: Map<String, Value>) -> Option<Self> {
         let protocol = named(&kept).unwrap_or(&UNKNOWN);
         let is_enabled = kept.get("enabled").and_then(Value::as_bool).unwrap_or(true);
         // What nobody has said how long to keep is kept as long as any.
-        let messages_ttl = kept.get("messages_ttl").and_then(Value::as_u64);
-        let messages_ttl = messages_ttl.unwrap_or(TTL_SECS_MAX).min(TTL_SECS_MAX);
+        let ttl = |name: &str| {
+            let secs = kept.get(name).and_then(Value::as_u64);
+            secs.unwrap_or(TTL_SECS_MAX).min(TTL_SECS_MAX)
+        };
+        let (messages_ttl, packets_ttl) = (ttl("messages_ttl"), ttl("packets_ttl"));
         let live = Arc::new(Live::new(head.id));
         live.block(Some(Block::Configuration));
-        Some(Self { head, protocol, intake: None, is_enabled, messages_ttl, live, kept })
+        Some(Self {
+            head,
+            protocol,
+            intake: None,
+            is_enabled,
+            messages_ttl,
+            packets_ttl,
+            live,
+            kept,
+        })
     }
 
     fn head(&self) -> Head {

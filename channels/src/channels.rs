@@ -61,7 +61,7 @@ impl Channels {
         if options.port_min > options.port_max {
             return Err("channels.port_min is greater than channels.port_max".into());
         }
-        let (buffer, work) = Buffer::open(&context)?;
+        let (buffer, work) = Buffer::open(&context, options.packets_bytes)?;
         let ports = Ports::open(&context, &options)?;
         let hub = Arc::new(Hub::new(context.clone(), options, buffer, ports));
         let (to, deeds) = mpsc::unbounded_channel();
@@ -238,16 +238,28 @@ impl Channels {
         }
     }
 
+    /// Removes packets that are too old; all of them where none is kept.
+    async fn prune(&self, channel: &Channel, now: u64) {
+        let below = now.saturating_sub(channel.packets_ttl.saturating_mul(1_000_000));
+        if self.hub.buffer.packets.is_any_before(&channel.live, below) {
+            self.ask(Work::Prune { live: Arc::clone(&channel.live), below }).await;
+        }
+    }
+
     /// Deletes what is too old, opens channels that have room again, and says in states what has
     /// changed.
     async fn tend(&self, told: &mut Told) {
         let now = self.hub.micros();
+        if self.hub.buffer.packets.is_any_waiting() {
+            self.ask(Work::Flush).await;
+        }
         for channel in self.objects.list() {
             let below = now.saturating_sub(channel.messages_ttl.saturating_mul(1_000_000));
             if self.hub.buffer.is_any_before(&channel.live, below) {
                 let live = Arc::clone(&channel.live);
                 self.ask(Work::Delete { live, below, done: None }).await;
             }
+            self.prune(&channel, now).await;
             self.hub.check_free(&channel);
             let numbers = channel.live.numbers();
             let before = told.insert(channel.id(), numbers);

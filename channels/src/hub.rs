@@ -28,6 +28,7 @@ use crate::channel::Channel;
 use crate::live::Block;
 use crate::message::{Message, Reception, Timestamp};
 use crate::options::Options;
+use crate::packets::Said;
 use crate::ports::Ports;
 
 /// Reads that are decoded and not yet accepted: what they take is bounded by this and by what one
@@ -147,6 +148,14 @@ impl Hub {
         let publication = publication.property(Property::UserProperty("timestamp", &time));
         entry.publications.push(publication.of_account(channel.account()));
         Ok(())
+    }
+
+    /// Keeps what was said, if the channel keeps such. Nothing waits for it.
+    pub(crate) fn note(&self, channel: &Channel, said: Said<'_>) {
+        if channel.packets_ttl > 0 {
+            let next_key = || self.buffer.next_key(self.micros());
+            self.buffer.packets.note(&channel.live, said, next_key);
+        }
     }
 
     /// Blocks a channel whose buffer is full.

@@ -9,6 +9,7 @@
 //! | `channel`, `live` | a channel as its owner made it; what of it stays while that changes |
 //! | `hub` | the way of messages: to the disk, to the broker, and back to the device |
 //! | `buffer` | messages on the disk |
+//! | `packets` | what was really said, for whoever asks for that |
 //! | `serve`, `connections` | sockets, and who is connected |
 //! | `orders` | commands for devices |
 //! | `ports`, [`Options`] | where channels listen |
@@ -47,6 +48,7 @@ mod live;
 pub mod message;
 mod options;
 mod orders;
+mod packets;
 pub mod parameter;
 mod ports;
 pub mod protocol;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::connections::{Connections, Peer};
+use crate::packets::Head;
 use crate::protocol::CloseCode;
 
 /// Why a channel takes nothing (R8.9).
@@ -40,6 +41,7 @@ pub(crate) struct Live {
     pub(crate) size: AtomicU64,
     /// Key of the newest message that is durable: whoever waits for one waits for this.
     pub(crate) newest: watch::Sender<u64>,
+    packets: Mutex<Head>,
     /// Whether the channel has been deleted.
     pub(crate) is_gone: AtomicBool,
 }
@@ -79,8 +81,18 @@ impl Live {
             swept: AtomicU64::new(1),
             size: AtomicU64::new(0),
             newest: watch::Sender::new(0),
+            packets: Mutex::default(),
             is_gone: AtomicBool::new(false),
         }
+    }
+
+    /// What is known of its packets, as far as they are durable.
+    pub(crate) fn packets(&self) -> Head {
+        *self.packets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_packets(&self, head: Head) {
+        *self.packets.lock().unwrap_or_else(PoisonError::into_inner) = head;
     }
 
     pub(crate) fn uri(&self) -> Option<&str> {

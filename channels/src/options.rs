@@ -21,6 +21,9 @@ pub struct Options {
     /// Bytes of messages that a channel keeps; one that has more is blocked until some are deleted
     /// or too old. Default 1 GiB.
     pub buffer_bytes: u64,
+    /// Bytes of raw traffic that a channel with `packets_ttl` keeps; the oldest makes room for what
+    /// is new. Default 64 MiB.
+    pub packets_bytes: u64,
     /// Seconds after which a connection that sends nothing is closed, 1 or more. Default 600.
     pub idle_secs: u64,
     /// Bytes that all connections together keep of packets and requests which are not whole yet.
@@ -37,6 +40,7 @@ impl Default for Options {
             port_max: 29_999,
             connections: 50_000,
             buffer_bytes: 1 << 30,
+            packets_bytes: 64 << 20,
             idle_secs: 600,
             pending_bytes: 256 << 20,
         }

@@ -24,7 +24,7 @@ mod connection;
 mod crc16;
 mod error;
 pub mod fields;
-mod hex;
+pub(crate) mod hex;
 pub mod http;
 pub mod mqtt;
 mod objects;

@@ -12,6 +12,7 @@ use crate::channels::Channels;
 mod connections;
 mod lists;
 mod messages;
+mod packets;
 
 const PATHS: Paths =
     Paths { all: "/gw/channels", some: "/gw/channels/{sel}", logs: "/gw/channels/{sel}/logs" };
@@ -22,6 +23,7 @@ pub(crate) fn routes(channels: &Arc<Channels>) -> Vec<Route> {
     routes.extend(lists::routes());
     routes.extend(of_messages(channels));
     routes.extend(of_connections(channels));
+    routes.extend(of_packets(channels));
     routes
 }
 
@@ -71,5 +73,35 @@ fn of_connections(channels: &Arc<Channels>) -> [Route; 2] {
     [
         route(Method::Get, "Read who is connected", connections::list),
         route(Method::Delete, "Close connections", connections::close),
+    ]
+}
+
+/// Who may read the messages of a channel may read what they were made of.
+fn of_packets(channels: &Arc<Channels>) -> [Route; 2] {
+    let (lister, reader) = (Arc::clone(channels), Arc::clone(channels));
+    let route = |path, about, takes, gives, handler| Route {
+        method: Method::Get,
+        path,
+        about,
+        gate: Gate::Sub(Channel::URI, "messages"),
+        takes,
+        gives: Some(gives),
+        handler,
+    };
+    [
+        route(
+            "/gw/channels/{sel}/idents/{idents}",
+            "Read whose raw traffic there is: an ident, or many by `*`",
+            Takes::Nothing,
+            &packets::IDENT,
+            Handler::waiting(move |call| Box::pin(packets::list(Arc::clone(&lister), call))),
+        ),
+        route(
+            "/gw/channels/{sel}/idents/{idents}/packets",
+            "Read raw traffic of devices, as long as `packets_ttl` keeps it",
+            Takes::Data(&packets::READING),
+            &packets::PACKET,
+            Handler::waiting(move |call| Box::pin(packets::read(Arc::clone(&reader), call))),
+        ),
     ]
 }

@@ -264,12 +264,13 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
         gives: &CONNECTION,
         handler,
     };
-    // Clients of flespi ask for it and stumble over 404 (R3.17).
+    // Clients of flespi ask for it and stumble over 404 (R3.17). Channels keep raw traffic, by
+    // ident, and the registry knows them by their topics alone.
     let packets = Part {
         method: get,
         paths: both!("/{sel}/packets"),
         submodule: "packets",
-        about: "Read raw traffic, of which none is kept",
+        about: "Always empty: raw traffic is read of channels, by ident",
         takes: Takes::Data(&READING),
         gives: &PACKET,
         handler: streamed(registry, |_, _, _| Ok(Box::new(|| Ok(None)))),

@@ -292,6 +292,8 @@ static KEYS: &[Key] = &[
     #[cfg(feature = "channels")]
     number!(channels.buffer_bytes: SECONDS),
     #[cfg(feature = "channels")]
+    number!(channels.packets_bytes: SECONDS),
+    #[cfg(feature = "channels")]
     number!(channels.idle_secs: 1..=86_400),
     #[cfg(feature = "channels")]
     number!(channels.pending_bytes: SOME),

@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::{Buffer, Entry, Head, NotKept, ROW_BYTES, Work};
 use crate::live::Live;
+use crate::packets::Log;
 
 /// Bytes of messages in one commit, or slightly more.
 const GROUP_BYTES: usize = 8 << 20;
@@ -46,6 +47,7 @@ struct Writer<'a> {
     buffer: &'a Buffer,
     /// Channels of which something is to be swept, in turn.
     to_sweep: VecDeque<Arc<Live>>,
+    log: Log<'a>,
     is_stopped: bool,
 }
 
@@ -55,11 +57,13 @@ pub(crate) fn run(
     mut work: mpsc::Receiver<Work>,
     published: &mpsc::Sender<Vec<Entry>>,
 ) {
-    let mut writer = Writer { buffer, to_sweep: VecDeque::new(), is_stopped: false };
+    let log = Log::new(&buffer.packets);
+    let mut writer = Writer { buffer, to_sweep: VecDeque::new(), log, is_stopped: false };
     let mut next_step = Instant::now();
     while !writer.is_stopped {
         let mut group = Group::default();
         if writer.to_sweep.is_empty()
+            && writer.log.is_clean()
             && let Some(first) = work.blocking_recv()
         {
             writer.add(&mut group, first);
@@ -74,6 +78,11 @@ pub(crate) fn run(
         if let Err(cause) = writer.sweep(&mut group) {
             error!(%cause, "messages of channels cannot be swept");
             writer.to_sweep.clear();
+        }
+        writer.log.add(&mut group.changes);
+        if let Err(cause) = writer.log.sweep(&mut group.changes) {
+            error!(%cause, "packets of channels cannot be removed");
+            writer.log.give_up();
         }
         let entries = writer.commit(group);
         // Whoever publishes is gone only when the hub is.
@@ -110,7 +119,11 @@ impl Writer<'_> {
                 let head = group.head(&live);
                 head.low = head.newest + 1;
                 self.note(&live);
+                self.log.prune(&live, u64::MAX);
             }
+            Work::Prune { live, below } => self.log.prune(&live, below),
+            // What waits goes with any commit.
+            Work::Flush => {}
             Work::Stop => self.is_stopped = true,
         }
     }
@@ -154,11 +167,13 @@ impl Writer<'_> {
     }
 
     /// Makes a group durable, puts it in force and tells those that wait only for that.
-    fn commit(&self, mut group: Group) -> Vec<Entry> {
+    fn commit(&mut self, mut group: Group) -> Vec<Entry> {
         for (id, (_, head)) in &group.heads {
             group.changes.put(&self.buffer.heads, &id.to_be_bytes(), &head.row());
         }
+        self.log.put_heads(&mut group.changes);
         let kept = self.buffer.tables.commit(group.changes);
+        self.log.end(kept.is_ok());
         if let Err(cause) = &kept {
             error!(%cause, "messages of channels cannot be kept: is there room on the disk?");
             for entry in group.entries {

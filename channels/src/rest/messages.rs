@@ -33,11 +33,11 @@ const SIZE_MAX: u64 = 100_000_000;
 /// Seconds that a request may wait for the first message.
 const TIMEOUT_MAX: u64 = 30;
 /// What is read at once, and waits until the client takes it.
-const SLICE: Slice = Slice { rows_max: 1_024, bytes_max: 256 << 10, is_reverse: false };
+pub(super) const SLICE: Slice = Slice { rows_max: 1_024, bytes_max: 256 << 10, is_reverse: false };
 /// Slices that wait.
-const WAITING: usize = 1;
+pub(super) const WAITING: usize = 1;
 /// Steps that a filter takes for all messages of a request: some seconds.
-const STEPS_MAX: u64 = 100_000_000;
+pub(super) const STEPS_MAX: u64 = 100_000_000;
 /// Characters of a filter.
 const FILTER_CHARS_MAX: usize = 1_024;
 /// The smallest key that deletes anything.
@@ -82,21 +82,21 @@ pub(super) static DELETION: Object = Object {
 
 /// What a request asks for.
 #[derive(Debug)]
-struct Asked {
+pub(super) struct Asked {
     /// What the client has read before it.
     curr_key: u64,
-    range: Range<u64>,
-    count: u64,
+    pub(super) range: Range<u64>,
+    pub(super) count: u64,
     size: u64,
     wait: Duration,
     deletes: bool,
-    is_reverse: bool,
+    pub(super) is_reverse: bool,
     filter: Option<Expression>,
     fields: Option<Vec<String>>,
 }
 
 impl Asked {
-    fn of(data: &Map<String, Value>) -> Result<Self, Fault> {
+    pub(super) fn of(data: &Map<String, Value>) -> Result<Self, Fault> {
         let mut asked = Self {
             curr_key: 0,
             range: 0..u64::MAX,
@@ -329,7 +329,7 @@ async fn delete_before(channels: &Channels, lives: &[Arc<Live>], key: u64) -> Re
     if is_done { Ok(()) } else { Err(fault()) }
 }
 
-fn stopping() -> Fault {
+pub(super) fn stopping() -> Fault {
     Fault::new(Code::Unavailable, "the broker stops")
 }
 

@@ -12,8 +12,9 @@ use tracing::{debug, warn};
 use super::Open;
 use crate::buffer::NotKept;
 use crate::hub::Origin;
+use crate::packets::{self, Said, Side};
 use crate::protocol::mqtt::{self, Publications, Source};
-use crate::protocol::{CloseCode, Intake};
+use crate::protocol::{CloseCode, Intake, Step};
 
 mod custom;
 
@@ -115,6 +116,16 @@ fn goes_round(topic: &str, payload: &[u8]) -> bool {
     }
 }
 
+/// Keeps the payload of a publication for the log of packets.
+fn note(open: &Open, peer: &str, step: &Step, payload: &[u8]) {
+    if open.channel.packets_ttl > 0 {
+        let idents = &packets::idents(step.ident.as_ref(), &step.messages);
+        let by = Side::Device;
+        let said = Said { by, idents, connection: 0, peer, pieces: &[payload] };
+        open.hub.note(&open.channel, said);
+    }
+}
+
 /// Takes what publications say. What cannot be read is left out; what cannot be kept now is tried
 /// again, and the broker keeps what comes meanwhile.
 async fn take<'a>(
@@ -126,7 +137,10 @@ async fn take<'a>(
     let mut messages = Vec::new();
     for (topic, payload) in said {
         match publications.publication(topic, payload) {
-            Ok(step) => messages.extend(step.messages),
+            Ok(step) => {
+                note(open, peer, &step, payload);
+                messages.extend(step.messages);
+            }
             Err(error) => {
                 debug!(channel = open.channel.id(), topic, %error, "it is left out");
             }

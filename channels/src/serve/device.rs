@@ -22,10 +22,14 @@ use crate::hub::{Hub, Origin};
 use crate::live::source;
 use crate::message::{Ident, Message};
 use crate::orders::{Fate, respond};
+use crate::packets::{self, Said, Side};
 use crate::protocol::{Answer, CloseCode, Connection, Decoder, Error, Step};
 
 /// Bytes of one read. All connections share one buffer.
 const READ_BYTES: usize = 16 << 10;
+/// Bytes that are kept for the log of packets until the device has said who it is: a packet that
+/// says so is short.
+const UNKNOWN_BYTES: usize = 4 << 10;
 /// How long a device may take to take what it is told.
 const WRITE: Duration = Duration::from_secs(30);
 /// How long a device may take to answer a command.
@@ -45,6 +49,10 @@ struct Device<'a> {
     source: String,
     /// Bytes that it keeps of a packet that is not whole.
     held: usize,
+    /// The devices that spoke last, where packets are kept.
+    idents: Vec<Ident>,
+    /// What was read before any was known.
+    unknown: Vec<u8>,
     /// The command that was sent and is not answered yet, and how long its answer may take. Only
     /// one is sent at a time, because answers do not say what they answer.
     asked: Option<(Value, &'static str, Instant)>,
@@ -83,8 +91,18 @@ pub(crate) async fn serve(
     traffic: &mut Traffic,
 ) -> Ending {
     let (connection, source) = (Connection::new(decoder), source(peer.address));
-    let mut device =
-        Device { open, peer, stream, connection, traffic, source, held: 0, asked: None };
+    let mut device = Device {
+        open,
+        peer,
+        stream,
+        connection,
+        traffic,
+        source,
+        held: 0,
+        idents: Vec::new(),
+        unknown: Vec::new(),
+        asked: None,
+    };
     let ending = match device.run().await {
         Ok(never) => match never {},
         Err(ending) => ending,
@@ -130,6 +148,9 @@ impl Device<'_> {
         let read = READ.with_borrow_mut(|buffer| {
             let count = self.stream.try_read(buffer)?;
             self.connection.receive(&buffer[..count]);
+            if self.open.channel.packets_ttl > 0 {
+                self.unknown.extend_from_slice(&buffer[..count]);
+            }
             Ok::<_, io::Error>(count)
         });
         match read {
@@ -149,16 +170,42 @@ impl Device<'_> {
                 }
             }
         }
+        self.note_read(&heard);
         let kept = self.accept(&mut heard).await;
         drop(turn);
         self.answer(heard, kept).await?;
-        let (before, now) = (self.held, self.connection.pending());
+        let (before, now) = (self.held, self.connection.pending() + self.unknown.len());
         self.held = now;
         if !self.open.hub.hold(before, now) {
             let text = "too much is waiting for the rest of packets".to_owned();
             return Err(Ending { code: CloseCode::Internal, text });
         }
         Ok(())
+    }
+
+    /// Keeps what was read for the log of packets, with what came before the device was known.
+    fn note_read(&mut self, heard: &Heard) {
+        if self.open.channel.packets_ttl == 0 {
+            return;
+        }
+        let ident = self.peer.ident().or(heard.ident.as_ref());
+        let idents = packets::idents(ident, &heard.messages);
+        if !idents.is_empty() {
+            self.idents = idents;
+        }
+        if self.idents.is_empty() {
+            self.unknown.truncate(UNKNOWN_BYTES);
+            self.unknown.shrink_to_fit();
+            return;
+        }
+        let read = std::mem::take(&mut self.unknown);
+        self.note(Side::Device, &read);
+    }
+
+    fn note(&self, by: Side, bytes: &[u8]) {
+        let (idents, connection) = (&self.idents[..], self.peer.id);
+        let said = Said { by, idents, connection, peer: &self.source, pieces: &[bytes] };
+        self.open.hub.note(&self.open.channel, said);
     }
 
     /// Notes who it is, and gives its messages to the hub.
@@ -213,8 +260,19 @@ impl Device<'_> {
         Ok(())
     }
 
-    /// Writes all of it; a device that does not take it is given up.
-    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Ending> {
+    /// Writes all of it; a device that does not take it is given up. What it took is kept for the
+    /// log of packets.
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Ending> {
+        let before = self.traffic.sent;
+        let written = self.write_all(bytes).await;
+        let count = (self.traffic.sent - before) as usize;
+        if count > 0 {
+            self.note(Side::Hub, &bytes[..count]);
+        }
+        written
+    }
+
+    async fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Ending> {
         let late = Instant::now() + WRITE;
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {

@@ -18,7 +18,7 @@ fn a_channel_has_its_own_port_and_what_its_owner_says() {
     assert_ne!(one.address, two.address);
     let want = json!({"id": one.id, "cid": 1, "name": "test", "protocol_name": "wialon_ips",
         "protocol_id": shown(&rig, &one)["protocol_id"], "configuration": {}, "enabled": true,
-        "messages_ttl": 86_400, "commands_ttl": 86_400, "metadata": {"a": "b"},
+        "messages_ttl": 86_400, "packets_ttl": 0, "commands_ttl": 86_400, "metadata": {"a": "b"},
         "uri": one.address.to_string(), "blocked": 0, "messages_size": 0, "commands_size": 0,
         "connections_count": 0});
     assert_eq!(shown(&rig, &one), want);

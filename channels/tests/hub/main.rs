@@ -6,6 +6,7 @@
 mod devices;
 mod life;
 mod orders;
+mod packets;
 mod protocols;
 mod pull;
 mod rig;

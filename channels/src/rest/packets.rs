@@ -1,0 +1,261 @@
+//! Reading raw traffic: whose there is, and what it was (R3.17).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use longshore_broker::rest::Written;
+use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Items, Kind, Object, Outcome};
+use longshore_expression::Budget;
+use longshore_expression::wildcard::Pattern;
+use longshore_storage::TablesError;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::{spawn_blocking, spawn_local};
+
+use super::messages::{Asked, SLICE, STEPS_MAX, WAITING, stopping};
+use crate::buffer::Slice;
+use crate::channels::Channels;
+use crate::hub::moment;
+use crate::live::Live;
+use crate::packets::{Packet, sized};
+use crate::protocol::hex;
+
+/// Rows of the table of idents that are read at once: they are short.
+const ROWS_MAX: usize = 16_384;
+
+pub(super) static IDENT: Object = Object {
+    name: "ChannelIdent",
+    fields: &[
+        Field::new("ident", Kind::Text, "Who it is"),
+        Field::new("size", Kind::Whole, "Bytes of its raw traffic that are kept"),
+        Field::new("channel_id", Kind::Whole, "The channel that keeps them"),
+    ],
+    is_open: false,
+};
+
+pub(super) static PACKET: Object = Object {
+    name: "ChannelPacket",
+    fields: &[
+        Field::new("timestamp", Kind::Any, "When it went over, in unix seconds"),
+        Field::new("ident", Kind::Text, "The device"),
+        Field::new("channel_id", Kind::Whole, "Its channel"),
+        Field::new("connection_id", Kind::Whole, "Its connection; null over UDP and MQTT"),
+        Field::new("source", Kind::Text, "Who said it: device or hub"),
+        Field::new("peer", Kind::Text, "Address and port of the device"),
+        Field::new("size", Kind::Whole, "Bytes that went over"),
+        Field::new("data", Kind::Text, "The first 65536 of them, as hexadecimal digits"),
+    ],
+    is_open: false,
+};
+
+pub(super) static READING: Object = Object {
+    name: "ChannelPacketReading",
+    fields: &[
+        Field::new("from", Kind::Any, "timestamp of the first one, unix seconds").sent(),
+        Field::new("to", Kind::Any, "timestamp of the last one, unix seconds").sent(),
+        Field::new("count", Kind::Whole, "Packets at most").sent(),
+        Field::new("reverse", Kind::Flag, "The newest first").sent(),
+    ],
+    is_open: false,
+};
+
+/// The idents that a call means.
+enum Mask {
+    One(String),
+    Those(Pattern, Budget),
+}
+
+impl Mask {
+    fn of(text: &str) -> Self {
+        match text {
+            "all" => Self::Those(Pattern::new("*"), Budget::new(STEPS_MAX)),
+            _ if text.contains(['*', '?']) => {
+                Self::Those(Pattern::new(text), Budget::new(STEPS_MAX))
+            }
+            _ => Self::One(text.to_owned()),
+        }
+    }
+
+    fn takes(&mut self, ident: &str) -> bool {
+        match self {
+            Self::One(one) => one == ident,
+            Self::Those(pattern, budget) => pattern.matches(ident, budget).unwrap_or(false),
+        }
+    }
+
+    fn one(&self) -> Option<&str> {
+        match self {
+            Self::One(one) => Some(one),
+            Self::Those(..) => None,
+        }
+    }
+}
+
+/// A read between two slices.
+trait Reading: Send + 'static {
+    /// The next objects; none at the end. May wait for the disk.
+    fn next(&mut self) -> Result<Option<Vec<Value>>, TablesError>;
+}
+
+/// The idents of channels, one channel after the other.
+struct Listing {
+    channels: Arc<Channels>,
+    lives: VecDeque<Arc<Live>>,
+    mask: Mask,
+    /// Where in the table the next row of the first channel is.
+    place: Option<Vec<u8>>,
+    /// The ident whose rows are being added up.
+    current: Option<(String, u64)>,
+}
+
+impl Listing {
+    fn finish(&mut self, id: u64, found: &mut Vec<Value>) {
+        if let Some((ident, size)) = self.current.take() {
+            found.push(json!({"ident": ident, "size": size, "channel_id": id}));
+        }
+    }
+}
+
+impl Reading for Listing {
+    fn next(&mut self) -> Result<Option<Vec<Value>>, TablesError> {
+        let Some(live) = self.lives.front().cloned() else { return Ok(None) };
+        if let (None, Some(one)) = (&self.place, self.mask.one()) {
+            self.place = Some([one.as_bytes(), &[0]].concat());
+        }
+        let (mut found, mut count) = (Vec::new(), 0);
+        for row in self.channels.hub.buffer.packets.by_ident(live.id, self.place.as_deref()) {
+            let (key, value) = row?;
+            let Some((place, ident, size)) = sized(&key, &value) else { continue };
+            if count == ROWS_MAX {
+                self.place = Some(place.to_owned());
+                return Ok(Some(found));
+            }
+            count += 1;
+            match &mut self.current {
+                Some((current, sum)) if current == ident => *sum += size,
+                _ => {
+                    self.finish(live.id, &mut found);
+                    if self.mask.takes(ident) {
+                        self.current = Some((ident.to_owned(), size));
+                    } else if self.mask.one().is_some() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.finish(live.id, &mut found);
+        self.place = None;
+        self.lives.pop_front();
+        Ok(Some(found))
+    }
+}
+
+/// The packets of channels, in the order of time.
+struct Packets {
+    channels: Arc<Channels>,
+    lives: Vec<Arc<Live>>,
+    mask: Mask,
+    asked: Asked,
+}
+
+impl Reading for Packets {
+    fn next(&mut self) -> Result<Option<Vec<Value>>, TablesError> {
+        if self.asked.count == 0 {
+            return Ok(None);
+        }
+        let mut slice = Slice { is_reverse: self.asked.is_reverse, ..SLICE };
+        if self.mask.one().is_some() {
+            let count = usize::try_from(self.asked.count).unwrap_or(usize::MAX);
+            slice.rows_max = slice.rows_max.min(count);
+        }
+        let (packets, range) = (&self.channels.hub.buffer.packets, &self.asked.range);
+        let rows = packets.read(&self.lives, self.mask.one(), range, &slice)?;
+        let Some((_, last, _)) = rows.last() else { return Ok(None) };
+        match slice.is_reverse {
+            true => self.asked.range.end = *last,
+            false => self.asked.range.start = last + 1,
+        }
+        let mut found = Vec::new();
+        for (channel, key, row) in &rows {
+            let Some(packet) = Packet::read(row).filter(|it| self.mask.takes(it.ident)) else {
+                continue;
+            };
+            if self.asked.count == 0 {
+                break;
+            }
+            self.asked.count -= 1;
+            found.push(shown(*channel, *key, &packet));
+        }
+        Ok(Some(found))
+    }
+}
+
+fn shown(channel: u64, key: u64, packet: &Packet<'_>) -> Value {
+    json!({
+        "timestamp": Value::from(moment(key)), "ident": packet.ident, "channel_id": channel,
+        "connection_id": Some(packet.connection).filter(|id| *id > 0),
+        "source": if packet.is_of_hub { "hub" } else { "device" }, "peer": packet.peer,
+        "size": packet.size, "data": hex::encode(packet.data),
+    })
+}
+
+/// Answers with what is read, a slice at a time: nothing is held while a client does not read.
+fn answer(reading: impl Reading, faults: Vec<Fault>) -> Answer {
+    let (to, from) = mpsc::channel(WAITING);
+    spawn_local(async move {
+        if let Err(fault) = send_all(reading, &to).await {
+            // Whoever asked may have gone.
+            let _ = to.send(Err(fault)).await;
+        }
+    });
+    Answer::objects(Items::Written(from)).with_faults(faults)
+}
+
+async fn send_all(
+    mut reading: impl Reading,
+    to: &mpsc::Sender<Result<Written, Fault>>,
+) -> Result<(), Fault> {
+    loop {
+        let step = spawn_blocking(move || (reading.next(), reading)).await;
+        let (found, after) = step.map_err(|_| stopping())?;
+        reading = after;
+        let found = found.map_err(|cause| {
+            Fault::new(Code::Unavailable, format!("packets cannot be read: {cause}"))
+        })?;
+        let Some(found) = found else { return Ok(()) };
+        let texts: Vec<String> = found.iter().map(Value::to_string).collect();
+        let written = Written::Objects(texts.join(",").into());
+        if to.is_closed() || (!texts.is_empty() && to.send(Ok(written)).await.is_err()) {
+            return Ok(());
+        }
+    }
+}
+
+/// Answers with the idents that have raw traffic.
+pub(super) async fn list(channels: Arc<Channels>, call: Call) -> Outcome {
+    let (found, faults) = channels.objects.choose(&call)?;
+    if found.is_empty() && !faults.is_empty() {
+        return Ok(Answer::partly(Vec::new(), faults));
+    }
+    let lives = found.iter().map(|channel| Arc::clone(&channel.live)).collect();
+    let mask = Mask::of(call.parameter(1));
+    Ok(answer(Listing { channels, lives, mask, place: None, current: None }, faults))
+}
+
+/// Answers with packets.
+pub(super) async fn read(channels: Arc<Channels>, call: Call) -> Outcome {
+    let data = call.data()?;
+    let is_known = |name: &str| READING.fields.iter().any(|field| field.name == name);
+    if let Some(name) = data.keys().find(|name| !is_known(name)) {
+        let reason = "there are from, to, count and reverse";
+        return Err(Fault::new(Code::Format, reason).field(name));
+    }
+    let asked = Asked::of(&data)?;
+    let (found, faults) = channels.objects.choose(&call)?;
+    if found.is_empty() && !faults.is_empty() {
+        return Ok(Answer::partly(Vec::new(), faults));
+    }
+    let lives = found.iter().map(|channel| Arc::clone(&channel.live)).collect();
+    let mask = Mask::of(call.parameter(1));
+    Ok(answer(Packets { channels, lives, mask, asked }, faults))
+}
