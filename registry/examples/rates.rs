@@ -2,9 +2,9 @@
 //! rates -- [messages] [devices]`.
 //!
 //! It prints a line for each of six rates. The first three are those of the table alone, a commit
-//! with a sync for each batch: by the clock, and by the time that the thread which appends has of
-//! its processor, for the rest it waits for the disk. The others go through a broker, and so through
-//! topics and sockets.
+//! with a sync for each batch: by the clock, by the time that the thread which appends has of its
+//! processor, for the rest it waits for the disk, and read. The others go through a broker, and so
+//! through topics and sockets.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for the terminal")]
 
