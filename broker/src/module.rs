@@ -19,6 +19,8 @@ use longshore_storage::Tables;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
+#[cfg(target_os = "linux")]
+use tracing::debug;
 
 use crate::accounts::Accounts;
 use crate::clock::{Wall, wall};
@@ -30,6 +32,10 @@ mod objects;
 
 pub use self::objects::{Change, Head, Item, Objects, Paths};
 pub use crate::notices::Event;
+
+/// How far modules stand behind shards, in nice values: a shard that wakes runs at once.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 /// The folder of what modules keep, within that of the accounts.
 pub const MODULES_FOLDER: &str = "modules";
@@ -213,5 +219,43 @@ impl<F: FnMut(u64, &str) -> bool + Send> Renew for Clearing<F> {
 
 /// Runs a module on this thread until it ends.
 pub(crate) fn run(runtime: &Runtime, module: Arc<dyn Module>) {
+    give_way();
     LocalSet::new().block_on(runtime, module.run());
+}
+
+/// Has this thread, and those that it starts, stand behind the shards where processors are short: a
+/// hub that has more to do than they can takes longer, and clients of the broker do not notice.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // There it is the thread that has the number, and not the process.
+    if let Err(cause) = rustix::process::setpriority_process(None, NICE) {
+        debug!(%cause, "the thread of a module does not give way to shards");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::error::Error;
+    use std::fs::read_to_string;
+
+    use super::*;
+
+    #[test]
+    fn the_threads_of_a_module_give_way_and_others_do_not() -> Result<(), Box<dyn Error>> {
+        let nice = || -> Option<i32> {
+            let text = read_to_string("/proc/thread-self/stat").ok()?;
+            text.rsplit(") ").next()?.split(' ').nth(16)?.parse().ok()
+        };
+        let before = nice();
+        let of_module = std::thread::spawn(move || {
+            give_way();
+            std::thread::spawn(nice).join()
+        });
+        let started = of_module.join().map_err(|_| "it panicked")?.map_err(|_| "it panicked")?;
+        assert_eq!((started, nice()), (Some(NICE), before));
+        Ok(())
+    }
 }
