@@ -90,7 +90,8 @@ async def will():
     message = gmqtt.Message("TopicA/C", "I am gone", qos=1)
     mortal = await connected("myclientid3", will=message)
     await mortal.disconnect()
-    mortal = await connected("myclientid3", will=message)
+    # Under a name of its own: it would take over a connection whose DISCONNECT is not yet read.
+    mortal = await connected("myclientid4", will=message)
     if IS_V5:
         await soon(mortal.gmqtt.disconnect(reason_code=4))
     else:
