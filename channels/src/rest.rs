@@ -13,6 +13,7 @@ mod connections;
 mod lists;
 mod messages;
 mod packets;
+mod slices;
 
 const PATHS: Paths =
     Paths { all: "/gw/channels", some: "/gw/channels/{sel}", logs: "/gw/channels/{sel}/logs" };

@@ -73,9 +73,9 @@ impl Shard {
             let Some(mut task) = self.tasks.ready.pop_front() else { return };
             match task(self, now) {
                 Step::More => self.tasks.ready.push_back(task),
+                Step::Durable if has_failed => {}
                 // An empty batch is appended only when something comes: what is waited for is the
                 // last with anything in it.
-                Step::Durable if has_failed => {}
                 Step::Durable => match self.journal.as_deref() {
                     Some(journal) if journal.written() > journal.durable() => {
                         self.tasks.waiting.push((journal.written(), task));

@@ -11,17 +11,14 @@ use std::time::Duration;
 
 use longshore_acl::{Method, Scope};
 use longshore_broker::module::Item;
-use longshore_broker::rest::{
-    Answer, Call, Code, Fault, Field, Items, Kind, Object, Outcome, Written,
-};
+use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome, Written};
 use longshore_expression::wildcard;
 use longshore_expression::{Budget, Expression};
 use longshore_storage::TablesError;
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
-use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 
+use super::slices::{Slices, answer};
 use crate::buffer::Slice;
 use crate::channel::Channel;
 use crate::channels::Channels;
@@ -34,8 +31,6 @@ const SIZE_MAX: u64 = 100_000_000;
 const TIMEOUT_MAX: u64 = 30;
 /// What is read at once, and waits until the client takes it.
 pub(super) const SLICE: Slice = Slice { rows_max: 1_024, bytes_max: 256 << 10, is_reverse: false };
-/// Slices that wait.
-pub(super) const WAITING: usize = 1;
 /// Steps that a filter takes for all messages of a request: some seconds.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
 /// Characters of a filter.
@@ -198,9 +193,13 @@ struct Reading {
     budget: Budget,
 }
 
-impl Reading {
-    /// The next slice, and where the one behind it begins. May wait for the disk.
+impl Slices for Reading {
+    const NAME: &'static str = "messages";
+
     fn next(&mut self) -> Result<Option<Vec<u8>>, TablesError> {
+        if self.asked.count == 0 || self.asked.size == 0 {
+            return Ok(None);
+        }
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let slice = Slice {
             rows_max: SLICE.rows_max.min(size(self.asked.count)),
@@ -226,6 +225,12 @@ impl Reading {
         Ok(Some(written))
     }
 
+    fn end(self) -> Option<Written> {
+        Some(Written::Beside("next_key", self.next_key().into()))
+    }
+}
+
+impl Reading {
     /// Where whoever comes again goes on. It never goes back, and is 0 only for whoever has read
     /// nothing yet (R3.10).
     fn next_key(&self) -> u64 {
@@ -259,35 +264,7 @@ pub(super) async fn read(channels: Arc<Channels>, call: Call) -> Outcome {
     }
     let budget = Budget::new(STEPS_MAX).at(channels.hub.micros() as f64 / 1e6);
     let reading = Reading { channels, lives, asked, budget };
-    let (to, from) = mpsc::channel(WAITING);
-    spawn_local(async move {
-        if let Err(fault) = send_all(reading, &to).await {
-            // Whoever asked may have gone.
-            let _ = to.send(Err(fault)).await;
-        }
-    });
-    Ok(Answer::objects(Items::Written(from)).with_faults(faults))
-}
-
-async fn send_all(
-    mut reading: Reading,
-    to: &mpsc::Sender<Result<Written, Fault>>,
-) -> Result<(), Fault> {
-    while reading.asked.count > 0 && reading.asked.size > 0 {
-        let step = spawn_blocking(move || (reading.next(), reading)).await;
-        let (written, after) = step.map_err(|_| stopping())?;
-        reading = after;
-        let written = written.map_err(|cause| {
-            Fault::new(Code::Unavailable, format!("messages cannot be read: {cause}"))
-        })?;
-        let Some(written) = written else { break };
-        if !written.is_empty() && to.send(Ok(Written::Objects(written.into()))).await.is_err() {
-            return Ok(());
-        }
-    }
-    // Whoever asked may have gone.
-    let _ = to.send(Ok(Written::Beside("next_key", reading.next_key().into()))).await;
-    Ok(())
+    Ok(answer(reading, faults))
 }
 
 /// Once one of these channels has a message that is not before this key.

@@ -3,16 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use longshore_broker::rest::Written;
-use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Items, Kind, Object, Outcome};
+use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome};
 use longshore_expression::Budget;
 use longshore_expression::wildcard::Pattern;
 use longshore_storage::TablesError;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::task::{spawn_blocking, spawn_local};
 
-use super::messages::{Asked, SLICE, STEPS_MAX, WAITING, stopping};
+use super::messages::{Asked, SLICE, STEPS_MAX};
+use super::slices::{Slices, answer};
 use crate::buffer::Slice;
 use crate::channels::Channels;
 use crate::hub::moment;
@@ -91,12 +89,6 @@ impl Mask {
     }
 }
 
-/// A read between two slices.
-trait Reading: Send + 'static {
-    /// The next objects; none at the end. May wait for the disk.
-    fn next(&mut self) -> Result<Option<Vec<Value>>, TablesError>;
-}
-
 /// The idents of channels, one channel after the other.
 struct Listing {
     channels: Arc<Channels>,
@@ -116,8 +108,10 @@ impl Listing {
     }
 }
 
-impl Reading for Listing {
-    fn next(&mut self) -> Result<Option<Vec<Value>>, TablesError> {
+impl Slices for Listing {
+    const NAME: &'static str = "packets";
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, TablesError> {
         let Some(live) = self.lives.front().cloned() else { return Ok(None) };
         if let (None, Some(one)) = (&self.place, self.mask.one()) {
             self.place = Some([one.as_bytes(), &[0]].concat());
@@ -128,7 +122,7 @@ impl Reading for Listing {
             let Some((place, ident, size)) = sized(&key, &value) else { continue };
             if count == ROWS_MAX {
                 self.place = Some(place.to_owned());
-                return Ok(Some(found));
+                return Ok(Some(text(&found)));
             }
             count += 1;
             match &mut self.current {
@@ -146,7 +140,7 @@ impl Reading for Listing {
         self.finish(live.id, &mut found);
         self.place = None;
         self.lives.pop_front();
-        Ok(Some(found))
+        Ok(Some(text(&found)))
     }
 }
 
@@ -158,8 +152,10 @@ struct Packets {
     asked: Asked,
 }
 
-impl Reading for Packets {
-    fn next(&mut self) -> Result<Option<Vec<Value>>, TablesError> {
+impl Slices for Packets {
+    const NAME: &'static str = "packets";
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, TablesError> {
         if self.asked.count == 0 {
             return Ok(None);
         }
@@ -186,7 +182,7 @@ impl Reading for Packets {
             self.asked.count -= 1;
             found.push(shown(*channel, *key, &packet));
         }
-        Ok(Some(found))
+        Ok(Some(text(&found)))
     }
 }
 
@@ -199,36 +195,9 @@ fn shown(channel: u64, key: u64, packet: &Packet<'_>) -> Value {
     })
 }
 
-/// Answers with what is read, a slice at a time: nothing is held while a client does not read.
-fn answer(reading: impl Reading, faults: Vec<Fault>) -> Answer {
-    let (to, from) = mpsc::channel(WAITING);
-    spawn_local(async move {
-        if let Err(fault) = send_all(reading, &to).await {
-            // Whoever asked may have gone.
-            let _ = to.send(Err(fault)).await;
-        }
-    });
-    Answer::objects(Items::Written(from)).with_faults(faults)
-}
-
-async fn send_all(
-    mut reading: impl Reading,
-    to: &mpsc::Sender<Result<Written, Fault>>,
-) -> Result<(), Fault> {
-    loop {
-        let step = spawn_blocking(move || (reading.next(), reading)).await;
-        let (found, after) = step.map_err(|_| stopping())?;
-        reading = after;
-        let found = found.map_err(|cause| {
-            Fault::new(Code::Unavailable, format!("packets cannot be read: {cause}"))
-        })?;
-        let Some(found) = found else { return Ok(()) };
-        let texts: Vec<String> = found.iter().map(Value::to_string).collect();
-        let written = Written::Objects(texts.join(",").into());
-        if to.is_closed() || (!texts.is_empty() && to.send(Ok(written)).await.is_err()) {
-            return Ok(());
-        }
-    }
+fn text(objects: &[Value]) -> Vec<u8> {
+    let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+    texts.join(",").into_bytes()
 }
 
 /// Answers with the idents that have raw traffic.
