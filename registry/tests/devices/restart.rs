@@ -140,7 +140,10 @@ fn a_device_that_is_kept_and_invalid_is_blocked_until_it_is_put_right() {
     hub.events(typeless, &[20]);
     let mut heard = hub.listen_all(&format!("flespi/state/gw/devices/{typeless}/blocked"));
     assert_eq!(next(&mut heard).1, "6");
+    // Whoever is served after it shows that it has been seen, and left.
     hub.say("a", json!({"timestamp": 1_700_000_001, "n": 2}));
+    hub.say("c", json!({"timestamp": 1_700_000_001, "n": 2}));
+    hub.telemetry(good, "n", json!(2));
     let path = format!("PUT /gw/devices/{typeless}");
     let refusal = hub.rig.ask(&path, json!({"name": "new"})).refusal();
     assert_eq!(refusal.0, 400, "that makes it no better");
