@@ -123,29 +123,22 @@ impl Writer {
     ) -> Result<Written, TablesError> {
         self.steps += 1;
         let mut step = Step::default();
-        let done = self.fill(&mut step, received, work).and_then(|()| {
-            self.rotate(&mut step)?;
-            for id in step.touched.keys() {
-                if let Some(known) = self.states.get(id) {
-                    step.changes.put(
-                        &self.shelves.states,
-                        &id.to_be_bytes(),
-                        &known.state.to_row(),
-                    );
-                }
-            }
-            self.shelves.tables.commit(std::mem::take(&mut step.changes))
-        });
+        let done = self.fill(&mut step, received, work).and_then(|()| self.commit(&mut step));
         if let Err(cause) = done {
-            // What is in memory may not be in the table.
-            self.states.clear();
-            self.states_bytes = 0;
+            self.forget_states();
             let fault = || Fault::new(Code::Unavailable, format!("it cannot be kept: {cause}"));
             for (to, _) in step.written.answers {
                 // Whoever asked may have gone.
                 let _ = to.send(Err(fault()));
             }
             return Err(cause);
+        }
+        // What this step has added could not be taken away before it was there.
+        if step.written.heard.values().any(|device| self.excess(device) > 0)
+            && let Err(cause) = self.commit(&mut step)
+        {
+            tracing::warn!(%cause, "histories are larger than they may be");
+            self.forget_states();
         }
         for (id, device) in &step.touched {
             if let Some(Known { state, .. }) = self.states.get(id) {
@@ -154,6 +147,24 @@ impl Writer {
         }
         self.trim();
         Ok(step.written)
+    }
+
+    /// Makes durable what a step has changed, and takes away what is too much.
+    fn commit(&mut self, step: &mut Step) -> Result<(), TablesError> {
+        self.rotate(step)?;
+        for id in step.touched.keys() {
+            if let Some(known) = self.states.get(id) {
+                let row = known.state.to_row();
+                step.changes.put(&self.shelves.states, &id.to_be_bytes(), &row);
+            }
+        }
+        self.shelves.tables.commit(std::mem::take(&mut step.changes))
+    }
+
+    /// What is in memory may not be in the table.
+    fn forget_states(&mut self) {
+        self.states.clear();
+        self.states_bytes = 0;
     }
 
     fn fill(
@@ -352,26 +363,34 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes the oldest messages of those whose history is too large (4.1, 9).
+    /// Bytes by which a history is too large (4.1, 9).
+    fn excess(&self, device: &Device) -> u64 {
+        let own = Some(device.messages_rotate).filter(|bytes| *bytes > 0);
+        let most = own.unwrap_or(u64::MAX).min(self.limits.history_bytes);
+        let known = self.states.get(&device.head().id);
+        known.map_or(0, |known| known.state.history_bytes.saturating_sub(most))
+    }
+
+    /// Takes the oldest messages of those whose history is too large, of what is in the table.
     fn rotate(&mut self, step: &mut Step) -> Result<(), TablesError> {
         for device in step.written.heard.values() {
-            let id = device.head().id;
-            let own = Some(device.messages_rotate).filter(|bytes| *bytes > 0);
-            let most = own.unwrap_or(u64::MAX).min(self.limits.history_bytes);
-            let Some(known) = self.states.get_mut(&id) else { continue };
-            if known.state.history_bytes <= most {
+            let (id, excess) = (device.head().id, self.excess(device));
+            if excess == 0 {
                 continue;
             }
-            let mut cursor = Cursor::new(&self.shelves.history, id, 0, u64::MAX, false);
+            let (mut cursor, mut gone) =
+                (Cursor::new(&self.shelves.history, id, 0, u64::MAX, false), 0);
             'slices: while let Some(slice) = cursor.next_slice()? {
                 for (key, text) in slice {
-                    if known.state.history_bytes <= most {
+                    if gone >= excess {
                         break 'slices;
                     }
                     step.changes.remove(&self.shelves.history, &key);
-                    let bytes = history::row_bytes(text.len());
-                    known.state.history_bytes = known.state.history_bytes.saturating_sub(bytes);
+                    gone += history::row_bytes(text.len());
                 }
+            }
+            if let Some(known) = self.states.get_mut(&id) {
+                known.state.history_bytes = known.state.history_bytes.saturating_sub(gone);
             }
         }
         Ok(())

@@ -130,6 +130,11 @@ fn old_messages_go_by_ttl_and_rotation() {
     assert!((4..=9).contains(&left.len()) && left.last() == Some(&json!(19)), "{left:?}");
     let size = hub.get(&format!("/gw/devices/{small}?fields=messages_size"));
     assert!(size[0]["messages_size"].as_u64().unwrap() <= 2);
+    // Many that come at once are no more than may be, either.
+    let many: Vec<_> = (20..60).map(|n| json!({"timestamp": now + n, "n": n})).collect();
+    hub.ask(&format!("POST /gw/devices/{small}/messages"), many.into());
+    let left = hub.history(small, "n");
+    assert!((4..=12).contains(&left.len()) && left.last() == Some(&json!(59)), "{left:?}");
 }
 
 /// R4.12, R4.19, R1.12.
