@@ -1,9 +1,12 @@
 //! A broker with devices, and a module that plays all channels.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use longshore_acl::TokenKey;
 use longshore_broker::accounts::Options;
@@ -16,6 +19,9 @@ use tempfile::TempDir;
 
 use super::client::Rig;
 use super::mqtt_client::{Ask, Client, Got};
+
+/// Longer than anything takes on a machine with other work; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a device says to a command: `status`, `response` and `error` of each answer.
 pub(crate) type Script = fn(&Value) -> Vec<Value>;
@@ -98,9 +104,10 @@ impl Place {
         let rig = Rig { broker, key: self.key.expose().to_owned() };
         let hub = Hub { rig, channels: links.recv().unwrap() };
         // Until the registry has asked for messages there is nobody who gets one.
-        while hub.publish(1, "flespi/message/gw/channels/0/probe", "{}", false)
-            == ReasonCode::NoMatchingSubscribers
-        {}
+        until("the registry hears channels", || {
+            let reason = hub.publish(1, "flespi/message/gw/channels/0/probe", "{}", false);
+            (reason != ReasonCode::NoMatchingSubscribers).then_some(())
+        });
         hub
     }
 
@@ -169,8 +176,20 @@ impl Hub {
 
     /// The same, once it is as it should be: what channels publish is written a moment later.
     pub(crate) fn until(&self, request: &str, is_right: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let mut answers = std::iter::repeat_with(|| self.get(request)).take(20_000);
-        answers.find(|answer| is_right(answer)).unwrap_or_else(|| panic!("never: {request}"))
+        until(request, || Some(self.get(request)).filter(|answer| is_right(answer)))
+    }
+
+    /// What is retained under topics that a filter matches, by topic, once it is as it should be.
+    pub(crate) fn until_retained(
+        &self,
+        filter: &str,
+        is_right: impl Fn(&BTreeMap<String, String>) -> bool,
+    ) {
+        let path = format!("/mqtt/messages/{}", filter.replace('/', "%2F").replace('#', "%23"));
+        let text = |it: &Value, name: &str| it[name].as_str().unwrap_or_default().to_owned();
+        self.until(&path, |all| {
+            is_right(&all.iter().map(|it| (text(it, "topic"), text(it, "payload"))).collect())
+        });
     }
 
     /// Its telemetry, once it has this value.
@@ -208,6 +227,19 @@ impl Hub {
         };
         let request = format!("/gw/devices/{id}/logs");
         self.until(&request, is_right).iter().map(code).collect()
+    }
+}
+
+/// What is looked for, once it is there.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        // Whoever is waited for needs the processor, too.
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
