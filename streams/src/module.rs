@@ -5,7 +5,8 @@
 //! | `stream` | a stream as REST has it, and what is known of it now |
 //! | `links` | which channels and devices a stream is linked to |
 //! | `intake` | what is said, into the queues |
-//! | `held` | what waits for its device form; `seen`: what may come twice |
+//! | `held` | what waits for its device form; `early`: what did not wait for it |
+//! | `seen` | what was taken, and may come again |
 //! | `work` | the runners, and what they say in logs and states |
 //! | `rest` | routes beside those of all objects |
 
@@ -26,6 +27,7 @@ use self::links::Links;
 use self::stream::Stream;
 use crate::{Queue, QueueError, Queues, Targets};
 
+mod early;
 mod held;
 mod intake;
 mod links;

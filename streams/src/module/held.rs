@@ -6,12 +6,15 @@
 //! device form of the same channel, ident and time comes or [`HOLD_MICROS`] have passed; then it
 //! goes its way. An ident whose messages had no device form is not held up again until one comes:
 //! the rest of what is held of it goes with the first, or what comes next would overtake it (R6.8).
+//! The device form of what went its way is passed over if it comes after all (`early`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use longshore_storage::{Changes, Table, Tables, TablesError};
+
+use super::early::Early;
 
 /// Microseconds that the channel form waits for the device form, at most.
 const HOLD_MICROS: u64 = 5_000_000;
@@ -23,8 +26,8 @@ const ENTRY_BYTES: usize = 200;
 const IDENTS_MAX: usize = 1_000_000;
 
 /// What channel form and device form have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Twin(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Twin(pub(super) u64);
 
 /// An ident on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +65,7 @@ pub(super) struct Held {
     device_links: u64,
     bytes: usize,
     last: u64,
+    early: Early,
 }
 
 /// A message that goes its way in its channel form.
@@ -79,6 +83,7 @@ impl Held {
             device_links: 0,
             bytes: 0,
             last: 0,
+            early: Early::open(tables)?,
             table: table.clone(),
         };
         for row in table.prefix(b"") {
@@ -138,7 +143,7 @@ impl Held {
 
     /// Whether it matters which device forms come.
     pub(super) fn is_in_use(&self) -> bool {
-        !self.entries.is_empty() || !self.has_device.is_empty()
+        !self.entries.is_empty() || !self.has_device.is_empty() || !self.early.is_empty()
     }
 
     /// How many links to devices have been made: with a new one all idents are learnt anew.
@@ -150,28 +155,42 @@ impl Held {
     }
 
     /// Whether messages of this ident may have a device form.
-    pub(super) fn may_have_device(&self, whose: Whose) -> bool {
+    fn may_have_device(&self, whose: Whose) -> bool {
         self.has_device.get(&whose).copied().unwrap_or(true)
     }
 
-    /// Holds a message of a channel for a stream.
-    pub(super) fn hold(&mut self, stream: u64, mark: (Whose, Twin), payload: Bytes, now: u64) {
+    /// Holds a message of a channel for a stream, or says that it goes its way.
+    pub(super) fn hold(
+        &mut self,
+        stream: u64,
+        mark: (Whose, Twin),
+        payload: Bytes,
+        now: u64,
+    ) -> Option<Released> {
         let ((whose, twin), number) = (mark, self.last + 1);
+        if !self.may_have_device(whose) {
+            self.early.note(stream, twin, now);
+            return Some((stream, payload));
+        }
         self.fresh.insert(number);
         let until = now.saturating_add(HOLD_MICROS);
         self.put(number, Entry { stream, whose, twin, until, payload });
+        None
     }
 
     /// The device form has come: of each stream that holds the channel form the first is settled.
-    /// It goes its way where `has` says that the stream does not get this device's messages.
+    /// It goes its way where `has` says that the stream does not get this device's messages. Also
+    /// says which streams have had the message in its channel form.
     pub(super) fn settle(
         &mut self,
         mark: (Whose, Twin),
         has: impl Fn(u64) -> bool,
         changes: &mut Changes,
-    ) -> Vec<Released> {
+    ) -> (Vec<Released>, HashSet<u64>) {
         self.learn(mark.0, true);
-        let mut streams = HashSet::new();
+        // What went out was there before what is held.
+        let had = self.early.settle(mark.1, changes);
+        let mut streams = had.clone();
         let numbers = self.by_twin.get(&mark.1).into_iter().flatten().copied();
         let first = |number: &u64| {
             self.entries.get(number).is_some_and(|entry| streams.insert(entry.stream))
@@ -179,7 +198,7 @@ impl Held {
         let numbers: Vec<u64> = numbers.filter(first).collect();
         let entries = numbers.into_iter().filter_map(|number| self.take(number, changes));
         let others = entries.filter(|entry| !has(entry.stream));
-        others.map(|entry| (entry.stream, entry.payload)).collect()
+        (others.map(|entry| (entry.stream, entry.payload)).collect(), had)
     }
 
     /// Those that have waited long enough, or for which there is no room.
@@ -193,19 +212,21 @@ impl Held {
                 break;
             }
             let Some(entry) = self.take(number, changes) else { break };
-            due.push((entry.stream, entry.payload));
+            let whose = entry.whose;
+            due.push(entry);
             if is_late {
-                self.learn(entry.whose, false);
-                let rest = self.by_ident.get(&entry.whose).cloned().unwrap_or_default();
-                let rest = rest.into_iter().filter_map(|number| self.take(number, changes));
-                due.extend(rest.map(|entry| (entry.stream, entry.payload)));
+                self.learn(whose, false);
+                let rest = self.by_ident.get(&whose).cloned().unwrap_or_default();
+                due.extend(rest.into_iter().filter_map(|number| self.take(number, changes)));
             }
         }
-        due
+        due.iter().for_each(|entry| self.early.note(entry.stream, entry.twin, now));
+        due.into_iter().map(|entry| (entry.stream, entry.payload)).collect()
     }
 
-    /// Writes down what is held since the last commit.
-    pub(super) fn write(&mut self, changes: &mut Changes) {
+    /// Writes down what is held, and what went its way, since the last commit.
+    pub(super) fn write(&mut self, now: u64, changes: &mut Changes) {
+        self.early.write(now, changes);
         for number in self.fresh.drain() {
             let Some(entry) = self.entries.get(&number) else { continue };
             let numbers = [entry.stream, entry.whose.0, entry.twin.0, entry.until];
@@ -238,8 +259,10 @@ mod tests {
         for n in 0_u64..3 {
             let payload = |name: &str| Bytes::from(format!("{name} {n}"));
             let (now, time) = (n * 1_000_000, n as f64);
-            held.hold(7, (stranger, twin(stranger, time)), payload("stranger"), now);
-            held.hold(7, (other, twin(other, time)), payload("other"), now + 1);
+            assert!(
+                held.hold(7, (stranger, twin(stranger, time)), payload("stranger"), now).is_none()
+            );
+            assert!(held.hold(7, (other, twin(other, time)), payload("other"), now + 1).is_none());
         }
         assert_eq!(held.due(HOLD_MICROS - 1, &mut changes), []);
         let due = held.due(HOLD_MICROS, &mut changes);

@@ -1,7 +1,7 @@
 //! What channels and devices say, into the queues of the streams that are linked to them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::links::{Index, Source};
 use super::seen::{Mark, Seen};
 use super::stream::{BLOCKED_BY_STORAGE, Stream};
 use super::{Streams, now};
-use crate::QueueError;
+use crate::{QueueError, Report};
 
 /// What is listened to, of all accounts.
 const FILTERS: [&str; 2] = ["flespi/message/gw/channels/+/+", "flespi/message/gw/devices/+"];
@@ -47,6 +47,8 @@ struct Origin<'a> {
 #[derive(Default)]
 struct Plan {
     queues: BTreeMap<u64, Vec<Bytes>>,
+    /// How many each stream has had in another form.
+    skipped: BTreeMap<u64, usize>,
     changes: Changes,
 }
 
@@ -55,7 +57,7 @@ impl Plan {
         self.queues.entry(stream).or_default().push(payload);
     }
 
-    fn release(&mut self, released: Vec<Released>) {
+    fn release(&mut self, released: impl IntoIterator<Item = Released>) {
         released.into_iter().for_each(|(stream, payload)| self.add(stream, payload));
     }
 }
@@ -159,8 +161,6 @@ impl Intake {
         if !self.seen.is_changed() && plan.queues.is_empty() && plan.changes.is_empty() {
             return Ok(());
         }
-        self.held.write(&mut plan.changes);
-        self.seen.write(&mut plan.changes);
         self.commit(plan, now).await
     }
 
@@ -183,6 +183,7 @@ impl Intake {
         let Some((source, ident)) = read_topic(&message.topic) else { return false };
         let account = message.account();
         let payload = Bytes::from(message.payload);
+        let mut had = HashSet::new();
         if let Source::Device(device) = source
             && self.held.is_in_use()
             && let Some(mark) = mark(&payload, None)
@@ -191,7 +192,8 @@ impl Intake {
             let has = |stream| {
                 index.is_linked(stream, Source::Device(device)) && streams.may_have(stream, account)
             };
-            let others = self.held.settle(mark, has, &mut plan.changes);
+            let others;
+            (others, had) = self.held.settle(mark, has, &mut plan.changes);
             plan.release(others);
         }
         let mut is_taken = false;
@@ -200,21 +202,27 @@ impl Intake {
                 continue;
             }
             is_taken = true;
+            if had.contains(&stream) {
+                *plan.skipped.entry(stream).or_default() += 1;
+                continue;
+            }
             let mark = match source {
                 Source::Channel(channel) if index.has_devices(stream) => {
                     mark(&payload, ident.map(|ident| (channel, ident)))
                 }
                 _ => None,
             };
-            match mark.filter(|(whose, _)| self.held.may_have_device(*whose)) {
-                Some(mark) => self.held.hold(stream, mark, payload.clone(), now),
+            match mark {
+                Some(mark) => plan.release(self.held.hold(stream, mark, payload.clone(), now)),
                 None => plan.add(stream, payload.clone()),
             }
         }
         is_taken
     }
 
-    async fn commit(&self, plan: Plan, now: u64) -> Result<(), QueueError> {
+    async fn commit(&mut self, mut plan: Plan, now: u64) -> Result<(), QueueError> {
+        self.held.write(now, &mut plan.changes);
+        self.seen.write(&mut plan.changes);
         let mut all = Vec::new();
         for (id, messages) in &plan.queues {
             // One that was removed meanwhile has no queue, and gets none.
@@ -230,6 +238,11 @@ impl Intake {
             if appended.has_blocked {
                 self.streams.tell_blocked(stream, BLOCKED_BY_STORAGE);
             }
+        }
+        for (id, skipped) in plan.skipped {
+            let Some(stream) = self.streams.objects.get(id) else { continue };
+            let report = Report { read: skipped, skipped, ..Report::default() };
+            self.streams.tell_sent(stream.head(), &report);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_broker::module::Item;
+use longshore_broker::module::{Head, Item};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -140,16 +140,21 @@ impl Streams {
             self.tell(head, "lost", 402, Map::new());
         }
         if report.read > 0 {
-            let fields = fields(json!({
-                "read": report.read, "skipped": report.skipped, "accepted": report.accepted,
-                "rejected": report.rejected, "messages": report.read,
-                "ack_latency": report.ack_latency.as_secs_f64(),
-            }));
-            self.tell(head, "sent", 404, fields);
+            self.tell_sent(head, report);
         }
         if report.has_unblocked {
             self.tell(head, "unblocked", 21, Map::new());
         }
+    }
+
+    /// Says what became of messages (R6.13).
+    pub(super) fn tell_sent(&self, head: Head, report: &Report) {
+        let fields = fields(json!({
+            "read": report.read, "skipped": report.skipped, "accepted": report.accepted,
+            "rejected": report.rejected, "messages": report.read,
+            "ack_latency": report.ack_latency.as_secs_f64(),
+        }));
+        self.tell(head, "sent", 404, fields);
     }
 
     /// Retains what is known of streams where that has changed.

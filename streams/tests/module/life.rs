@@ -66,13 +66,14 @@ fn what_a_platform_that_is_down_misses_it_gets_once_it_is_up() {
 #[test]
 fn a_stream_goes_on_as_it_is_changed() {
     let hub = Hub::new();
-    let (old, new) = (hub.platform(&[]), hub.platform(&[]));
+    let [old, new, other] = [0; 3].map(|_| hub.platform(&[]));
     let hubs = hub.start(local());
     let mut sent = stream(old.address);
     sent["configuration"]["headers"] = json!({"x-key": "hidden-7"});
     let id = hubs.rig.ask("POST /gw/streams", json!([sent])).ids()[0];
     let path = format!("/gw/streams/{id}");
-    hubs.rig.ask(&format!("POST {path}/channels/7"), "").result();
+    let witness = hubs.stream(other.address);
+    hubs.rig.ask(&format!("POST /gw/streams/{id},{witness}/channels/7"), "").result();
     hubs.say(&[of_channel(7, "a", 1)]);
     until(|| received(&old).len() == 1);
     let put = |fields: Value| hubs.rig.ask(&format!("PUT {path}"), fields).result();
@@ -88,6 +89,8 @@ fn a_stream_goes_on_as_it_is_changed() {
     assert_eq!(new.asked()[1].body, b"[{\"n\":4}]");
     put(json!({"enabled": false}));
     hubs.say(&[of_channel(7, "a", 5)]);
+    // Whoever has it too shows that it has been seen.
+    until(|| received(&other).last() == Some(&(5, None)));
     put(json!({"enabled": true, "configuration": {"uri": format!("http://{}/", new.address),
         "headers": null}}));
     hubs.say(&[of_channel(7, "a", 6)]);
@@ -180,9 +183,15 @@ fn a_stream_linked_to_a_channel_and_its_devices_gets_the_device_form_alone() {
     hubs.say(&[of_channel(7, "c", 6)]);
     hubs.say(&both(7));
     until(|| received(&platform).len() >= 7);
+    // What went out in its channel form is not sent again because its device form is late.
+    hubs.say(&[of_device(3, 7, "c", 5), of_device(3, 7, "c", 6)]);
+    hubs.say(&both(8));
+    until(|| received(&platform).len() >= 8);
     let want = [(1, Some(3)), (2, Some(3)), (3, Some(3)), (4, None), (5, None), (6, None)];
     assert_eq!(received(&platform)[..6], want);
-    assert_eq!(received(&platform)[6..], [(7, Some(3))]);
+    assert_eq!(received(&platform)[6..], [(7, Some(3)), (8, Some(3))]);
+    let skipped = |log: Vec<Value>| log.iter().filter_map(|it| it["skipped"].as_u64()).sum::<u64>();
+    until(|| skipped(hubs.log(id, 404)) == 2);
 }
 
 /// R6.7.
@@ -205,6 +214,13 @@ fn what_is_held_for_its_device_form_outlives_the_process() {
     hubs.say(&[of_device(3, 7, "a", 1)]);
     until(|| received(&platform).len() >= 2);
     assert_eq!(received(&platform), [(1, Some(3)), (2, None)]);
+    drop(hubs);
+    // That it went out in its channel form does, too.
+    let hubs = hub.start(local());
+    hubs.say(&[of_device(3, 7, "a", 2), of_channel(7, "a", 3), of_device(3, 7, "a", 3)]);
+    until(|| received(&platform).len() >= 3);
+    assert_eq!(received(&platform)[2..], [(3, Some(3))]);
+    until(|| hubs.log(id, 404).iter().any(|it| it["read"] == 1 && it["skipped"] == 1));
 }
 
 /// R8.4, R8.9: code 6. Another version may have kept what is not valid now.
