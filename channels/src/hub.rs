@@ -27,6 +27,7 @@ use crate::buffer::{Buffer, Entry, NotKept, Work};
 use crate::channel::Channel;
 use crate::live::Block;
 use crate::message::{Message, Reception, Timestamp};
+use crate::minute::Most;
 use crate::options::Options;
 use crate::packets::Said;
 use crate::ports::Ports;
@@ -101,6 +102,7 @@ impl Hub {
         }
         if !messages.is_empty() {
             self.check_room(channel);
+            self.count(channel, messages.len(), 0);
         }
         if channel.live.is_blocked() {
             return Err(NotKept::Blocked);
@@ -169,11 +171,27 @@ impl Hub {
         }
     }
 
-    /// Opens a channel again that has room.
+    /// Counts what a channel gets, and blocks one that has had all that it may in this minute.
+    pub(crate) fn count(&self, channel: &Channel, messages: usize, bytes: usize) {
+        let options = &self.options;
+        let most = Most { messages: options.messages_per_minute, bytes: options.bytes_per_minute };
+        if (most.messages, most.bytes) == (0, 0) || channel.live.is_blocked() {
+            return;
+        }
+        let why = channel.live.minute().add(messages, bytes, most, self.micros());
+        if why.is_some() {
+            self.block(channel, why);
+        }
+    }
+
+    /// Opens a channel again that has room, or another minute.
     pub(crate) fn check_free(&self, channel: &Channel) {
-        let size = channel.live.size.load(Ordering::Relaxed);
+        let live = &channel.live;
+        let size = live.size.load(Ordering::Relaxed);
         let free_from = self.options.buffer_bytes / 100 * (100 - FREE_PERCENT);
-        if channel.live.block_is(Block::Storage) && size <= free_from {
+        let has_room = live.block_is(Block::Storage) && size <= free_from;
+        let is_limited = live.block_is(Block::Messages) || live.block_is(Block::Traffic);
+        if has_room || (is_limited && live.minute().is_over(self.micros())) {
             self.block(channel, None);
         }
     }

@@ -46,6 +46,7 @@ mod connections;
 mod hub;
 mod live;
 pub mod message;
+mod minute;
 mod options;
 mod orders;
 mod packets;

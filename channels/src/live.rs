@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::connections::{Connections, Peer};
+use crate::minute::Minute;
 use crate::packets::Head;
 use crate::protocol::CloseCode;
 
@@ -16,6 +17,10 @@ use crate::protocol::CloseCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Block {
+    /// It has got as many messages as it may in a minute.
+    Messages = 2,
+    /// It has got as many bytes.
+    Traffic = 3,
     /// Its buffer is full.
     Storage = 4,
     /// There is no port for it.
@@ -42,6 +47,7 @@ pub(crate) struct Live {
     /// Key of the newest message that is durable: whoever waits for one waits for this.
     pub(crate) newest: watch::Sender<u64>,
     packets: Mutex<Head>,
+    minute: Mutex<Minute>,
     /// Whether the channel has been deleted.
     pub(crate) is_gone: AtomicBool,
 }
@@ -82,6 +88,7 @@ impl Live {
             size: AtomicU64::new(0),
             newest: watch::Sender::new(0),
             packets: Mutex::default(),
+            minute: Mutex::default(),
             is_gone: AtomicBool::new(false),
         }
     }
@@ -93,6 +100,10 @@ impl Live {
 
     pub(crate) fn set_packets(&self, head: Head) {
         *self.packets.lock().unwrap_or_else(PoisonError::into_inner) = head;
+    }
+
+    pub(crate) fn minute(&self) -> MutexGuard<'_, Minute> {
+        self.minute.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn uri(&self) -> Option<&str> {

@@ -24,6 +24,12 @@ pub struct Options {
     /// Bytes of raw traffic that a channel with `packets_ttl` keeps; the oldest makes room for what
     /// is new. Default 64 MiB.
     pub packets_bytes: u64,
+    /// Messages that a channel takes in a minute of the clock, or slightly more; one that gets more
+    /// is blocked until the next one begins. Default 0: as many as come.
+    pub messages_per_minute: u64,
+    /// Bytes that a channel takes from devices and brokers in a minute of the clock, in the same
+    /// way. Default 0: as many as come.
+    pub bytes_per_minute: u64,
     /// Seconds after which a connection that sends nothing is closed, 1 or more. Default 600.
     pub idle_secs: u64,
     /// Bytes that all connections together keep of packets and requests which are not whole yet.
@@ -41,6 +47,8 @@ impl Default for Options {
             connections: 50_000,
             buffer_bytes: 1 << 30,
             packets_bytes: 64 << 20,
+            messages_per_minute: 0,
+            bytes_per_minute: 0,
             idle_secs: 600,
             pending_bytes: 256 << 20,
         }

@@ -294,6 +294,10 @@ static KEYS: &[Key] = &[
     #[cfg(feature = "channels")]
     number!(channels.packets_bytes: SECONDS),
     #[cfg(feature = "channels")]
+    number!(channels.messages_per_minute: 0..=i64::MAX as u64),
+    #[cfg(feature = "channels")]
+    number!(channels.bytes_per_minute: 0..=i64::MAX as u64),
+    #[cfg(feature = "channels")]
     number!(channels.idle_secs: 1..=86_400),
     #[cfg(feature = "channels")]
     number!(channels.pending_bytes: SOME),

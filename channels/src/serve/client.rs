@@ -136,6 +136,7 @@ async fn take<'a>(
 ) {
     let mut messages = Vec::new();
     for (topic, payload) in said {
+        open.hub.count(&open.channel, 0, payload.len());
         match publications.publication(topic, payload) {
             Ok(step) => {
                 note(open, peer, &step, payload);

@@ -26,6 +26,7 @@ pub(crate) async fn receive(open: Rc<Open>, socket: UdpSocket) {
         // An error is what a router says of an earlier answer.
         let Ok((count, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let Some(Intake::Bytes(decoder)) = &open.channel.intake else { return };
+        open.hub.count(&open.channel, 0, count);
         let step = match decoder(Transport::Datagram).packet(&buffer[..count]) {
             Ok(step) => step,
             Err(error) => {

@@ -155,7 +155,10 @@ impl Device<'_> {
         });
         match read {
             Ok(0) => return Err(Ending::of(CloseCode::ByDevice)),
-            Ok(count) => self.traffic.received += count as u64,
+            Ok(count) => {
+                self.traffic.received += count as u64;
+                self.open.hub.count(&self.open.channel, 0, count);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(_) => return Err(Ending::of(CloseCode::ByDevice)),
         }

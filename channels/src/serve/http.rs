@@ -45,7 +45,7 @@ pub(crate) async fn serve(
     traffic: &mut Traffic,
 ) -> Ending {
     let counted = Rc::new(RefCell::new(Traffic::default()));
-    let stream = Counted { stream, traffic: Rc::clone(&counted) };
+    let stream = Counted { open: Rc::clone(open), stream, traffic: Rc::clone(&counted) };
     let service = service_fn(|request| {
         let (open, peer, traffic) = (Rc::clone(open), Arc::clone(peer), Rc::clone(&counted));
         async move { Ok::<_, Infallible>(answer(&open, &peer, &traffic, request).await) }
@@ -210,6 +210,7 @@ impl Drop for Body<'_> {
 
 /// A stream whose bytes are counted.
 struct Counted {
+    open: Rc<Open>,
     stream: TcpStream,
     traffic: Rc<RefCell<Traffic>>,
 }
@@ -222,7 +223,9 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.traffic.borrow_mut().received += (buffer.filled().len() - before) as u64;
+        let count = buffer.filled().len() - before;
+        self.traffic.borrow_mut().received += count as u64;
+        self.open.hub.count(&self.open.channel, 0, count);
         read
     }
 }

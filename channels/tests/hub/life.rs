@@ -1,10 +1,14 @@
 //! A channel from its making to its end, over restarts.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::rig::{House, Made, Rig, connect, device, http, login, position, rest_of, say};
+use super::rig::{
+    House, Made, POSITION, Rig, connect, device, http, login, position, rest_of, say,
+};
 
 fn shown(rig: &Rig, channel: &Made) -> Value {
     rig.result(&format!("GET /gw/channels/{}", channel.id), Value::Null).remove(0)
@@ -143,6 +147,45 @@ fn a_full_channel_is_blocked_until_it_has_room() {
     rig.log(channel.id, 21, 1);
     assert_eq!(send(&channel), 200);
     assert_eq!(shown(&rig, &channel)["blocked"], 0);
+}
+
+/// R8.4, R8.8, R8.9: codes 2 and 3.
+#[test]
+fn a_channel_that_has_had_all_of_its_minute_is_blocked_until_the_next_one() {
+    let house = House::new(|options| {
+        options.messages_per_minute = 5;
+        options.bytes_per_minute = 2_000;
+    });
+    let rig = house.start();
+    // Five messages have less than 2,000 bytes, and pings are no messages.
+    let pings = "#P#\r\n".repeat(100);
+    let says = [(2, POSITION, "#ASD#1\r\n".len()), (3, &pings, "#AP#\r\n".len() * 100)];
+    let says = says.map(|it| (rig.channel("wialon_ips", json!({})), it));
+    let minute = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 60;
+    for times in 1.. {
+        for (made, (_, text, count)) in &says {
+            let (mut device, mut answer) = (device(made.address, "a"), vec![0; *count]);
+            while device.write_all(text.as_bytes()).is_ok()
+                && device.read_exact(&mut answer).is_ok()
+            {}
+        }
+        let begun = minute();
+        let mut are_shown = true;
+        for (made, (code, ..)) in &says {
+            assert_eq!(rig.log(made.id, 20, times)[times - 1]["block_code"], *code);
+            assert_eq!(rig.log(made.id, 102, times)[times - 1]["close_code"], 21);
+            are_shown &= shown(&rig, made)["blocked"] == *code;
+        }
+        rig.until("the minute is over", |_| (minute() > begun).then_some(()));
+        for (made, _) in &says {
+            rig.log(made.id, 21, times);
+            assert_eq!(shown(&rig, made)["blocked"], 0);
+        }
+        // The minute may have ended before it could be seen.
+        if are_shown {
+            break;
+        }
+    }
 }
 
 /// R8.4, R8.9: code 6. Another version may have kept what is not valid now.
