@@ -238,11 +238,21 @@ impl Heard {
 
 /// A request whose answer ends with the connection.
 pub(crate) fn http(to: SocketAddr, request: &str, head: &str, body: &[u8]) -> (u16, String) {
+    answer(asked(to, request, head, body))
+}
+
+/// A connection on which a request has been sent.
+pub(crate) fn asked(to: SocketAddr, request: &str, head: &str, body: &[u8]) -> TcpStream {
     let mut socket = connect(to);
     let length = body.len();
     let request = format!("{request} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n{head}");
     let request = format!("{request}Content-Length: {length}\r\n\r\n");
     socket.write_all(&[request.as_bytes(), body].concat()).unwrap();
+    socket
+}
+
+/// Status and body of what it is answered.
+pub(crate) fn answer(socket: TcpStream) -> (u16, String) {
     let mut reader = BufReader::new(socket);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
