@@ -15,6 +15,7 @@ use longshore_codec::{QoS, SubscribeOptions};
 use longshore_streams::{Options, Streams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -67,6 +68,8 @@ pub(crate) struct Hub {
     pub(crate) folder: TempDir,
     key: TokenKey,
     runtime: Runtime,
+    /// Ports of platforms that are not there yet.
+    reserved: Mutex<BTreeMap<SocketAddr, TcpSocket>>,
 }
 
 /// A broker of it that runs.
@@ -88,7 +91,7 @@ impl Hub {
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
         let (folder, key) = (tempfile::tempdir().unwrap(), TokenKey::generate().unwrap());
-        Self { folder, key, runtime }
+        Self { folder, key, runtime, reserved: Mutex::default() }
     }
 
     pub(crate) fn start(&self, options: Options) -> Started {
@@ -115,8 +118,19 @@ impl Hub {
         self.runtime.block_on(Server::start(statuses))
     }
 
+    /// Where no platform is yet, and nobody else can be.
+    pub(crate) fn nowhere(&self) -> SocketAddr {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        self.reserved.lock().unwrap().insert(address, socket);
+        address
+    }
+
+    /// A platform where none was.
     pub(crate) fn platform_at(&self, address: SocketAddr) -> Server {
-        self.runtime.block_on(Server::start_at(address, &[], None))
+        let socket = self.reserved.lock().unwrap().remove(&address).unwrap();
+        self.runtime.block_on(async { Server::start_on(socket.listen(1_024).unwrap(), &[], None) })
     }
 }
 
@@ -143,10 +157,19 @@ impl Started {
 
     /// The log of a stream, once it has this event.
     pub(crate) fn log(&self, stream: u64, code: u64) -> Vec<Value> {
+        self.log_with(stream, |log| log.iter().any(|it| it["event_code"] == code))
+    }
+
+    /// The same once it is as it should be: what happens is written down a moment later.
+    pub(crate) fn log_with(
+        &self,
+        stream: u64,
+        mut is_right: impl FnMut(&[Value]) -> bool,
+    ) -> Vec<Value> {
         let mut log = Vec::new();
         until(|| {
             log = self.rig.ask(&format!("GET /gw/streams/{stream}/logs"), "").result();
-            log.iter().any(|it| it["event_code"] == code)
+            is_right(&log)
         });
         log
     }

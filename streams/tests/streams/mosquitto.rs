@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ impl Mosquitto {
     fn launch(lines: &str, authority: Option<Authority>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut text = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
         text.push_str(&lines.replace("FOLDER", folder.path().to_str().unwrap()));
         if let Some(authority) = &authority {
@@ -69,7 +70,7 @@ impl Mosquitto {
                 writeln!(text, "{key} {}", at(&format!("{name}.pem")).display()).unwrap();
             }
             // What subscribes has no certificate.
-            let plain = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let plain = free_port();
             writeln!(text, "listener {plain} 127.0.0.1").unwrap();
             std::fs::write(at("plain"), plain.to_string()).unwrap();
         } else {
@@ -93,7 +94,7 @@ impl Mosquitto {
     /// So many messages as topics and payloads.
     pub(crate) fn received(&self, filter: &str, count: usize) -> Vec<(String, String)> {
         let mut sub = self.sub(filter);
-        sub.args(["-C", &count.to_string(), "-W", "20", "-F", "%q %t %p"]);
+        sub.args(["-C", &count.to_string(), "-W", "60", "-F", "%q %t %p"]);
         let output = sub.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let line = |line: &str| {
@@ -139,15 +140,27 @@ fn plain(folder: &Path) -> u16 {
     std::fs::read_to_string(folder.join("plain")).unwrap().parse().unwrap()
 }
 
+/// A port that is free and stays so: systems give those below 32,768 to nobody who does not ask for
+/// them, and no two brokers of this process share any.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another run of these tests may be under way.
+    let of_process = 30_000 + u16::try_from(std::process::id() % 27).unwrap() * 100;
+    let mut ports = (0..100).map(|_| of_process + NEXT.fetch_add(1, Ordering::Relaxed) % 100);
+    let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    port.expect("a free port")
+}
+
 fn run(folder: &Path, port: u16) -> Child {
     let mut command = Command::new(program("mosquitto"));
     command.arg("-c").arg(folder.join("mosquitto.conf"));
-    let broker = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut broker = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     for port in [port, plain(folder)] {
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "mosquitto does not listen");
-            thread::yield_now();
+            assert_eq!(broker.try_wait().unwrap(), None, "mosquitto has ended");
+            assert!(begun.elapsed() < Duration::from_secs(60), "mosquitto does not listen");
+            thread::sleep(Duration::from_millis(5));
         }
     }
     broker

@@ -40,16 +40,15 @@ impl Server {
         statuses: &[u16],
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), statuses, tls).await
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), statuses, tls)
     }
 
-    /// The same at an address.
-    pub(crate) async fn start_at(
-        address: SocketAddr,
+    /// The same where somebody listens already.
+    pub(crate) fn start_on(
+        listener: TcpListener,
         statuses: &[u16],
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Self { address, asked: Arc::default() };
         let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
