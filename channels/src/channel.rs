@@ -6,6 +6,7 @@ use longshore_broker::module::{Head, Item};
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object};
 use serde_json::{Map, Value};
 
+use crate::authority;
 use crate::live::{Block, Live};
 use crate::protocol::fields::FieldError;
 use crate::protocol::{Intake, PROTOCOLS, Protocol};
@@ -130,7 +131,8 @@ impl Item for Channel {
         if let Some(before) = before {
             unhide(configuration, &before.kept);
         }
-        let intake = protocol.configure(configuration).map_err(|error| {
+        let intake = protocol.configure(configuration);
+        let intake = intake.and_then(|it| authority::check(&it).map(|()| it)).map_err(|error| {
             let path = format!("configuration.{}", error.field);
             wrong(path.trim_end_matches('.'), error.text)
         })?;

@@ -39,6 +39,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod buffer;
 mod channel;
 mod channels;

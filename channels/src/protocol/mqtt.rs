@@ -10,6 +10,8 @@ use crate::protocol::{Error, Intake, Protocol, Step};
 
 /// Filters that a channel subscribes to at most.
 const TOPICS_MAX: usize = 32;
+/// Bytes of the certificates of authorities.
+const CA_BYTES_MAX: usize = 65_536;
 
 /// The row of this protocol. The names of its fields are our own where no stream has them.
 /// \[inferred\]
@@ -29,6 +31,11 @@ pub static PROTOCOL: Protocol = Protocol {
         Field::new("token", Kind::Text(255), "This broker: token to subscribe with"),
         Field::new("uri", Kind::Text(255), "Another broker: host and port, as host:port"),
         Field::new("ssl", Kind::Flag, "Another broker: whether to connect with TLS"),
+        Field::new(
+            "ca",
+            Kind::Text(CA_BYTES_MAX),
+            "Another broker: authority to trust instead of the system's, as PEM",
+        ),
         Field::new("client_id", Kind::Text(255), "Another broker: client identifier"),
         Field::new("username", Kind::Text(255), "Another broker: user name"),
         Field::new("password", Kind::Text(255), "Another broker: password"),
@@ -73,6 +80,8 @@ pub enum Source {
         uri: String,
         /// Whether to connect with TLS.
         ssl: bool,
+        /// Certificates of the authorities to trust, as PEM; those of the system if it is missing.
+        ca: Option<String>,
         /// Client identifier; the channel takes one of its own if it is missing.
         client_id: Option<String>,
         /// User name.
@@ -93,6 +102,7 @@ fn intake(values: &Values) -> Result<Intake, FieldError> {
         Source::Custom {
             uri,
             ssl: values.flag("ssl"),
+            ca: text("ca"),
             client_id: text("client_id"),
             username: text("username"),
             password: text("password"),

@@ -34,6 +34,8 @@ fn a_channel_has_its_own_port_and_what_its_owner_says() {
         json!({"name": "test", "protocol_name": "http", "messages_ttl": 2_592_001}),
         json!({"name": "test", "protocol_name": "http", "configuration": {"nothing": 1}}),
         json!({"name": "test", "protocol_name": "http", "port": 1}),
+        json!({"name": "test", "protocol_name": "mqtt",
+            "configuration": {"source": "custom", "uri": "h:1", "topics": ["a"], "ca": "x"}}),
     ] {
         assert_eq!(rig.ask("POST /gw/channels", wrong.clone()).0, 400, "{wrong}");
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, Publish, QoS, Transport};
+use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::mpsc;
 
 use super::{Open, TOGETHER, client_id, take};
+use crate::authority::trusted;
 use crate::protocol::mqtt::{Publications, Source};
 
 /// Seconds after which either side that hears nothing asks whether the other is there.
@@ -45,7 +46,7 @@ pub(super) async fn serve(open: &Open, publications: &Publications, source: &Sou
 }
 
 fn connect(open: &Open, source: &Source) -> Result<(AsyncClient, EventLoop), String> {
-    let Source::Custom { uri, ssl, client_id: id, username, password } = source else {
+    let Source::Custom { uri, ssl, ca, client_id: id, username, password } = source else {
         return Err("it is this broker".to_owned());
     };
     let (host, port) = uri.rsplit_once(':').ok_or("there is no port")?;
@@ -62,18 +63,19 @@ fn connect(open: &Open, source: &Source) -> Result<(AsyncClient, EventLoop), Str
         options.set_credentials(username.clone(), password.clone().unwrap_or_default());
     }
     if *ssl {
-        options.set_transport(Transport::tls_with_config(tls()?.into()));
+        options.set_transport(Transport::tls_with_config(tls(ca.as_deref())?.into()));
     }
     // Room for an acknowledgement of each, so that whoever sends one never waits for the loop.
     Ok(AsyncClient::new(options, 2 * IN_FLIGHT))
 }
 
-/// TLS that believes whom the system does.
-fn tls() -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+/// TLS that believes these authorities, or those that the system does.
+fn tls(ca: Option<&str>) -> Result<ClientConfig, String> {
+    let roots = trusted(ca).map_err(|it| it.to_string())?;
     if roots.is_empty() {
-        return Err("the system has no certificates to check the broker with".to_owned());
+        let text = "the system has no certificates to check the broker with; the channel may have \
+                    a `ca`";
+        return Err(text.to_owned());
     }
     // The one of the process is for the program to choose that the hub is a part of.
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
