@@ -117,7 +117,7 @@ impl Buffer {
                 known.insert(id, head);
             }
         }
-        let packets = Packets::open(context, packets_bytes)?;
+        let packets = Packets::open(&tables, packets_bytes)?;
         let last = known.values().map(|head| head.newest).max().unwrap_or(0);
         let last = last.max(packets.newest());
         let (queue, work) = mpsc::channel(WAITING);

@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
-use longshore_broker::module::Context;
-use longshore_storage::{Rows, Table, TablesError};
+use longshore_storage::{Rows, Table, Tables, TablesError};
 use tracing::warn;
 
 use crate::buffer::{Slice, merged, number, row_key};
@@ -114,8 +113,8 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    pub(crate) fn open(context: &Context, bytes_max: u64) -> Result<Self, TablesError> {
-        let table = |name| context.tables().table(name);
+    pub(crate) fn open(tables: &Tables, bytes_max: u64) -> Result<Self, TablesError> {
+        let table = |name| tables.table(name);
         let heads = table("channels_packet_heads")?;
         let mut known = HashMap::new();
         for row in heads.range(..) {
@@ -325,6 +324,8 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
 
     #[test]
@@ -346,5 +347,30 @@ mod tests {
         assert_eq!((packet.data.len(), data_bytes as usize), (DATA_BYTES_MAX, DATA_BYTES_MAX));
         assert_eq!(&packet.data[..3], b"ab\x07");
         assert_eq!(Packet::read(&row[..20]), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_disk_that_is_too_slow_is_bounded_and_the_rest_left_out() {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let tables = Tables::open(&folder.path().join("tables"));
+        let packets = Packets::open(&tables.unwrap_or_else(|error| panic!("{error}")), u64::MAX);
+        let packets = packets.unwrap_or_else(|error| panic!("{error}"));
+        let idents = ["a", "b"].map(|it| Ident::new(it).unwrap_or_else(|error| panic!("{error}")));
+        let (live, data) = (Arc::new(Live::new(1)), vec![0; DATA_BYTES_MAX]);
+        let said =
+            Said { by: Side::Device, idents: &idents, connection: 0, peer: "", pieces: &[&data] };
+        let keys = AtomicU64::new(0);
+        let most = WAITING_BYTES / DATA_BYTES_MAX;
+        for _ in 0..2 {
+            let before = keys.load(Ordering::Relaxed);
+            (0..most).for_each(|_| {
+                packets.note(&live, said, || keys.fetch_add(1, Ordering::Relaxed));
+            });
+            let rows = packets.take();
+            assert_eq!(rows.len(), most, "the last one exceeds it");
+            let found = rows.iter().map(|row| row.key);
+            assert!(found.eq(before..before + most as u64), "what is left out has no key");
+            assert!(!packets.is_any_waiting(), "there is room again");
+        }
     }
 }

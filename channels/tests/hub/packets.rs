@@ -76,6 +76,25 @@ fn what_a_device_and_the_hub_say_over_tcp_is_read_byte_for_byte() {
     assert!(packets.windows(2).all(|two| at(&two[0]) < at(&two[1])), "{packets:?}");
 }
 
+/// R3.17: of a device that says much before it says who it is, the beginning is kept, and what it
+/// said last.
+#[test]
+fn of_what_came_before_the_ident_4_kib_are_kept() {
+    let (_house, rig) = Rig::new();
+    let [channel, other] = ["wialon_ips"; 2].map(|it| channel(&rig, it));
+    let mut tracker = connect(channel.address);
+    let first = format!("#L#a;{}", "x".repeat(6_000));
+    for piece in [&first, "yyy"] {
+        tracker.write_all(piece.as_bytes()).unwrap();
+        // All channels are served in turn: once another device is answered, this has been read.
+        device(other.address, "another");
+    }
+    assert_eq!(say(&mut tracker, b"zzz\r\n", 7), b"#AL#1\r\n");
+    let packets = all(&rig, &channel, 2);
+    let want = [&first.as_bytes()[..4_096], b"zzz\r\n"].concat();
+    assert_eq!(said(&packets), lines(&[("device", &want), ("hub", b"#AL#1\r\n")]));
+}
+
 /// R3.17: datagrams, requests and packets of a platform, whose idents are those of messages.
 #[test]
 fn every_kind_of_channel_keeps_what_was_said() {
