@@ -34,6 +34,7 @@ mod modules {
     mod chain;
     mod endpoint;
     mod hub;
+    mod packets;
     mod rest;
     mod run;
     mod tracker;

@@ -21,6 +21,7 @@ use crate::{command, settings};
 
 mod commands;
 mod messages;
+mod packets;
 mod shadow;
 
 /// Pieces of JSON that wait until they are read.
@@ -64,12 +65,6 @@ static CONNECTION: Object = Object {
         Field::new("meta", Kind::Any, "null"),
     ],
     is_open: false,
-};
-
-static PACKET: Object = Object {
-    name: "DevicePacket",
-    fields: &[Field::new("timestamp", Kind::Any, "When it came, in unix seconds")],
-    is_open: true,
 };
 
 /// A route of a submodule, at its path and the alias of that.
@@ -264,16 +259,14 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
         gives: &CONNECTION,
         handler,
     };
-    // Clients of flespi ask for it and stumble over 404 (R3.17). Channels keep raw traffic, by
-    // ident, and the registry knows them by their topics alone.
     let packets = Part {
         method: get,
         paths: both!("/{sel}/packets"),
         submodule: "packets",
-        about: "Always empty: raw traffic is read of channels, by ident",
-        takes: Takes::Data(&READING),
-        gives: &PACKET,
-        handler: streamed(registry, |_, _, _| Ok(Box::new(|| Ok(None)))),
+        about: "Read raw traffic, as long as channels keep it",
+        takes: Takes::Data(&packets::READING),
+        gives: &packets::PACKET,
+        handler: waiting(registry, packets::read),
     };
     vec![
         packets,

@@ -120,6 +120,14 @@ impl Answer {
         self
     }
 
+    /// Its objects and errors, for one that has others beside them; none of JSON of another form.
+    pub fn into_parts(self) -> (Items, Vec<Fault>) {
+        match self.body {
+            Content::Objects(Objects { items, faults, .. }) => (items, faults),
+            Content::Document(_) => (Items::Made(Box::new(std::iter::empty())), Vec::new()),
+        }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

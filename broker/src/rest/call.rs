@@ -4,18 +4,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::header::{self, HeaderName};
+use hyper::{HeaderMap, Method};
 use longshore_acl::{Credentials, Principal, Rights, Scope, Token};
 use serde_json::{Map, Value};
 
-use super::Api;
+use super::answer::Outcome;
 use super::fault::{Code, Fault};
 use super::intake::Received;
 use super::query::{Query, json};
 use super::route::{Gate, Route};
 use super::schema::Fields;
 use super::selector::IDS_MAX;
+use super::{Api, run};
 
 /// The account that a call is made for, one of the caller's branch (broker specification, 6.8).
 pub(crate) const CID: &str = "x-flespi-cid";
@@ -173,6 +174,39 @@ impl Call {
     /// The JSON object of `data`.
     pub fn data(&self) -> Result<Map<String, Value>, Fault> {
         self.query.data(&self.body.bytes)
+    }
+
+    /// What another part of REST, of another module perhaps, answers to a GET with this `data`. The
+    /// path is that of its route, with the values of its parameters beside it. It is asked with all
+    /// rights on what is of `account` and those below: whoever asks passes on what its own caller
+    /// may see.
+    ///
+    /// # Errors
+    /// Those of that route; [`Code::NotFound`] where nothing is at that path.
+    pub async fn ask(
+        &self,
+        account: u64,
+        path: &str,
+        parameters: Vec<String>,
+        data: Map<String, Value>,
+    ) -> Outcome {
+        let Caller { token, principal, .. } = self.caller()?;
+        let (token, principal) = (Arc::clone(token), *principal);
+        let rights = Arc::new(Rights::everything());
+        let (route, _) = self.api.router.find(&Method::GET, path)?;
+        let body = self.api.intake.hold(Value::from(data).to_string().into())?;
+        run(Call {
+            api: Arc::clone(&self.api),
+            route,
+            caller: Some(Caller { token, principal, rights }),
+            account,
+            parameters,
+            query: Query::parse("")?,
+            body,
+            host: self.host.clone(),
+            is_secure: self.is_secure,
+        })
+        .await
     }
 
     /// The objects in the body: an array, or one (15.1.4).

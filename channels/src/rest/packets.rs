@@ -66,6 +66,8 @@ enum Mask {
 impl Mask {
     fn of(text: &str) -> Self {
         match text {
+            // However it is spelled: an ident may have asterisks.
+            _ if let Some(ident) = text.strip_prefix('=') => Self::One(ident.to_owned()),
             "all" => Self::Those(Pattern::new("*"), Budget::new(STEPS_MAX)),
             _ if text.contains(['*', '?']) => {
                 Self::Those(Pattern::new(text), Budget::new(STEPS_MAX))
