@@ -14,19 +14,21 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use longshore_acl::{Credentials, NoRandomness, Principal, Refusal, TopicGrant};
 use longshore_storage::Tables;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 #[cfg(target_os = "linux")]
 use tracing::debug;
 
 use crate::accounts::Accounts;
 use crate::clock::{Wall, wall};
-use crate::link::{Link, Opener, acting_as};
+use crate::link::{Link, LinkError, Opener, acting_as};
 use crate::rest::Route;
 use crate::shard::OwnMessage;
+use crate::stamp::of_broker;
 
 mod objects;
 
@@ -119,9 +121,27 @@ impl Context {
     }
 
     /// Retains states of objects, in this order, at the rate of changes of objects: what comes
-    /// more often goes through a link, which waits when there is too much.
+    /// more often goes through [`Context::retain_durably`], whose callers wait.
     pub fn retain(&self, states: Vec<State>) {
-        self.accounts.retain_all(states.into_iter().map(State::into_message).collect());
+        self.accounts.retain_all(State::into_messages(states));
+    }
+
+    /// Retains states of objects, in this order, and waits until that is durable. Whoever says much
+    /// waits for what was said before, or shards have more to do than they can.
+    ///
+    /// What cannot be retained, as when the broker may retain no more, is left out, and the log
+    /// says why.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] when the broker stops, or its disk has failed: then nobody knows what
+    /// is retained.
+    pub async fn retain_durably(&self, states: Vec<State>) -> Result<(), LinkError> {
+        if states.is_empty() {
+            return Ok(());
+        }
+        let (done, is_done) = oneshot::channel();
+        self.accounts.retain_durably(State::into_messages(states), done);
+        is_done.await.map_err(|_| LinkError::Closed(None))
     }
 
     /// Seals a text as keys of tokens are sealed, under the secret of the accounts: to be kept, and
@@ -184,12 +204,26 @@ pub struct State {
     pub topic: String,
     /// JSON; none where there is nothing any more.
     pub payload: Option<String>,
+    /// Since when it is so, in microseconds of unix time; none for now.
+    pub since: Option<u64>,
 }
 
 impl State {
-    pub(crate) fn into_message(self) -> OwnMessage {
-        let payload = self.payload.unwrap_or_default();
-        OwnMessage::new(self.account, self.topic, payload, wall()).retained()
+    pub(crate) fn into_messages(states: Vec<Self>) -> Vec<OwnMessage> {
+        let (now, mut last) = (wall(), None);
+        let into_message = |state: Self| {
+            let Self { account, topic, payload, since } = state;
+            let said = (account, since.map_or(now, Wall));
+            // Those of one object stand together.
+            let properties = match &last {
+                Some((known, properties)) if *known == said => Bytes::clone(properties),
+                _ => Bytes::from(of_broker(said.0, said.1)),
+            };
+            last = Some((said, Bytes::clone(&properties)));
+            let payload = payload.unwrap_or_default().into();
+            OwnMessage::saying(account, topic, payload, properties).retained()
+        };
+        states.into_iter().map(into_message).collect()
     }
 }
 

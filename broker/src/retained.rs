@@ -79,10 +79,12 @@ pub(crate) struct Age {
 }
 
 impl Age {
-    /// Whether what is retained is newer. What says nothing of its time is newer than all before.
-    fn is_behind(self, known: &Item) -> bool {
+    /// Whether what is retained is newer. What says nothing of its time is newer than all before,
+    /// and nothing has to be looked up for it.
+    fn is_behind(self, part: &Part, topic: &[u8]) -> bool {
         let Some(time) = self.time else { return false };
-        known.time().is_some_and(|known| known > time && counts(known, self.now))
+        let known = part.topics.get(topic).and_then(Item::time);
+        known.is_some_and(|known| known > time && counts(known, self.now))
     }
 }
 
@@ -187,7 +189,7 @@ impl Retained {
         let mut item = Item::new(fresh);
         let size = item.size();
         let mut part = self.part(self.place(topic));
-        if part.topics.get(topic).is_some_and(|known| age.is_behind(known)) {
+        if age.is_behind(&part, topic) {
             return Ok(None);
         }
         self.make_room(&part, topic, size, messages_max, bytes_max)?;
@@ -262,7 +264,7 @@ impl Retained {
     /// Removes what `topic` retains; the number of this change, unless that is newer.
     pub(crate) fn clear(&self, topic: &[u8], age: Age) -> Option<u64> {
         let mut part = self.part(self.place(topic));
-        if part.topics.get(topic).is_some_and(|known| age.is_behind(known)) {
+        if age.is_behind(&part, topic) {
             return None;
         }
         let old = part.topics.take(topic);

@@ -72,7 +72,7 @@ pub use self::config::Config;
 pub(crate) use self::config::Storage;
 use self::notice::{UNEXPECTED, close_code};
 pub(crate) use self::outside::{Denied, Shown, asked_of, session_number};
-pub(crate) use self::own::{OwnMessage, publish_all};
+pub(crate) use self::own::{OwnMessage, durably, publish_all};
 use self::tasks::Tasks;
 pub(crate) use self::tasks::{Step, Task};
 

@@ -60,7 +60,7 @@ pub(crate) fn tell_blocked(context: &Context, device: &Device) {
     let (id, account) = (device.head().id, device.head().account);
     context.tell(account, crate::event(id, text.to_owned(), event, fields));
     let topic = format!("flespi/state/{URI}/{id}/blocked");
-    context.retain(vec![State { account, topic, payload: Some(code.to_string()) }]);
+    context.retain(vec![State { account, topic, payload: Some(code.to_string()), since: None }]);
 }
 
 /// Follows changes of devices.

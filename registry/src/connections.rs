@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use longshore_broker::module::Item;
+use longshore_broker::module::{Item, State};
 use longshore_broker::{Context, Link, LinkError, Message};
 use longshore_codec::{QoS, SubscribeOptions};
 use serde::Deserialize;
@@ -58,8 +58,10 @@ pub(crate) struct Connections {
     pub(crate) known: HashMap<Place, (Told, Option<Arc<Device>>)>,
     /// Places by whom they are of.
     pub(crate) places: HashMap<Identity, Vec<Place>>,
-    /// What is to be published.
-    pub(crate) said: Vec<Message>,
+    /// What is to be retained.
+    pub(crate) said: Vec<State>,
+    /// What channels are to be asked.
+    pub(crate) asked: Vec<Message>,
 }
 
 impl Connections {
@@ -112,7 +114,8 @@ impl Connections {
                     self.sweep(all.gone, all.shortened);
                 }
             }
-            self.link.publish_all(self.said.drain(..)).await?;
+            self.context.retain_durably(std::mem::take(&mut self.said)).await?;
+            self.link.publish_all(self.asked.drain(..)).await?;
         }
     }
 
@@ -129,9 +132,9 @@ impl Connections {
             None => all.next().is_some(),
         };
         if message.retain && !is_there && message.payload != b"false" {
-            let payload = if connection.is_some() { "" } else { "false" };
-            let state = Message::new(message.topic.clone(), payload).qos(QoS::AtLeastOnce);
-            self.said.push(state.retain().of_account(message.account()));
+            let payload = connection.is_none().then(|| "false".to_owned());
+            let (account, topic) = (message.account(), message.topic.clone());
+            self.said.push(State { account, topic, payload, since: None });
         }
     }
 
@@ -188,7 +191,7 @@ impl Connections {
                 }
             }
             if holder.as_ref().is_some_and(|it| !it.enabled) {
-                self.said.push(closing(place, DISABLED));
+                self.asked.push(closing(place, DISABLED));
             }
             self.known.insert(place, (told, holder.clone()));
         }
@@ -206,9 +209,9 @@ impl Connections {
             let (id, channel_id) = (told.id, told.channel_id);
             device.live.connect(live::Connection { id, channel_id, shown })
         });
-        self.said.push(state_of(device, &format!("connections/{}", told.id), text));
+        self.said.push(state_of(device, &format!("connections/{}", told.id), Some(text)));
         if is_first {
-            self.said.push(state_of(device, "connected", "true".to_owned()));
+            self.said.push(state_of(device, "connected", Some("true".to_owned())));
         }
         self.tell(device, told, CONNECTED, channel_id);
         self.courier.nudge(device);
@@ -216,9 +219,9 @@ impl Connections {
 
     fn disconnect(&mut self, device: &Arc<Device>, told: &Told) {
         let is_last = device.live.disconnect(told.channel_id, told.id);
-        self.said.push(state_of(device, &format!("connections/{}", told.id), String::new()));
+        self.said.push(state_of(device, &format!("connections/{}", told.id), None));
         if is_last {
-            self.said.push(state_of(device, "connected", "false".to_owned()));
+            self.said.push(state_of(device, "connected", Some("false".to_owned())));
         }
         self.tell(device, told, DISCONNECTED, told.channel_id);
     }

@@ -339,8 +339,9 @@ impl Courier {
         self.commit(self.setting_row(device, setting)).await?;
         self.tell(device, setting, what, code);
         let json = setting.shown(device.head().id).to_string();
-        // A link that is closed has no broker.
-        let _ = self.link.publish(state_of(device, &state_name(&setting.name), json)).await;
+        let state = state_of(device, &state_name(&setting.name), Some(json));
+        // What fails has no broker.
+        let _ = self.context.retain_durably(vec![state]).await;
         Ok(())
     }
 

@@ -5,14 +5,14 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
-use longshore_broker::module::Objects;
+use longshore_broker::module::{Context, Objects};
 use longshore_broker::{Batch, Inbox, Link, LinkError};
 use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::TablesError;
-use tokio::join;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, Instant, interval, sleep, sleep_until};
+use tokio::{join, try_join};
 
 use crate::courier::Courier;
 use crate::device::Device;
@@ -47,7 +47,7 @@ impl Heard {
     }
 
     /// Retains when devices were heard, once a second: they may be heard much more often (7).
-    pub(crate) async fn tell(&self, objects: &Objects<Device>, link: &Link) {
+    pub(crate) async fn tell(&self, objects: &Objects<Device>, context: &Context) {
         let mut tick = interval(TICK);
         loop {
             tick.tick().await;
@@ -55,13 +55,13 @@ impl Heard {
             let heard = self.take().into_iter().filter(|(id, _)| objects.get(*id).is_some());
             let states = heard.flat_map(|(_, device)| {
                 let active = (device.live.last_active() / 1_000_000).to_string();
-                let active = state_of(&device, "last_active", active);
+                let active = state_of(&device, "last_active", Some(active));
                 let size = device.live.new_history_kb().map(|kb| kb.to_string());
-                let size = size.map(|kb| state_of(&device, "messages_size", kb));
+                let size = size.map(|kb| state_of(&device, "messages_size", Some(kb)));
                 [Some(active), size].into_iter().flatten()
             });
             // What is not published now is so when the device is heard again.
-            if let Err(cause) = link.publish_all(states).await {
+            if let Err(cause) = context.retain_durably(states.collect()).await {
                 tracing::warn!(%cause, "it is not published when devices were heard");
             }
         }
@@ -70,6 +70,7 @@ impl Heard {
 
 /// See the module.
 pub(crate) struct Intake {
+    pub(crate) context: Context,
     pub(crate) link: Link,
     pub(crate) works: mpsc::Receiver<Work>,
     pub(crate) heard: Arc<Heard>,
@@ -158,7 +159,9 @@ impl Intake {
     }
 
     async fn publish(&self, written: Written) -> Result<(), LinkError> {
-        for outcome in self.link.publish_surely(&written.publications).await? {
+        let states = self.context.retain_durably(written.states);
+        let (outcomes, ()) = try_join!(self.link.publish_surely(&written.messages), states)?;
+        for outcome in outcomes {
             if outcome.reason.is_error() {
                 tracing::warn!(reason = %outcome.reason, "what a device says is not published");
             }

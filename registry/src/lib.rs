@@ -160,6 +160,7 @@ impl Registry {
         let Some(works) = receiver else { return };
         let link = &self.courier.link;
         let intake = Intake {
+            context: self.context.clone(),
             link: link.clone(),
             works,
             heard: Arc::clone(&self.heard),
@@ -178,12 +179,13 @@ impl Registry {
             known: HashMap::new(),
             places: HashMap::new(),
             said: Vec::new(),
+            asked: Vec::new(),
         };
         tokio::join!(
             intake.run(writer),
             connections.run(),
             Arc::clone(&self.courier).run(),
-            self.heard.tell(&self.objects, link),
+            self.heard.tell(&self.objects, &self.context),
             self.sweep(),
         );
     }

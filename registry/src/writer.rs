@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use longshore_broker::Message as Publication;
-use longshore_broker::module::Item;
+use longshore_broker::module::{Item, State};
 use longshore_broker::rest::{Code, Fault};
 use longshore_codec::{Property, QoS};
 use longshore_storage::{Changes, TablesError};
@@ -20,7 +20,7 @@ use crate::now;
 use crate::reading::Names;
 use crate::roster::{Roster, Sought};
 use crate::shelves::{Shelves, two};
-use crate::telemetry::State;
+use crate::telemetry;
 
 /// Rows that one step of a removal takes away, for each device.
 const STEP_ROWS: usize = 4_096;
@@ -62,7 +62,8 @@ pub(crate) struct Received {
 /// What is to be said once a step is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    pub(crate) publications: Vec<Publication>,
+    pub(crate) messages: Vec<Publication>,
+    pub(crate) states: Vec<State>,
     /// Devices that were heard.
     pub(crate) heard: HashMap<u64, Arc<Device>>,
     pub(crate) answers: Vec<(oneshot::Sender<Done>, Done)>,
@@ -84,7 +85,7 @@ pub(crate) struct Writer {
 
 #[derive(Debug)]
 struct Known {
-    state: State,
+    state: telemetry::State,
     /// The step that used it last.
     step: u64,
 }
@@ -239,25 +240,25 @@ impl Writer {
         *bytes = *bytes + state.telemetry.bytes() - before;
 
         let time = Secs(times.at).to_string();
-        let publish = |topic: String, payload: String| {
-            Publication::new(topic, payload)
-                .qos(QoS::AtLeastOnce)
-                .of_account(account)
-                .property(Property::UserProperty("timestamp", &time))
-        };
-        let said = &mut step.written.publications;
-        said.push(publish(format!("flespi/message/{URI}/{id}"), text));
+        let message = Publication::new(format!("flespi/message/{URI}/{id}"), text)
+            .qos(QoS::AtLeastOnce)
+            .of_account(account)
+            .property(Property::UserProperty("timestamp", &time));
+        step.written.messages.push(message);
+        let states = &mut step.written.states;
         for (name, json) in updated.set {
-            said.extend(telemetry_topic(id, &name).map(|topic| publish(topic, json).retain()));
+            let state =
+                |topic| State { account, topic, payload: Some(json), since: Some(times.at) };
+            states.extend(telemetry_topic(id, &name).map(state));
         }
-        clear(said, device, updated.gone);
+        clear(states, device, updated.gone);
         step.touched.insert(id, Arc::clone(device));
         step.written.heard.insert(id, Arc::clone(device));
         Ok(())
     }
 
     /// What is known of a device, from memory or from its table.
-    fn state(&mut self, id: u64) -> Result<(&mut State, &mut usize), TablesError> {
+    fn state(&mut self, id: u64) -> Result<(&mut telemetry::State, &mut usize), TablesError> {
         if !self.states.contains_key(&id) {
             let state = self.shelves.state(id)?;
             self.states_bytes += state.telemetry.bytes();
@@ -301,7 +302,7 @@ impl Writer {
                 let is_meant = |name: &str| names.as_ref().is_none_or(|it| it.takes(name));
                 let gone = state.telemetry.forget(|name, _| is_meant(name));
                 *bytes -= before - state.telemetry.bytes();
-                clear(&mut step.written.publications, device, gone);
+                clear(&mut step.written.states, device, gone);
                 step.touched.insert(id, Arc::clone(device));
             }
             What::Sweep => return self.sweep(step, device).map(Ok),
@@ -429,7 +430,7 @@ impl Writer {
         let gone = state.telemetry.forget_old(now);
         *bytes -= before - state.telemetry.bytes();
         if !gone.is_empty() {
-            clear(&mut step.written.publications, device, gone);
+            clear(&mut step.written.states, device, gone);
             step.touched.insert(id, Arc::clone(device));
         }
         Ok(is_more)
@@ -443,13 +444,13 @@ impl Writer {
         *bytes -= state.telemetry.bytes();
         let gone = state.telemetry.forget(|_, _| true);
         self.states.remove(&id);
-        let said = &mut step.written.publications;
-        clear(said, device, gone);
+        let states = &mut step.written.states;
+        clear(states, device, gone);
         let shelves = &self.shelves;
         let own = ["blocked", "connected", "last_active", "messages_size"].map(str::to_owned);
         let settings = shelves.settings(device)?.into_iter();
         let topics = own.into_iter().chain(settings.map(|it| format!("settings/{}", it.name)));
-        said.extend(topics.map(|it| state_of(device, &it, String::new())));
+        states.extend(topics.map(|it| state_of(device, &it, None)));
         step.changes.remove(&shelves.states, &id.to_be_bytes());
         for table in [&shelves.commands, &shelves.results, &shelves.settings] {
             for row in table.range(&two(id, 0)[..8]..&two(id + 1, 0)[..8]) {
@@ -471,18 +472,16 @@ fn telemetry_topic(id: u64, name: &str) -> Option<String> {
 }
 
 /// Nothing is retained of these parameters any more.
-fn clear(publications: &mut Vec<Publication>, device: &Device, names: Vec<Box<str>>) {
+fn clear(states: &mut Vec<State>, device: &Device, names: Vec<Box<str>>) {
     let account = device.head().account;
     let topics = names.iter().filter_map(|name| telemetry_topic(device.head().id, name));
-    let empty = |topic| Publication::new(topic, "").qos(QoS::AtLeastOnce).of_account(account);
-    publications.extend(topics.map(|topic| empty(topic).retain()));
+    states.extend(topics.map(|topic| State { account, topic, payload: None, since: None }));
 }
 
 /// What is retained of a device under this name.
-pub(crate) fn state_of(device: &Device, name: &str, json: String) -> Publication {
+pub(crate) fn state_of(device: &Device, name: &str, payload: Option<String>) -> State {
     let topic = format!("flespi/state/{URI}/{}/{name}", device.head().id);
-    let publication = Publication::new(topic, json).qos(QoS::AtLeastOnce).retain();
-    publication.of_account(device.head().account)
+    State { account: device.head().account, topic, payload, since: None }
 }
 
 #[cfg(test)]

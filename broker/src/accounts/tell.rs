@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashSet;
 use longshore_acl::{Account, Limit, Token};
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::{Accounts, Attached};
@@ -15,7 +16,7 @@ use crate::clock::{Wall, wall};
 use crate::module::{Renew, State};
 use crate::notices::{Call, Change, Event, Kind, Notice, What, log_topic, state_topic};
 use crate::parties::Party;
-use crate::shard::{OwnMessage, Step, publish_all};
+use crate::shard::{OwnMessage, Step, durably, publish_all};
 
 /// All states that are retained, those of sessions included.
 const STATES: &str = "flespi/state/mqtt,platform/#";
@@ -77,6 +78,17 @@ impl Accounts {
         }
     }
 
+    /// The same, and says when that is durable; without a broker it never is.
+    pub(crate) fn retain_durably(&self, states: Vec<OwnMessage>, done: oneshot::Sender<()>) {
+        if let Some(broker) = self.broker.get() {
+            // Whoever asked may have gone.
+            let say = move || {
+                let _ = done.send(());
+            };
+            broker.mailboxes[0].put_task(durably(publish_all(states, |_| {}), say));
+        }
+    }
+
     fn notice(&self, account: u64, what: What) {
         if self.broker.get().is_some() {
             self.notices.put(Notice { account, at: wall(), what });
@@ -91,8 +103,9 @@ impl Accounts {
     ) {
         let Some(broker) = self.broker.get() else { return };
         let payload = state.map(|state| Value::Object(state).to_string());
-        let message = State { account, topic: state_topic(kind, id), payload }.into_message();
-        broker.mailboxes[0].put_task(publish_all(vec![message], |_| {}));
+        let state = State { account, topic: state_topic(kind, id), payload, since: None };
+        let messages = State::into_messages(vec![state]);
+        broker.mailboxes[0].put_task(publish_all(messages, |_| {}));
     }
 
     /// Takes notices into the logs, and publishes them where anybody asks for them.
@@ -179,8 +192,8 @@ impl Accounts {
                         renew.end(now.wall);
                         return Step::Done;
                     };
-                    let messages = states.into_iter().map(State::into_message);
-                    messages.for_each(|message| shard.publish_own(&message, now));
+                    let messages = State::into_messages(states);
+                    messages.iter().for_each(|message| shard.publish_own(message, now));
                 }
                 return Step::More;
             };
@@ -251,7 +264,8 @@ impl Renew for Renewal {
         let state = (!self.right.contains(&object)).then(|| accounts.state_of(object)).flatten();
         let state = state.map(|(account, state)| {
             let payload = Some(Value::Object(state).to_string());
-            State { account, topic: state_topic(object.0, object.1), payload }
+            let topic = state_topic(object.0, object.1);
+            State { account, topic, payload, since: None }
         });
         Some(state.into_iter().collect())
     }

@@ -584,7 +584,7 @@ fn states<T: Item>(
     }
     let topic = format!("{}/{id}", state_topic::<T>());
     let payload = new.map(|new| Value::Object(new.clone()).to_string());
-    let mut states = vec![State { account, topic: topic.clone(), payload }];
+    let mut states = vec![State { account, topic: topic.clone(), payload, since: None }];
     let names = old.into_iter().chain(new).flat_map(Map::keys).collect::<BTreeSet<_>>();
     for name in names {
         let value = |of: Option<&Map<String, Value>>| {
@@ -593,7 +593,7 @@ fn states<T: Item>(
         let (old, new) = (value(old), value(new));
         if old != new {
             let payload = new.map(|new| new.to_string());
-            states.push(State { account, topic: format!("{topic}/{name}"), payload });
+            states.push(State { account, topic: format!("{topic}/{name}"), payload, since: None });
         }
     }
     states

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use longshore_acl::BROKER_CLASS;
 use longshore_codec::{QoS, topic};
-
 use tracing::warn;
 
 use super::deliver::Outgoing;
@@ -35,7 +34,7 @@ pub(crate) struct OwnMessage {
     /// Empty and retained, it takes away what was retained.
     payload: Bytes,
     /// `cid` and `timestamp`, and what else is said of it.
-    properties: Vec<u8>,
+    properties: Bytes,
     qos: QoS,
     retain: bool,
     /// Whether the journal is told what is retained.
@@ -47,7 +46,11 @@ pub(crate) struct OwnMessage {
 impl OwnMessage {
     /// A message of QoS 0 about something that happened at that time.
     pub(crate) fn new(account: u64, topic: String, payload: impl Into<Bytes>, at: Wall) -> Self {
-        let (payload, properties) = (payload.into(), of_broker(account, at));
+        Self::saying(account, topic, payload.into(), of_broker(account, at).into())
+    }
+
+    /// The same with properties that others have, too: `cid` and `timestamp`.
+    pub(crate) fn saying(account: u64, topic: String, payload: Bytes, properties: Bytes) -> Self {
         let qos = QoS::AtMostOnce;
         let (retain, lasts, only) = (false, false, None);
         Self { account, topic, payload, properties, qos, retain, lasts, only }
@@ -61,7 +64,7 @@ impl OwnMessage {
     /// The same with further properties, which stand before what the broker says of it.
     pub(crate) fn answering(self, mut properties: Vec<u8>, qos: QoS) -> Self {
         properties.extend_from_slice(&self.properties);
-        Self { properties, qos, ..self }
+        Self { properties: properties.into(), qos, ..self }
     }
 
     /// The same for a session of the shard that publishes it, and nobody else.
@@ -97,6 +100,26 @@ pub(crate) fn publish_all(
             }
         }
         if left.len() == 0 { Step::Done } else { Step::More }
+    })
+}
+
+/// Does a task, and says when all that it has written down is durable; never if that fails.
+pub(crate) fn durably(mut task: Task, say: impl FnOnce() + Send + 'static) -> Task {
+    let (mut is_done, mut say) = (false, Some(say));
+    Box::new(move |shard, now| {
+        if is_done {
+            if let Some(say) = say.take() {
+                say();
+            }
+            return Step::Done;
+        }
+        match task(shard, now) {
+            Step::Done => {
+                is_done = true;
+                Step::Durable
+            }
+            step => step,
+        }
     })
 }
 

@@ -231,7 +231,9 @@ impl Shard {
                 Err(full) => return self.refuse(id, session, publish, self.not_retained(full)),
             }
             // Whoever has subscribed since then was not given what is retained now.
-            route = self.route(from, outgoing.source.parts.topic)?;
+            if self.commons.epoch() != self.cache.epoch() {
+                route = self.route(from, outgoing.source.parts.topic)?;
+            }
         }
         let mail_before = self.outbox.len();
         let reached = self.distribute(&route, outgoing, now);

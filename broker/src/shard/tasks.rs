@@ -69,7 +69,8 @@ impl Shard {
                 self.tasks.ready.push_back(task);
             }
         }
-        for _ in 0..SLICES {
+        // One slice of each, so that a long one leaves time for clients.
+        for _ in 0..SLICES.min(self.tasks.ready.len()) {
             let Some(mut task) = self.tasks.ready.pop_front() else { return };
             match task(self, now) {
                 Step::More => self.tasks.ready.push_back(task),

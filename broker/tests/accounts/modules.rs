@@ -1,12 +1,14 @@
 //! A module that plugs into the broker: what it publishes, and who may read it.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use longshore_acl::{Method, ROOT_ACCOUNT, TokenKey, TopicGrant};
 use longshore_broker::accounts::{Accounts, Options};
-use longshore_broker::module::Running;
-use longshore_broker::{Broker, Context, Message, Module, StartError};
+use longshore_broker::module::{Running, State};
+use longshore_broker::{Broker, Context, LinkError, Message, Module, StartError, Storage};
 use longshore_codec::{QoS, SubscribeOptions};
+use longshore_storage::SimulatedDisk;
 use serde_json::{Value, json};
 
 use super::client::{Ask, Client};
@@ -44,12 +46,14 @@ impl Module for Depots {
                     let id = message.topic.split('/').nth(1).unwrap_or_default().to_owned();
                     let of = |kind: &str| format!("flespi/{kind}/gw/depots/{id}");
                     let payload = String::from_utf8(message.payload.clone()).unwrap();
+                    let account = message.account();
                     let told = Message::new(of("message"), payload.clone());
-                    let state = Message::new(of("state"), payload).retain();
-                    let all = [told, state]
-                        .map(|it| it.qos(QoS::AtLeastOnce).of_account(message.account()));
-                    let outcomes = link.publish_all(all).await.unwrap();
-                    assert!(outcomes.iter().all(|it| !it.reason.is_error()), "{outcomes:?}");
+                    let told = told.qos(QoS::AtLeastOnce).of_account(account);
+                    let outcome = link.publish(told).await.unwrap();
+                    assert!(!outcome.reason.is_error(), "{outcome:?}");
+                    let (topic, payload) = (of("state"), Some(payload));
+                    let state = State { account, topic, payload, since: None };
+                    self.0.retain_durably(vec![state]).await.unwrap();
                 }
             };
             tokio::select! {
@@ -151,6 +155,78 @@ fn what_a_module_publishes_is_read_by_the_grants_it_registers() {
         root.hears_broker = true;
         root.subscribe("flespi/log/mqtt/sessions/depots/#");
         assert_eq!(root.messages(), [""; 0]);
+    }
+}
+
+/// Retains one state after another, and says what became of each.
+struct Clock {
+    context: Context,
+    told: Sender<Result<u64, LinkError>>,
+}
+
+impl Module for Clock {
+    fn name(&self) -> &'static str {
+        "clock"
+    }
+
+    fn run(self: Arc<Self>) -> Running {
+        Box::pin(async move {
+            for number in 0.. {
+                let topic = format!("flespi/state/gw/clocks/{number}");
+                let payload = Some(number.to_string());
+                let since = Some(1_700_000_000_500_000);
+                let state = State { account: ROOT_ACCOUNT, topic, payload, since };
+                let retained = self.context.retain_durably(vec![state]).await;
+                let is_over = retained.is_err();
+                self.told.send(retained.map(|()| number)).unwrap();
+                if is_over {
+                    break;
+                }
+            }
+            self.context.stopped().await;
+        })
+    }
+}
+
+/// Spec 7.3: and who waits for it is not left without an answer where there is none.
+#[test]
+fn what_a_module_retains_durably_outlives_a_cut_of_the_power() {
+    let (folder, master) = (tempfile::tempdir().unwrap(), TokenKey::generate().unwrap());
+    let start = |disk: &SimulatedDisk, told: Option<Sender<_>>| {
+        let path = folder.path().to_owned();
+        let builder = Broker::builder()
+            .storage_on(Arc::new(disk.clone()), Storage::at("simulated"))
+            .accounts_in(path, master.clone(), Options::default())
+            .listen("mqtt://127.0.0.1:0");
+        let told = told.map(Mutex::new);
+        match told {
+            None => builder,
+            Some(told) => builder
+                .module(move |context| Ok(Clock { context, told: told.lock().unwrap().clone() })),
+        }
+        .start()
+        .unwrap()
+    };
+    let (disk, (to, told)) = (SimulatedDisk::new(7), channel());
+    let broker = start(&disk, Some(to));
+    let mut durable: Vec<u64> = told.iter().take(50).map(Result::unwrap).collect();
+    disk.cut_power();
+    loop {
+        match told.recv().unwrap() {
+            Ok(number) => durable.push(number),
+            Err(cause) => break assert_eq!(cause, LinkError::Closed(None)),
+        }
+    }
+    drop(broker);
+
+    let broker = start(&disk.restart(), None);
+    let mut reader = Client::connect(&broker, &Ask::with(master.expose(), "reader"));
+    reader.hears_broker = true;
+    reader.subscribe("flespi/state/gw/clocks/+");
+    let retained = reader.messages();
+    for number in durable {
+        let state = format!("flespi/state/gw/clocks/{number}={number}");
+        assert!(retained.contains(&state), "{number} is lost");
     }
 }
 

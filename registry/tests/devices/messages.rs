@@ -32,7 +32,7 @@ fn a_message_of_a_channel_is_stored_told_and_retained_for_its_device() {
     let position = r#"{"latitude":-17.724326,"longitude":1.5,"speed":54}"#;
     assert_eq!(
         (&*find("position").1, find("position").3.as_deref()),
-        (position, Some("1706760559"))
+        (position, Some("1706760559.000000"))
     );
     assert_eq!((&*find("position.speed").1, &*find("ident").1), ("54", "\"350\""));
     let mut later = hub.listen_all(&topic("position.speed"));
