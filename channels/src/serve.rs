@@ -11,7 +11,9 @@ use tracing::warn;
 
 use crate::channel::Channel;
 use crate::hub::Hub;
-use crate::protocol::{CloseCode, Intake};
+use crate::message::Ident;
+use crate::packets::{self, Said, Side};
+use crate::protocol::{CloseCode, Intake, Step};
 
 mod client;
 mod datagrams;
@@ -33,6 +35,22 @@ impl Open {
         let mut closing = self.closing.subscribe();
         let code = closing.wait_for(Option::is_some).await.ok().and_then(|code| *code);
         code.unwrap_or(CloseCode::Restart)
+    }
+
+    /// Keeps what a device has said for the log of packets. Whose it is, if the channel has one.
+    fn note_step(&self, at: (u64, &str), step: &Step, pieces: &[&[u8]]) -> Vec<Ident> {
+        if self.channel.packets_ttl == 0 {
+            return Vec::new();
+        }
+        let idents = packets::idents(step.ident.as_ref(), &step.messages);
+        self.note(Side::Device, &idents, at, pieces);
+        idents
+    }
+
+    /// Keeps what was said on a connection, 0 for none, to or by an address.
+    fn note(&self, by: Side, idents: &[Ident], at: (u64, &str), pieces: &[&[u8]]) {
+        let (connection, peer) = at;
+        self.hub.note(&self.channel, Said { by, idents, connection, peer, pieces });
     }
 }
 

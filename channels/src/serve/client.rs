@@ -12,9 +12,8 @@ use tracing::{debug, warn};
 use super::Open;
 use crate::buffer::NotKept;
 use crate::hub::Origin;
-use crate::packets::{self, Said, Side};
 use crate::protocol::mqtt::{self, Publications, Source};
-use crate::protocol::{CloseCode, Intake, Step};
+use crate::protocol::{CloseCode, Intake};
 
 mod custom;
 
@@ -116,16 +115,6 @@ fn goes_round(topic: &str, payload: &[u8]) -> bool {
     }
 }
 
-/// Keeps the payload of a publication for the log of packets.
-fn note(open: &Open, peer: &str, step: &Step, payload: &[u8]) {
-    if open.channel.packets_ttl > 0 {
-        let idents = &packets::idents(step.ident.as_ref(), &step.messages);
-        let by = Side::Device;
-        let said = Said { by, idents, connection: 0, peer, pieces: &[payload] };
-        open.hub.note(&open.channel, said);
-    }
-}
-
 /// Takes what publications say. What cannot be read is left out; what cannot be kept now is tried
 /// again, and the broker keeps what comes meanwhile.
 async fn take<'a>(
@@ -139,7 +128,7 @@ async fn take<'a>(
         open.hub.count(&open.channel, 0, payload.len());
         match publications.publication(topic, payload) {
             Ok(step) => {
-                note(open, peer, &step, payload);
+                open.note_step((0, peer), &step, &[payload]);
                 messages.extend(step.messages);
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use super::Open;
 use crate::hub::Origin;
 use crate::live::source;
 use crate::message::Ident;
-use crate::packets::{self, Said, Side};
+use crate::packets::Side;
 use crate::protocol::{Intake, Step, Transport};
 
 /// No datagram has more bytes.
@@ -34,44 +34,30 @@ pub(crate) async fn receive(open: Rc<Open>, socket: UdpSocket) {
                 continue;
             }
         };
-        let idents = note(&open, peer, &step, &buffer[..count]);
+        let from = source(peer);
+        let idents = open.note_step((0, &from), &step, &[&buffer[..count]]);
         let Ok(_free) = open.hub.turns.acquire().await else { return };
-        spawn_local(accept(Rc::clone(&open), Rc::clone(&socket), peer, step, idents));
+        spawn_local(accept(Rc::clone(&open), Rc::clone(&socket), (peer, from), step, idents));
     }
-}
-
-/// Keeps a datagram for the log of packets; whose it is, where the channel has such a log.
-fn note(open: &Open, peer: SocketAddr, step: &Step, datagram: &[u8]) -> Vec<Ident> {
-    if open.channel.packets_ttl == 0 {
-        return Vec::new();
-    }
-    let idents = packets::idents(step.ident.as_ref(), &step.messages);
-    say(open, peer, &idents, Side::Device, datagram);
-    idents
-}
-
-fn say(open: &Open, peer: SocketAddr, idents: &[Ident], by: Side, datagram: &[u8]) {
-    let said = Said { by, idents, connection: 0, peer: &source(peer), pieces: &[datagram] };
-    open.hub.note(&open.channel, said);
 }
 
 async fn accept(
     open: Rc<Open>,
     socket: Rc<UdpSocket>,
-    peer: SocketAddr,
+    (peer, source): (SocketAddr, String),
     step: Step,
     idents: Vec<Ident>,
 ) {
     let Ok(_turn) = open.hub.turns.acquire().await else { return };
-    let from = Origin { channel: &open.channel, peer: &source(peer) };
+    let from = Origin { channel: &open.channel, peer: &source };
     let reply = match open.hub.accept(from, step.messages, Vec::new()).await {
         Ok(()) => step.reply,
         Err(_) => step.refusal,
     };
     if !reply.is_empty() {
         // It may be lost on its way, too; the device sends again.
-        if socket.try_send_to(&reply, peer).is_ok() && !idents.is_empty() {
-            say(&open, peer, &idents, Side::Hub, &reply);
+        if socket.try_send_to(&reply, peer).is_ok() {
+            open.note(Side::Hub, &idents, (0, &source), &[&reply]);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::hub::{Hub, Origin};
 use crate::live::source;
 use crate::message::{Ident, Message};
 use crate::orders::{Fate, respond};
-use crate::packets::{self, Said, Side};
+use crate::packets::{self, Side};
 use crate::protocol::{Answer, CloseCode, Connection, Decoder, Error, Step};
 
 /// Bytes of one read. All connections share one buffer.
@@ -206,9 +206,7 @@ impl Device<'_> {
     }
 
     fn note(&self, by: Side, bytes: &[u8]) {
-        let (idents, connection) = (&self.idents[..], self.peer.id);
-        let said = Said { by, idents, connection, peer: &self.source, pieces: &[bytes] };
-        self.open.hub.note(&self.open.channel, said);
+        self.open.note(by, &self.idents, (self.peer.id, &self.source), &[bytes]);
     }
 
     /// Notes who it is, and gives its messages to the hub.

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -28,8 +27,7 @@ use crate::buffer::NotKept;
 use crate::connections::Peer;
 use crate::hub::Origin;
 use crate::live::source;
-use crate::message::Ident;
-use crate::packets::{self, Said, Side};
+use crate::packets::Side;
 use crate::protocol::{self, BODY_BYTES_MAX, CloseCode, Intake};
 
 /// How long a body may take to come.
@@ -123,8 +121,12 @@ async fn take(
     });
     let step = step.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
     let count = step.messages.len() as u64;
-    let idents = note_request(open, peer, &head, &body.bytes, &step);
-    let origin = Origin { channel: &open.channel, peer: &source(peer.address) };
+    let source = source(peer.address);
+    // Headers say nothing of the device, and may hold what is secret.
+    let line = format!("{} {} {:?}\r\n\r\n", head.method, head.uri, head.version);
+    let at = (peer.id, &*source);
+    let idents = open.note_step(at, &step, &[line.as_bytes(), &body.bytes]);
+    let origin = Origin { channel: &open.channel, peer: &source };
     let later = |why| match why {
         NotKept::TooLarge => (StatusCode::BAD_REQUEST, "a message is too large\n".to_owned()),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not now: send it again\n".to_owned()),
@@ -136,34 +138,11 @@ async fn take(
             Err((status, text)) => (*status, text.as_bytes()),
         };
         let line = format!("HTTP/1.1 {status}\r\n\r\n");
-        note(open, peer, &idents, Side::Hub, &[line.as_bytes(), text]);
+        open.note(Side::Hub, &idents, at, &[line.as_bytes(), text]);
     }
     kept?;
     traffic.borrow_mut().messages += count;
     Ok(step.reply)
-}
-
-/// Keeps a request for the log of packets: its first line and its body. Headers say nothing of the
-/// device, and may hold what is secret.
-fn note_request(
-    open: &Open,
-    peer: &Peer,
-    head: &Parts,
-    body: &[u8],
-    step: &protocol::Step,
-) -> Vec<Ident> {
-    if open.channel.packets_ttl == 0 {
-        return Vec::new();
-    }
-    let idents = packets::idents(step.ident.as_ref(), &step.messages);
-    let line = format!("{} {} {:?}\r\n\r\n", head.method, head.uri, head.version);
-    note(open, peer, &idents, Side::Device, &[line.as_bytes(), body]);
-    idents
-}
-
-fn note(open: &Open, peer: &Peer, idents: &[Ident], by: Side, pieces: &[&[u8]]) {
-    let (connection, address) = (peer.id, source(peer.address));
-    open.hub.note(&open.channel, Said { by, idents, connection, peer: &address, pieces });
 }
 
 /// The body of a request, and the room it takes.
