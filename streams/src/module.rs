@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use longshore_acl::TopicGrant;
@@ -35,6 +35,9 @@ mod rest;
 mod seen;
 mod stream;
 mod work;
+
+/// How long it takes until streams listen again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What streams may do.
 #[derive(Clone, Debug)]
@@ -173,10 +176,11 @@ impl Module for Streams {
                     };
                     self.listens.send_replace(false);
                     // What was not taken waits in the session, and comes again.
-                    if let Err(error) = heard {
-                        tracing::error!(%error, "streams take nothing now, and try again");
+                    match heard {
+                        Ok(()) => tracing::warn!("streams have lost their session"),
+                        Err(error) => tracing::error!(%error, "streams take nothing now"),
                     }
-                    sleep(intake::PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             };
             let listen = async {

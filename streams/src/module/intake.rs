@@ -12,7 +12,7 @@ use longshore_codec::{QoS, SubscribeOptions};
 use longshore_storage::Changes;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::held::{Held, Released, Twin, Whose, twin, whose};
 use super::links::{Index, Source};
@@ -30,8 +30,6 @@ const BATCH_MESSAGES: usize = 1_000;
 const STEP: Duration = Duration::from_millis(5);
 /// How often messages that are held are looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// How long it waits before it listens again.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a device message has that says which channel message it was.
 #[derive(Deserialize)]
@@ -76,46 +74,41 @@ impl Intake {
         Ok(Self { streams, held, seen })
     }
 
-    /// Listens until the broker stops.
+    /// Listens until the session is lost.
     ///
     /// # Errors
     /// The tables take nothing any more: what has come since waits in the session.
     pub(super) async fn run(mut self) -> Result<(), QueueError> {
-        let link = self.streams.context.link("streams");
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let mut inbox = link.inbox("messages");
-            // A session of an earlier process may still ask for what nobody wants any more.
-            let is_wanted = !self.streams.links.read().is_empty();
-            let mut is_open = self.listen(&mut inbox, is_wanted).await;
-            let mut next_step = Instant::now();
-            while is_open {
-                let batch = async {
-                    sleep_until(next_step).await;
-                    inbox.recv(BATCH_MESSAGES).await
-                };
-                tokio::select! {
-                    batch = batch => match batch {
-                        Some(mut batch) => {
-                            if batch.messages.len() < BATCH_MESSAGES {
-                                next_step = Instant::now() + STEP;
-                            }
-                            self.take(&mut batch).await?;
-                            inbox.done(&batch);
+        let mut inbox = self.streams.context.link("streams").inbox("messages");
+        // A session of an earlier process may still ask for what nobody wants any more.
+        let is_wanted = !self.streams.links.read().is_empty();
+        let mut is_open = self.listen(&mut inbox, is_wanted).await;
+        let mut next_step = Instant::now();
+        while is_open {
+            let batch = async {
+                sleep_until(next_step).await;
+                inbox.recv(BATCH_MESSAGES).await
+            };
+            tokio::select! {
+                batch = batch => match batch {
+                    Some(mut batch) => {
+                        if batch.messages.len() < BATCH_MESSAGES {
+                            next_step = Instant::now() + STEP;
                         }
-                        None => is_open = false,
-                    },
-                    () = self.streams.wanted.notified() => {
-                        is_open = self.listen(&mut inbox, true).await;
+                        self.take(&mut batch).await?;
+                        inbox.done(&batch);
                     }
-                    _ = ticks.tick() => self.release().await?,
+                    None => is_open = false,
+                },
+                () = self.streams.wanted.notified() => {
+                    is_open = self.listen(&mut inbox, true).await;
                 }
+                _ = ticks.tick() => self.release().await?,
             }
-            self.streams.listens.send_replace(false);
-            tracing::warn!("streams have lost their session, and open it again");
-            sleep(PAUSE).await;
         }
+        Ok(())
     }
 
     /// Says whether the session is there.
