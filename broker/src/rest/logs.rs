@@ -38,8 +38,8 @@ pub(crate) static RECORD: Object = Object {
 pub(crate) static READING: Object = Object {
     name: "LogReading",
     fields: &[
-        Field::new("from", Kind::Any, "Not before then, in unix seconds").sent(),
-        Field::new("to", Kind::Any, "Not after then, in unix seconds").sent(),
+        Field::new("from", Kind::Any, "Not before then, in unix seconds; 0: from the first").sent(),
+        Field::new("to", Kind::Any, "Not after then, in unix seconds; 0: to the last").sent(),
         Field::new("count", Kind::Whole, "Records at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
         Field::new("fields", Kind::Text, "Fields of records, parted by commas").sent(),
@@ -123,7 +123,11 @@ impl Asked {
         let text = || value.as_str().ok_or_else(|| wrong("a text"));
         match name {
             "from" => self.from = Wall(micros(value).ok_or_else(|| wrong("unix seconds"))?),
-            "to" => self.to = Wall(micros(value).ok_or_else(|| wrong("unix seconds"))? + 1),
+            // 0 is no end, as in readings of messages (R8.2).
+            "to" => match micros(value).ok_or_else(|| wrong("unix seconds"))? {
+                0 => {}
+                to => self.to = Wall(to + 1),
+            },
             "count" => {
                 let count = value.as_u64().filter(|count| (1..=COUNT_MAX).contains(count));
                 self.count = count.ok_or_else(|| wrong("from 1 to 1000000"))? as usize;

@@ -30,7 +30,7 @@ fn data(path: &str, data: &Value) -> String {
     format!("{path}?data={encoded}")
 }
 
-/// Broker specification, 20.1, 20.6 and 15.2.9.
+/// Broker specification, 20.1, 20.6 and 15.2.9; of the modules: R8.2.
 #[test]
 fn the_log_of_mqtt_is_read_in_either_order_and_by_what_data_says() {
     let rig = Rig::new();
@@ -53,6 +53,9 @@ fn the_log_of_mqtt_is_read_in_either_order_and_by_what_data_says() {
         (json!({"count": 2}), all[..2].to_vec()),
         (json!({"from": from, "to": to}), all[1..3].to_vec()),
         (json!({"from": to}), all[2..].to_vec()),
+        (json!({"from": 0, "to": 0}), all.clone()),
+        (json!({"from": to, "to": 0}), all[2..].to_vec()),
+        (json!({"to": from}), all[..2].to_vec()),
         (
             json!({"filter": "event_code < 510 || topic == 'b'"}),
             vec![all[0].clone(), all[2].clone()],

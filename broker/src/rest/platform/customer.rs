@@ -67,7 +67,7 @@ pub(super) static COUNTING: Object = Object {
     name: "StatisticsReading",
     fields: &[
         Field::new("from", Kind::Any, "Not before then, in unix seconds").sent(),
-        Field::new("to", Kind::Any, "Not after then, in unix seconds").sent(),
+        Field::new("to", Kind::Any, "Not after then, in unix seconds; 0: no end").sent(),
         Field::new("count", Kind::Whole, "Records at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
         Field::new("fields", Kind::Text, "Fields of records, parted by commas").sent(),
