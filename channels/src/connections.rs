@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use hashbrown::HashMap;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::live::source;
 use crate::message::{Ident, Timestamp};
@@ -45,6 +46,8 @@ pub(crate) struct Order {
     /// What whoever sends it calls it.
     pub(crate) id: Value,
     pub(crate) command: Command,
+    /// Nobody wants it to be sent, or waits for its answer, after that.
+    pub(crate) deadline: Instant,
 }
 
 impl Peer {
@@ -95,9 +98,11 @@ impl Peer {
         self.asked().close
     }
 
-    /// The next command for the device.
-    pub(crate) fn next_order(&self) -> Option<Order> {
-        self.asked().orders.pop_front()
+    /// The next command for the device that can go now.
+    pub(crate) fn next_order(&self, can_go: impl Fn(&Order) -> bool) -> Option<Order> {
+        let orders = &mut self.asked().orders;
+        let at = orders.iter().position(can_go)?;
+        orders.remove(at)
     }
 
     /// Takes no commands any more; those that are left.

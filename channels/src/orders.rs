@@ -3,9 +3,12 @@
 //!
 //! | topic | payload |
 //! | --- | --- |
-//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}` |
+//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties","deadline"}` |
 //! | the same | `{"close":10}` by a user, `{"close":23}` for a device that is disabled |
 //! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
+//!
+//! After its deadline, in microseconds of unix time, a command is not sent any more and its answer
+//! is not waited for: whoever sent it has given it up. Without one it has a minute.
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use longshore_broker::module::Item;
 use longshore_broker::{LinkError, Message};
 use longshore_codec::{QoS, SubscribeOptions};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::channel::Channel;
@@ -24,6 +27,10 @@ use crate::serve::Open;
 
 /// How long it takes until they are asked for again, once the broker has ended that.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a command without a deadline has.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// What a deadline is away at most.
+const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
 const FILTER: &str = "flespi/command/gw/channels/+/+";
 
 /// What became of a command.
@@ -82,7 +89,7 @@ async fn receive_while_linked(channels: &Channels) -> Result<(), LinkError> {
             None => Err("there is no such channel".to_owned()),
             Some(channel) => match told.get("close") {
                 Some(code) => close(&channel, connection, code),
-                None => pass(&channel, connection, &told),
+                None => pass(&channel, connection, &told, channels.hub.micros()),
             },
         };
         if let Err(text) = passed {
@@ -105,7 +112,7 @@ fn close(channel: &Channel, connection: u64, code: &Value) -> Result<(), String>
     Ok(())
 }
 
-fn pass(channel: &Channel, connection: u64, told: &Value) -> Result<(), String> {
+fn pass(channel: &Channel, connection: u64, told: &Value, now: u64) -> Result<(), String> {
     let name = told["name"].as_str().unwrap_or_default();
     let properties = match &told["properties"] {
         Value::Null => json!({}),
@@ -114,6 +121,9 @@ fn pass(channel: &Channel, connection: u64, told: &Value) -> Result<(), String> 
     let command = channel.protocol.command(name, &properties).map_err(|error| error.to_string())?;
     let peer = channel.live.connections().get(connection).cloned();
     let peer = peer.ok_or_else(|| "there is no such connection".to_owned())?;
-    let order = Order { id: told["id"].clone(), command };
+    let left = told["deadline"].as_u64().map_or(DEADLINE, |deadline| {
+        Duration::from_micros(deadline.saturating_sub(now)).min(DEADLINE_MAX)
+    });
+    let order = Order { id: told["id"].clone(), command, deadline: Instant::now() + left };
     peer.order(order).map_err(str::to_owned)
 }

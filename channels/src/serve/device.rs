@@ -32,8 +32,6 @@ const READ_BYTES: usize = 16 << 10;
 const UNKNOWN_BYTES: usize = 4 << 10;
 /// How long a device may take to take what it is told.
 const WRITE: Duration = Duration::from_secs(30);
-/// How long a device may take to answer a command.
-const ANSWER: Duration = Duration::from_secs(60);
 
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -53,7 +51,7 @@ struct Device<'a> {
     idents: Vec<Ident>,
     /// What was read before any was known.
     unknown: Vec<u8>,
-    /// The command that was sent and is not answered yet, and how long its answer may take. Only
+    /// The command that was sent and is not answered yet, and until when its answer may come. Only
     /// one is sent at a time, because answers do not say what they answer.
     asked: Option<(Value, &'static str, Instant)>,
 }
@@ -137,7 +135,7 @@ impl Device<'_> {
             if let Some(code) = self.peer.closing() {
                 return Err(Ending::of(code));
             }
-            self.send_order().await?;
+            self.send_orders().await?;
         }
     }
 
@@ -295,11 +293,14 @@ impl Device<'_> {
         Ok(())
     }
 
-    /// Sends the device the next command, unless it has yet to answer one.
-    async fn send_order(&mut self) -> Result<(), Ending> {
-        while self.asked.is_none()
-            && let Some(Order { id, command }) = self.peer.next_order()
-        {
+    /// Sends the device what it is to be told: one thing that it answers at a time.
+    async fn send_orders(&mut self) -> Result<(), Ending> {
+        while let Some(Order { id, command, deadline }) = self.next_order() {
+            if deadline <= Instant::now() {
+                let fate = Fate::Failed("the device was not told in time".to_owned());
+                respond(self.open, self.peer.id, &id, fate).await;
+                continue;
+            }
             let order = match self.connection.decoder().command(&command) {
                 Ok(order) => order,
                 Err(error) => {
@@ -314,12 +315,20 @@ impl Device<'_> {
                 return Err(ending);
             }
             if order.is_answered {
-                self.asked = Some((id, command.name, Instant::now() + ANSWER));
+                self.asked = Some((id, command.name, deadline));
             } else {
                 respond(self.open, self.peer.id, &id, Fate::Sent).await;
             }
         }
         Ok(())
+    }
+
+    /// The next command; what is not answered waits for no answer.
+    fn next_order(&mut self) -> Option<Order> {
+        let decoder = self.connection.decoder();
+        let is_answered =
+            |it: &Order| decoder.command(&it.command).is_ok_and(|order| order.is_answered);
+        self.peer.next_order(|it| self.asked.is_none() || !is_answered(it))
     }
 
     /// Passes on what the device has said to the command, or that it has said nothing.

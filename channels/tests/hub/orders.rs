@@ -1,6 +1,7 @@
 //! Commands for devices, as another module of the hub sends them.
 
 use std::io::{Read, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longshore_acl::ROOT_ACCOUNT;
 use longshore_broker::{Link, Message};
@@ -105,6 +106,40 @@ fn a_command_without_an_answer_is_sent_and_a_wrong_one_says_why() {
     device.write_all(b"#AM#1\r\n").unwrap();
     assert_eq!(commands.answer()["status"], "answered");
     position(&mut device);
+}
+
+/// R5.1, R5.2: whoever sent it has been told by then that it failed.
+#[test]
+fn a_command_is_neither_sent_nor_waited_for_after_its_deadline() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("wialon_ips", json!({}));
+    let mut device = device(channel.address, "told");
+    let commands = Commands::new(&rig, &channel);
+    let message = |id: u64, text: &str| json!({"id": id, "name": "driver_message", "properties": {"text": text}});
+    let until = |mut command: Value, millis: u64| {
+        let deadline = SystemTime::now() + Duration::from_millis(millis);
+        let since = deadline.duration_since(UNIX_EPOCH).unwrap();
+        command["deadline"] = json!(u64::try_from(since.as_micros()).unwrap());
+        command
+    };
+    commands.send(&until(message(1, "unanswered"), 2_000));
+    commands.send(&until(message(2, "late"), 1));
+    commands.send(&message(3, "next"));
+    commands.send(&json!({"id": 4, "name": "custom", "properties": {"text": "reboot"}}));
+    let want = "#M#unanswered\r\nreboot\r\n#M#next\r\n";
+    let mut told = vec![0; want.len()];
+    device.read_exact(&mut told).unwrap();
+    assert_eq!(String::from_utf8(told).unwrap(), want);
+    device.write_all(b"#AM#1\r\n").unwrap();
+    let mut fates: Vec<_> = (0..4)
+        .map(|_| {
+            let answer = commands.answer();
+            (answer["id"].as_u64().unwrap(), answer["status"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    fates.sort();
+    let want = [(1, "failed"), (2, "failed"), (3, "answered"), (4, "sent")];
+    assert_eq!(fates, want.map(|(id, status)| (id, status.to_owned())));
 }
 
 /// R8.8: for a device that is disabled, and for a user.
