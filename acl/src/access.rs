@@ -18,6 +18,9 @@ pub const ACL_IDS_MAX: usize = 10_000;
 /// Bytes of all of an access as JSON.
 pub const ACCESS_BYTES_MAX: usize = 1 << 20;
 
+/// The methods of a mask, from the lowest bit on.
+const MASK: [Method; 4] = [Method::Get, Method::Post, Method::Put, Method::Delete];
+
 /// The uri of the entries that open topics and the calls of the broker itself.
 pub(crate) const MQTT: &str = "mqtt";
 
@@ -173,6 +176,7 @@ impl Access {
         }
         let mut fields = fields.clone();
         fields.insert("type".to_owned(), u8::from(kind).into());
+        fields.get_mut("acl").into_iter().for_each(list_methods);
         let whole = json::bounded("access", &Value::Object(fields), ACCESS_BYTES_MAX)?;
         Ok(Self { kind, whole })
     }
@@ -289,11 +293,35 @@ fn texts<'a>(field: &str, value: Option<&'a Value>) -> Result<Vec<(String, &'a s
 }
 
 fn methods(field: &str, value: Option<&Value>) -> Result<Methods, Invalid> {
+    if let Some(mask @ Value::Number(_)) = value {
+        let reason = "not GET 1, POST 2, PUT 4 and DELETE 8, added up";
+        return methods_of(mask).ok_or_else(|| Invalid::new(field, reason));
+    }
     let named = |(path, name): (String, &str)| {
         let reason = "not GET, POST, PUT, PATCH or DELETE";
         Method::named(name).ok_or_else(|| Invalid::new(path, reason))
     };
     texts(field, value)?.into_iter().map(named).collect()
+}
+
+/// The methods that a mask of 2018 means.
+fn methods_of(mask: &Value) -> Option<Methods> {
+    let mask = mask.as_u64().filter(|mask| *mask < 1 << MASK.len())?;
+    Some(
+        MASK.into_iter().enumerate().filter(|(at, _)| mask & 1 << at != 0).map(|it| it.1).collect(),
+    )
+}
+
+/// Writes masks of methods as the lists that they mean, in entries that have been read.
+fn list_methods(entries: &mut Value) {
+    for entry in entries.as_array_mut().into_iter().flatten() {
+        entry.get_mut("submodules").into_iter().for_each(list_methods);
+        let Some(value) = entry.get_mut("methods") else { continue };
+        if let Some(methods) = methods_of(value) {
+            let methods = Method::ALL.into_iter().filter(|it| methods.contains(*it));
+            *value = methods.map(Method::name).collect();
+        }
+    }
 }
 
 /// Whether publish and whether subscribe is in the list.

@@ -84,6 +84,29 @@ fn the_form_of_2018_reads_as_the_same_access() {
     assert_eq!(bad(json!(3), None), "flags: not 0 (standard), 1 (master) or 2 (acl)");
 }
 
+/// Spec of the modules: R2.24.
+#[test]
+fn methods_may_be_a_mask_and_are_shown_as_a_list() {
+    let acl = |one: Value, two: Value| {
+        json!({"type": 2, "acl": [{"uri": "gw/channels", "methods": one,
+            "submodules": [{"name": "messages", "methods": two}]}]})
+    };
+    let rows = [
+        (json!(0), json!([])),
+        (json!(1), json!(["GET"])),
+        (json!(10), json!(["POST", "DELETE"])),
+        (json!(4), json!(["PUT"])),
+        (json!(15), json!(["GET", "POST", "PUT", "DELETE"])),
+    ];
+    for (mask, list) in rows {
+        let access = read(&acl(mask.clone(), mask.clone())).unwrap();
+        assert_eq!(access, read(&acl(list.clone(), list.clone())).unwrap(), "{mask}");
+        assert_eq!(access.to_json(), acl(list.clone(), list), "{mask}");
+    }
+    let flags = Access::from_flags(Some(&json!(2)), Some(&acl(json!(3), json!([]))["acl"]));
+    assert_eq!(flags.unwrap().to_json(), acl(json!(["GET", "POST"]), json!([])));
+}
+
 #[test]
 fn what_is_wrong_names_its_field() {
     let fine = || json!({"uri": "mqtt", "topic": "a"});
@@ -100,6 +123,9 @@ fn what_is_wrong_names_its_field() {
         (json!({"uri": "mqtt", "actions": ["x"]}), "access.acl[1].actions[0]: not publish"),
         (json!({"uri": "mqtt", "actions": "publish"}), "access.acl[1].actions: not an array"),
         (json!({"uri": "a", "methods": ["GET", "get"]}), "access.acl[1].methods[1]: not GET, POST"),
+        (json!({"uri": "a", "methods": 16}), "access.acl[1].methods: not GET 1, POST 2, PUT 4"),
+        (json!({"uri": "a", "methods": -1}), "access.acl[1].methods: not GET 1, POST 2, PUT 4"),
+        (json!({"uri": "a", "methods": 1.5}), "access.acl[1].methods: not GET 1, POST 2, PUT 4"),
         (json!({"uri": "a", "methods": [1]}), "access.acl[1].methods[0]: not a string"),
         (json!({"uri": "a", "ids": "some"}), "access.acl[1].ids: not \"all\", \"in-groups\" or"),
         (json!({"uri": "a", "ids": [1, "2"]}), "access.acl[1].ids[1]: not a whole number"),
