@@ -53,7 +53,7 @@ enum Content {
     Document(Bytes),
 }
 
-/// The usual form: `result`, `errors` if there are any, and what else there is to say of them.
+/// The usual form: `result`, which may be empty, `errors` if there are any, and what else there is to say of them.
 struct Objects {
     items: Items,
     faults: Vec<Fault>,
@@ -294,15 +294,11 @@ impl Pieces {
 
     fn end(&mut self, piece: &mut Vec<u8>) {
         let Objects { faults, beside, .. } = &self.objects;
-        let is_empty = self.stage == Stage::Fresh;
-        match (is_empty, faults.is_empty()) {
-            (true, true) => piece.extend_from_slice(b"{\"result\":[]"),
-            (true, false) => piece.push(b'{'),
-            (false, _) => piece.push(b']'),
-        }
+        let end: &[u8] = if self.stage == Stage::Fresh { b"{\"result\":[]" } else { b"]" };
+        piece.extend_from_slice(end);
         if !faults.is_empty() {
             let errors: Vec<_> = faults.iter().map(Fault::to_json).collect();
-            piece.extend_from_slice(if is_empty { b"\"errors\":" } else { b",\"errors\":" });
+            piece.extend_from_slice(b",\"errors\":");
             put(piece, &errors.into());
         }
         for (name, value) in beside {
@@ -354,7 +350,7 @@ mod tests {
         }
     }
 
-    /// Broker specification, 15.1.2.
+    /// Broker specification, 15.1.2; of the modules: R2.17.
     #[test]
     fn an_answer_has_result_errors_and_pagination() {
         let fault = || vec![Fault::new(Code::Format, "no")];
@@ -370,7 +366,7 @@ mod tests {
             (
                 Answer::partly(Vec::new(), fault()),
                 400,
-                "{\"errors\":[{\"code\":3,\"reason\":\"no\"}]}\n",
+                "{\"result\":[],\"errors\":[{\"code\":3,\"reason\":\"no\"}]}\n",
             ),
             (
                 Answer::of([json!(1)]).with_part(part),

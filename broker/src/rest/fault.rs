@@ -148,9 +148,10 @@ impl Fault {
         self.header.as_deref()
     }
 
-    /// The body of an answer that has nothing but this.
+    /// The body of an answer that has nothing but this. There is a `result` all the same, for
+    /// clients that look into it first.
     pub(crate) fn to_body(&self) -> String {
-        format!("{}\n", serde_json::json!({"errors": [self.to_json()]}))
+        format!("{}\n", serde_json::json!({"result": [], "errors": [self.to_json()]}))
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -160,7 +161,8 @@ impl Fault {
         let mut put = |name: &str, value: Option<Value>| {
             value.and_then(|value| entry.insert(name.to_owned(), value))
         };
-        put("id", self.id.map(Value::from));
+        // Where no object is meant, `id` is the place in the array for clients that know no index.
+        put("id", self.id.or(self.index.map(|at| at as u64)).map(Value::from));
         put("index", self.index.map(Value::from));
         put("field", self.field.as_deref().map(Value::from));
         Value::Object(entry)
@@ -215,13 +217,14 @@ mod tests {
         }
     }
 
-    /// Broker specification, 15.1.3.
+    /// Broker specification, 15.1.3; of the modules: R2.14.
     #[test]
     fn an_entry_has_a_code_a_reason_and_what_it_is_about() {
         let fault = Fault::from(Invalid::new("access.acl[2].topic", "missing")).at(3);
         let want = serde_json::json!({"code": 3, "reason": "access.acl[2].topic: missing",
-            "index": 3, "field": "access.acl[2].topic"});
+            "id": 3, "index": 3, "field": "access.acl[2].topic"});
         assert_eq!(fault.to_json(), want);
+        assert_eq!(fault.about(9).to_json()["id"], 9);
         let want = serde_json::json!({"code": 6, "reason": "no such object", "id": 7});
         assert_eq!(Fault::not_found(7).to_json(), want);
     }

@@ -94,7 +94,7 @@ fn operation(route: &Route) -> Value {
     for code in refusals(route) {
         let about = Code::ALL.iter().find(|it| it.0 == code).map_or("", |it| it.1);
         let content = json!({"application/json": {"schema": {"type": "object", "properties":
-            {"errors": reference("Errors")}}}});
+            {"result": {"type": "array", "maxItems": 0}, "errors": reference("Errors")}}}});
         let status = code.status().as_str().to_owned();
         operation["responses"][status] = json!({"description": about, "content": content});
     }
@@ -204,7 +204,8 @@ fn errors() -> Value {
     "properties": {
         "code": {"type": "integer", "description": codes},
         "reason": {"type": "string"},
-        "id": {"type": "integer", "description": "the object it is about"},
+        "id": {"type": "integer", "description":
+            "the object it is about; where there is none, the same as index"},
         "index": {"type": "integer", "description": "the place in the array that was sent"},
         "field": {"type": "string", "description": "the field it is about"},
     }}})

@@ -55,6 +55,7 @@ impl Answer {
     pub(crate) fn refusal(&self) -> (u16, u64) {
         let json = self.json();
         assert!(json["errors"][0]["reason"].is_string(), "{self:?}");
+        assert!(json["result"].as_array().is_some_and(Vec::is_empty), "{self:?}");
         (self.status, json["errors"][0]["code"].as_u64().unwrap())
     }
 }

@@ -30,7 +30,7 @@ fn a_key_is_shown_behind_either_word_or_alone() {
     assert_eq!(send(&mut rig.open(), "GET /auth/info", &[], b"").refusal(), (401, 4));
 }
 
-/// Broker specification, 15.1.3.
+/// Broker specification, 15.1.3; of the modules: R2.17.
 #[test]
 fn each_refusal_has_its_status_and_its_code() {
     let rig = Rig::new();
@@ -89,7 +89,7 @@ fn bodies_are_arrays_or_single_objects() {
     assert_eq!(rig.ask("POST /platform/limits", json!([])).refusal(), (400, 2));
 }
 
-/// Broker specification, 15.1.2.
+/// Broker specification, 15.1.2; of the modules: R2.14, R2.16.
 #[test]
 fn what_could_not_be_done_stands_beside_what_was() {
     let rig = Rig::new();
@@ -97,8 +97,10 @@ fn what_could_not_be_done_stands_beside_what_was() {
     let answer = rig.ask("POST /platform/limits", body);
     assert_eq!((answer.status, answer.ids()), (200, vec![1, 2]));
     let errors = answer.json()["errors"].clone();
-    let places: Vec<_> = errors.as_array().unwrap().iter().map(|it| it["index"].clone()).collect();
-    assert_eq!(json!(places), json!([1, 2, 4]));
+    for place in ["index", "id"] {
+        let places: Vec<_> = errors.as_array().unwrap().iter().map(|it| &it[place]).collect();
+        assert_eq!(json!(places), json!([1, 2, 4]), "{place}");
+    }
     assert_eq!(errors[0]["field"], "name");
     let answer = rig.ask("GET /platform/limits/9,2,8?fields=id", "");
     let want = json!({"result": [{"id": 2}], "errors": [
