@@ -197,13 +197,16 @@ impl Accounts {
                 }
                 return Step::More;
             };
-            let mut wrong: Vec<Box<[u8]>> = Vec::new();
+            let mut wrong = Vec::new();
             let is_through = shard.visit_retained(&mut read, now, |topic, payload| {
                 if !renew.is_right(account, topic, payload) {
-                    wrong.push(Box::from(topic.as_bytes()));
+                    let topic = topic.to_owned();
+                    wrong.push(State { account, topic, payload: None, since: None });
                 }
             });
-            wrong.iter().for_each(|topic| shard.forget_own(account, topic));
+            // Whoever follows may have been given them already.
+            let gone = State::into_messages(wrong);
+            gone.iter().for_each(|message| shard.publish_own(message, now));
             if !is_through {
                 reads.push_front((account, read));
             }

@@ -13,8 +13,7 @@ use crate::form::Source;
 use crate::message::Parts;
 use crate::output::COPY_MAX;
 use crate::parties::Party;
-use crate::record::Event;
-use crate::retained::{Age, Found, Read};
+use crate::retained::{Found, Read};
 use crate::session::SessionId;
 use crate::stamp::of_broker;
 
@@ -182,15 +181,6 @@ impl Shard {
         slice.clear();
         self.slice = slice;
         is_through
-    }
-
-    /// Takes away what is retained, and tells nobody.
-    pub(crate) fn forget_own(&mut self, account: u64, topic: &[u8]) {
-        let age = Age { time: None, now: Wall(0) };
-        let sequence = self.commons.retained.of(account).clear(topic, age);
-        if let (Some(sequence), Some(journal)) = (sequence, self.journal.as_deref_mut()) {
-            journal.note(&Event::Clear { account, sequence, topic });
-        }
     }
 
     /// Where it goes. Such topics are many and each is seldom seen again: they are not to drive

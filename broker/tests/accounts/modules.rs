@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::client::{Ask, Client};
 
-/// Has depots. Whoever writes to `depots/7/arrived` gets the depot 7 to say so, and its state.
+/// Has depots. Whoever writes to `depots/7/arrived` gets the depot 7 to say so, and its state;
+/// a flood takes the state away.
 struct Depots(Context);
 
 impl Module for Depots {
@@ -47,6 +48,11 @@ impl Module for Depots {
                     let of = |kind: &str| format!("flespi/{kind}/gw/depots/{id}");
                     let payload = String::from_utf8(message.payload.clone()).unwrap();
                     let account = message.account();
+                    if payload == "flood" {
+                        let state = of("state");
+                        self.0.clear("flespi/state/gw/depots/+", move |_, topic| topic != state);
+                        continue;
+                    }
                     let told = Message::new(of("message"), payload.clone());
                     let told = told.qos(QoS::AtLeastOnce).of_account(account);
                     let outcome = link.publish(told).await.unwrap();
@@ -149,6 +155,9 @@ fn what_a_module_publishes_is_read_by_the_grants_it_registers() {
             later.subscribe(topic);
             assert_eq!(later.sorted(want.len()), want, "what is retained, {shards} shards");
         }
+        writer.publish("depots/7/arrived", "flood");
+        let (told, _) = &mut readers[0];
+        assert_eq!(told.sorted(1), [format!("{topic}=")], "7.3, {shards} shards");
         // A module's links are no sessions of anybody.
         let ask = Ask::with(rig.master.expose(), "root");
         let mut root = Client::connect(&rig.broker, &ask);
