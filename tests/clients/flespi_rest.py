@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from urllib.parse import quote
 
 import flespi_sdk
 from flespi.rest import FlespiClient
@@ -172,6 +173,11 @@ async def flespi_sdk_account():
         lambda got: got,
         "telemetry",
     )
+    path = f"/gw/devices/{number}?fields=connected"
+    until(lambda: result(client.get(path))[0]["connected"], lambda got: got, "the connection")
+    topic = f"flespi/state/gw/devices/{number}/telemetry/position.speed"
+    retained = f"/mqtt/messages/{quote(topic, safe='')}"
+    until(lambda: result(client.get(retained)), lambda got: got, "what is retained of a parameter")
     account = await flespi_sdk.token_login(TOKEN)
     try:
         equal((account.id, await account.subaccounts.list()), (1, []), "the account")
@@ -191,7 +197,6 @@ async def flespi_sdk_account():
         equal(await device.get_metadata(), {"garage": "b"}, "metadata at last")
         await account.mqtt.publish("fleet/note", "7", retained=True)
         equal((await account.mqtt.get("fleet/note"))["payload"], "7", "what is retained")
-        topic = f"flespi/state/gw/devices/{number}/telemetry/position.speed"
         equal((await account.mqtt.get(topic))["payload"], "7", "the state of a parameter")
     finally:
         await account.stop()

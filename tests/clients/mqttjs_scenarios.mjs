@@ -5,7 +5,7 @@
 // `at` says where and how: `mqtt` is the library, `url` the broker, `version` 3, 4 or 5, and
 // `options` go into each connection.
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 function equal(got, want, what) {
   const [left, right] = [JSON.stringify(got), JSON.stringify(want)];
@@ -232,13 +232,13 @@ export async function reconnect(at) {
   await client.end();
 }
 
-// An idle client pings and stays.
+// An idle client pings and stays. On a machine that is busy it may be late by half of that.
 export async function keepAlive(at) {
-  const client = await Client.connect(at, 'idle', { keepalive: 1 });
+  const client = await Client.connect(at, 'idle', { keepalive: 3 });
   const pongs = () => client.packets.filter((it) => it === 'pingresp').length;
   client.packets = [];
   await soon(
-    new Promise((done) => client.mqtt.on('packetreceive', () => pongs() >= 3 && done())),
+    new Promise((done) => client.mqtt.on('packetreceive', () => pongs() >= 2 && done())),
     'PINGRESP',
   );
   await client.nothingMore();
@@ -280,7 +280,7 @@ export async function userProperties(at) {
   await publisher.publish('properties', 'text', 2, { properties });
   const got = (await subscriber.next()).properties;
   equal(got.payloadFormatIndicator, true, 'payload format');
-  equal(got.messageExpiryInterval > 990 && got.messageExpiryInterval <= 1_000, true, 'expiry');
+  equal(got.messageExpiryInterval > 900 && got.messageExpiryInterval <= 1_000, true, 'expiry');
   equal(got.contentType, 'text/plain', 'content type');
   equal(got.responseTopic, 'answer/here', 'response topic');
   equal(got.correlationData.toString(), '12', 'correlation data');

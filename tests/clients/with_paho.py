@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-PATIENCE_SECS = 20
+PATIENCE_SECS = 60
 VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 
 SCENARIO = sys.argv[1]
@@ -267,10 +267,11 @@ def takeover():
 def keep_alive():
     """An idle client pings and stays."""
     pings = queue.Queue()
-    client = Client("idle", keep_alive_secs=1)
+    # On a machine that is busy it is to be late by half of that, and no more.
+    client = Client("idle", keep_alive_secs=3)
     client.paho.on_log = lambda _c, _u, _l, text: pings.put(text) if "PINGRESP" in text else None
     client.connect()
-    for _ in range(3):
+    for _ in range(2):
         pings.get(timeout=PATIENCE_SECS)
     client.nothing_more()
     client.disconnect()
@@ -288,6 +289,7 @@ def shared():
     deadline = time.monotonic() + PATIENCE_SECS
     while sum(map(len, got)) < 100 and time.monotonic() < deadline:
         got = [list(member.messages.queue) for member in members]
+        time.sleep(0.01)
     for member in members:
         member.messages.queue.clear()
         member.nothing_more()
@@ -313,7 +315,7 @@ def user_properties():
     publisher.publish("properties", "text", 1, props=sent)
     got = subscriber.take()[0].properties
     equal(got.PayloadFormatIndicator, 1, "payload format")
-    assert 990 <= got.MessageExpiryInterval <= 1_000, got.MessageExpiryInterval
+    assert 900 <= got.MessageExpiryInterval <= 1_000, got.MessageExpiryInterval
     equal(got.ContentType, "text/plain", "content type")
     equal(got.ResponseTopic, "answer/here", "response topic")
     equal(got.CorrelationData, b"\x00\xff", "correlation data")
@@ -330,7 +332,7 @@ def message_expiry():
     sleeper.subscribe("expiry", 1)
     sleeper.disconnect()
     publisher = connected("publisher")
-    for payload, secs in (("short", 1), ("long", 100)):
+    for payload, secs in (("short", 1), ("long", 1_000)):
         props = properties(PacketTypes.PUBLISH, MessageExpiryInterval=secs)
         publisher.publish("expiry", payload, 1, props=props)
         publisher.publish(f"kept/{payload}", payload, 1, retain=True, props=props)
@@ -339,7 +341,7 @@ def message_expiry():
     sleeper = connected("sleeper", clean=False, expiry_secs=3_600)
     (got,) = sleeper.take()
     equal(got.payload, b"long", "what did not expire")
-    assert 90 <= got.properties.MessageExpiryInterval <= 98, got.properties
+    assert 900 <= got.properties.MessageExpiryInterval <= 998, got.properties
     sleeper.subscribe("kept/#", 1)
     (got,) = sleeper.take()
     equal(got.payload, b"long", "what is still retained")

@@ -13,7 +13,7 @@ use super::line::Line;
 const SESSION_SECS: u32 = 86_400;
 
 /// Seconds that a will waits: longer than a client needs to come back.
-pub(crate) const WILL_SECS: u32 = 5;
+pub(crate) const WILL_SECS: u32 = 60;
 
 /// What a client does once it is connected.
 pub(crate) trait Part {
