@@ -122,7 +122,8 @@ fn a_command_is_neither_sent_nor_waited_for_after_its_deadline() {
         command["deadline"] = json!(u64::try_from(since.as_micros()).unwrap());
         command
     };
-    commands.send(&until(message(1, "unanswered"), 2_000));
+    // Long enough for all of them to be sent meanwhile.
+    commands.send(&until(message(1, "unanswered"), 6_000));
     commands.send(&until(message(2, "late"), 1));
     commands.send(&message(3, "next"));
     commands.send(&json!({"id": 4, "name": "custom", "properties": {"text": "reboot"}}));
