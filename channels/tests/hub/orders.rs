@@ -115,7 +115,10 @@ fn a_command_is_neither_sent_nor_waited_for_after_its_deadline() {
     let channel = rig.channel("wialon_ips", json!({}));
     let mut device = device(channel.address, "told");
     let commands = Commands::new(&rig, &channel);
-    let message = |id: u64, text: &str| json!({"id": id, "name": "driver_message", "properties": {"text": text}});
+    let message = |id: u64, text: &str| {
+        let properties = json!({"text": text});
+        json!({"id": id, "name": "driver_message", "properties": properties})
+    };
     let until = |mut command: Value, millis: u64| {
         let deadline = SystemTime::now() + Duration::from_millis(millis);
         let since = deadline.duration_since(UNIX_EPOCH).unwrap();
