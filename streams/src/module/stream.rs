@@ -16,8 +16,8 @@ use crate::{
 const QUEUE_TTL_MAX: u64 = 864_000;
 /// The same where nothing is said.
 const QUEUE_TTL: u64 = 86_400;
-/// Bytes of a name.
-const NAME_MAX: usize = 255;
+/// Characters of a name.
+const NAME_CHARS_MAX: usize = 255;
 /// Why a stream takes nothing: its queue is full (R8.9).
 pub(super) const BLOCKED_BY_STORAGE: u64 = 4;
 /// Why it takes and sends nothing: another version has kept what is not valid now (R8.9).
@@ -28,7 +28,7 @@ const SECRETS: &str = "secrets";
 const FIELDS: &[Field] = &[
     Field::new("id", Kind::Whole, "Its number"),
     Field::new("cid", Kind::Whole, "The account that owns it"),
-    Field::new("name", Kind::Text, "What its owner calls it, up to 255 bytes").set(),
+    Field::new("name", Kind::Text, "What its owner calls it, up to 255 characters").set(),
     Field::new("enabled", Kind::Flag, "Whether it takes and sends messages; true by default").set(),
     Field::new(
         "queue_ttl",
@@ -219,8 +219,8 @@ impl Item for Stream {
         };
         let name = or("name", "".into());
         or("metadata", json!({}));
-        if name.as_str().is_none_or(|name| name.len() > NAME_MAX) {
-            return Err(wrong("name", "is a text of up to 255 bytes"));
+        if name.as_str().is_none_or(|it| it.chars().count() > NAME_CHARS_MAX) {
+            return Err(wrong("name", "is a text of up to 255 characters"));
         }
         if setup.queue_ttl > QUEUE_TTL_MAX {
             return Err(wrong("queue_ttl", "is a number of seconds from 0 to 864000"));

@@ -27,6 +27,7 @@ fn a_stream_is_checked_when_it_is_sent() {
         ),
         (json!({"protocol_id": 1, "configuration": http, "queue_ttl": 864_001}), "queue_ttl"),
         (json!({"protocol_id": 1, "configuration": http, "name": "a".repeat(256)}), "name"),
+        (json!({"protocol_id": 1, "configuration": http, "name": "\u{e9}".repeat(256)}), "name"),
         (
             json!({"protocol_id": 1, "configuration": http, "validate_message": "a >"}),
             "validate_message",
@@ -41,6 +42,8 @@ fn a_stream_is_checked_when_it_is_sent() {
         let answer = hubs.rig.ask("POST /gw/streams", json!([sent]));
         assert_eq!(answer.json()["errors"][0]["field"], field, "{answer:?}");
     }
+    let long = json!({"protocol_id": 1, "configuration": http, "name": "\u{e9}".repeat(255)});
+    hubs.rig.ask("POST /gw/streams", long).result();
     let sent = json!([{"configuration": {"protocol": "http", "uri": "http://example.com/"}}]);
     let made = hubs.rig.ask("POST /gw/streams", sent).result();
     let want = json!({"id": made[0]["id"], "cid": 1, "name": "", "enabled": true,
