@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_acl::{Method, Scope, TopicGrant};
+use longshore_acl::{Method, TopicGrant};
 use longshore_broker::module::{Item, Paths};
 use longshore_broker::rest::{
     Answer, Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Selector, Takes,
@@ -14,10 +14,13 @@ use serde_json::{Map, Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use self::sources::{Meant, Wanted};
 use super::links::{LINKS_MAX, Link, Source, Step};
 use super::stream::{BLOCKED_BY_STORAGE, Stream};
 use super::{Streams, now};
 use crate::{ENTRY_BYTES_MAX, Protocol, QueueError};
+
+mod sources;
 
 /// Links that one request makes or changes.
 const CHANGES_MAX: usize = 10_000;
@@ -229,7 +232,8 @@ fn making(streams: &Arc<Streams>, method: Method, path: &'static str, form: Form
             let streams = Arc::clone(&streams);
             Box::pin(async move {
                 streams.listen().await?;
-                blocking(move || make(&streams, &call, form)).await
+                let sources = sources::wanted(&call, form).await?;
+                blocking(move || make(&streams, &call, form, sources)).await
             })
         }),
     }
@@ -244,7 +248,13 @@ fn changing(streams: &Arc<Streams>, path: &'static str) -> Route {
         gate: gate(Form::Subscriptions),
         takes: Takes::One(&SUBSCRIPTION),
         gives: Some(&SUBSCRIPTION),
-        handler: Handler::blocking(move |call| change(&streams, call)),
+        handler: Handler::waiting(move |call| {
+            let streams = Arc::clone(&streams);
+            Box::pin(async move {
+                let source = sources::one(&call).await?;
+                blocking(move || change(&streams, &call, source)).await
+            })
+        }),
     }
 }
 
@@ -257,11 +267,18 @@ fn reading(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
         gate: gate(form),
         takes: Takes::Nothing,
         gives: Some(form.object()),
-        handler: Handler::blocking(move |call| {
-            let fields = call.fields()?;
-            let (links, faults) = chosen(&streams, call, form)?;
-            let shown = links.iter().map(|link| fields.of(form.show(link)));
-            Ok(Answer::partly(shown.collect(), faults))
+        handler: Handler::waiting(move |call| {
+            let streams = Arc::clone(&streams);
+            Box::pin(async move {
+                let meant = sources::meant(&call, form).await?;
+                blocking(move || {
+                    let fields = call.fields()?;
+                    let (links, faults) = chosen(&streams, &call, form, meant)?;
+                    let shown = links.iter().map(|link| fields.of(form.show(link)));
+                    Ok(Answer::partly(shown.collect(), faults))
+                })
+                .await
+            })
         }),
     }
 }
@@ -275,14 +292,21 @@ fn removing(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
         gate: gate(form),
         takes: Takes::Nothing,
         gives: Some(form.object()),
-        handler: Handler::blocking(move |call| {
-            let fields = call.fields()?;
-            let (links, faults) = chosen(&streams, call, form)?;
-            let steps = streams.links.remove(&links).map_err(unkept)?;
-            streams.tell_links(&steps, call);
-            let gone = steps.iter().filter_map(|(before, _)| before.as_ref());
-            let shown = gone.map(|link| fields.of(form.show(link)));
-            Ok(Answer::partly(shown.collect(), faults))
+        handler: Handler::waiting(move |call| {
+            let streams = Arc::clone(&streams);
+            Box::pin(async move {
+                let meant = sources::meant(&call, form).await?;
+                blocking(move || {
+                    let fields = call.fields()?;
+                    let (links, faults) = chosen(&streams, &call, form, meant)?;
+                    let steps = streams.links.remove(&links).map_err(unkept)?;
+                    streams.tell_links(&steps, &call);
+                    let gone = steps.iter().filter_map(|(before, _)| before.as_ref());
+                    let shown = gone.map(|link| fields.of(form.show(link)));
+                    Ok(Answer::partly(shown.collect(), faults))
+                })
+                .await
+            })
         }),
     }
 }
@@ -343,9 +367,13 @@ fn protocols(call: &Call) -> Outcome {
 }
 
 /// Links of the streams that the path means, of those that it means.
-fn chosen(streams: &Streams, call: &Call, form: Form) -> Result<(Vec<Link>, Vec<Fault>), Fault> {
+fn chosen(
+    streams: &Streams,
+    call: &Call,
+    form: Form,
+    mut selector: Meant,
+) -> Result<(Vec<Link>, Vec<Fault>), Fault> {
     let (found, mut faults) = streams.objects.choose(call)?;
-    let mut selector = Selector::parse(call.parameter(1), form.object())?;
     let index = streams.links.read();
     let all = found.iter().flat_map(|stream| index.of(stream.head().id));
     let all: Vec<Link> = all.filter(|link| form.has(link.source)).collect();
@@ -353,75 +381,33 @@ fn chosen(streams: &Streams, call: &Call, form: Form) -> Result<(Vec<Link>, Vec<
     let mut links = Vec::new();
     for link in &all {
         let is_meant = match &mut selector {
-            Selector::All => true,
-            Selector::Ids(ids) => ids.contains(&form.number(link)),
-            Selector::Where(sieve) => sieve.takes(&Value::Object(form.show(link)))?,
+            Meant::Links(Selector::All) => true,
+            Meant::Links(Selector::Ids(ids)) => ids.contains(&form.number(link)),
+            Meant::Links(Selector::Where(sieve)) => sieve.takes(&Value::Object(form.show(link)))?,
+            Meant::Sources(numbers) => numbers.contains(&form.number(link)),
         };
         if is_meant {
             links.push(*link);
         }
     }
-    if let Selector::Ids(ids) = selector {
+    if let Meant::Links(Selector::Ids(ids)) = selector {
         let is_known = |id: &u64| links.iter().any(|link| form.number(link) == *id);
         faults.extend(ids.into_iter().filter(|id| !is_known(id)).map(Fault::not_found));
     }
     Ok((links, faults))
 }
 
-/// The sources that are to be linked.
-fn wanted(call: &Call, form: Form) -> Result<Vec<Source>, Fault> {
-    if form == Form::Subscriptions {
-        let read = |(at, object): (usize, &Value)| read_source(object).map_err(|it| it.at(at));
-        return call.objects()?.iter().enumerate().map(read).collect();
-    }
-    let ids = match Selector::parse(call.parameter(1), form.object())? {
-        Selector::Ids(ids) => ids,
-        _ => return Err(Fault::bad_request("name what to link to by number: 1,2,3")),
-    };
-    let source = |id| if form == Form::Channels { Source::Channel(id) } else { Source::Device(id) };
-    Ok(ids.into_iter().map(source).collect())
-}
-
-fn read_source(object: &Value) -> Result<Source, Fault> {
-    let number = |name: &str| match object.get(name) {
-        None | Some(Value::Null) => Ok(0),
-        Some(value) => value.as_u64().ok_or_else(|| {
-            Fault::new(Code::Format, format!("{name} is a whole number from 0 on")).field(name)
-        }),
-    };
-    match (number("channel_id")?, number("device_id")?) {
-        (channel, 0) if channel > 0 => Ok(Source::Channel(channel)),
-        (0, device) if device > 0 => Ok(Source::Device(device)),
-        _ => Err(Fault::new(Code::Format, "give either channel_id or device_id")),
-    }
-}
-
-/// Whether whoever calls may read the messages of a source: a stream gets no more than that.
-fn check_source(call: &Call, source: Source) -> Result<(), Fault> {
-    let (uri, id) = match source {
-        Source::Channel(id) => ("gw/channels", id),
-        Source::Device(id) => ("gw/devices", id),
-    };
-    let is_open = match call.caller()?.rights.scope(Method::Get, uri, Some("messages")) {
-        Scope::All => true,
-        Scope::Listed(ids) => ids.binary_search(&id).is_ok(),
-        Scope::None => false,
-    };
-    let reason = || format!("the token does not open GET messages of {uri}");
-    if is_open { Ok(()) } else { Err(Fault::new(Code::Forbidden, reason()).about(id)) }
-}
-
-fn make(streams: &Streams, call: &Call, form: Form) -> Outcome {
+fn make(streams: &Streams, call: &Call, form: Form, (sources, missing): Wanted) -> Outcome {
     let fields = call.fields()?;
-    let sources = wanted(call, form)?;
     let (found, mut faults) = streams.objects.choose(call)?;
+    faults.extend(missing);
     if found.len().saturating_mul(sources.len()) > CHANGES_MAX {
         let reason = format!("more than {CHANGES_MAX} links at once");
         return Err(Fault::new(Code::TooLarge, reason));
     }
     let mut pairs = Vec::new();
     for source in sources {
-        match check_source(call, source) {
+        match sources::check(call, source) {
             Ok(()) => pairs.extend(found.iter().map(|stream| (stream.head().id, source))),
             Err(fault) => faults.push(fault),
         }
@@ -442,11 +428,11 @@ fn make(streams: &Streams, call: &Call, form: Form) -> Outcome {
     Ok(Answer::partly(shown, faults))
 }
 
-fn change(streams: &Streams, call: &Call) -> Outcome {
+fn change(streams: &Streams, call: &Call, source: Source) -> Outcome {
     let (fields, form) = (call.fields()?, Form::Subscriptions);
-    let source = read_source(&Value::Object(call.object()?))?;
-    check_source(call, source)?;
-    let (links, mut faults) = chosen(streams, call, form)?;
+    sources::check(call, source)?;
+    let selector = Selector::parse(call.parameter(1), form.object())?;
+    let (links, mut faults) = chosen(streams, call, form, Meant::Links(selector))?;
     let ids: Vec<u64> = links.iter().map(|link| link.id).collect();
     let steps = streams.links.update(&ids, source).map_err(unkept)?;
     let mut shown = Vec::new();

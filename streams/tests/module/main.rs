@@ -13,3 +13,4 @@ mod rights;
 #[path = "../streams/server.rs"]
 #[expect(dead_code, reason = "the tests of sinks use the rest of it")]
 mod server;
+mod sources;

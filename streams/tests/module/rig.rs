@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::Options as Accounts;
 use longshore_broker::module::Running;
-use longshore_broker::{Broker, Context, Message, Module, Storage};
+use longshore_broker::{Broker, Builder, Context, Message, Module, Storage};
 use longshore_codec::{QoS, SubscribeOptions};
 use longshore_streams::{Options, Streams};
 use serde_json::{Value, json};
@@ -95,6 +95,15 @@ impl Hub {
     }
 
     pub(crate) fn start(&self, options: Options) -> Started {
+        self.start_with(options, |builder| builder)
+    }
+
+    /// A broker that has more than streams.
+    pub(crate) fn start_with(
+        &self,
+        options: Options,
+        more: impl FnOnce(Builder) -> Builder,
+    ) -> Started {
         let (orders, received) = unbounded_channel();
         let (received, states) = (Mutex::new(Some(received)), States::default());
         let (path, shared) = (self.folder.path().to_owned(), Arc::clone(&states));
@@ -102,7 +111,7 @@ impl Hub {
             let orders = Mutex::new(received.lock().unwrap().take());
             Ok(Player { context, orders, states: Arc::clone(&shared) })
         };
-        let broker = Broker::builder()
+        let broker = more(Broker::builder())
             .storage(Storage::at(path.join("journal")))
             .accounts_in(path, self.key.clone(), Accounts::default())
             .module(move |context| Streams::open(context, &options))
