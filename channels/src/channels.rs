@@ -90,7 +90,8 @@ impl Channels {
                 let _ = to.send(deed);
             }
         };
-        let objects = Arc::new(Objects::open(&context, "channels", changed)?);
+        let objects = Objects::open(&context, "channels", changed)?;
+        let objects = Arc::new(objects.at_most(hub.options.channels_per_account));
         for id in hub.ports.channels() {
             if !objects.has_row(id) {
                 hub.ports.take(id, &context);
@@ -123,6 +124,8 @@ impl Channels {
         self.objects.renew_all();
         let mut opened = Opened::default();
         tokio::select! {
+            // First: then nobody hears that all sessions end as the broker stops.
+            biased;
             () = self.work_until_stopped(&mut opened, deeds) => {}
             () = orders::receive(&self) => {}
         }
@@ -203,6 +206,8 @@ impl Channels {
     async fn act(&self, opened: &mut Opened, deed: Deed, told: &mut Told) {
         match deed {
             Deed::Made(channel) => {
+                // What is retained of it so far: whatever comes now is news.
+                told.entry(channel.id()).or_insert_with(|| channel.live.numbers());
                 if channel.intake.is_none() {
                     // It is so since the start, when nobody could be told.
                     self.hub.tell_block(&channel, Some(Block::Configuration));

@@ -66,6 +66,10 @@ fn who_is_connected_is_listed_retained_and_logged() {
         let path = format!("GET /gw/channels/{}", channel.id);
         (rig.result(&path, Value::Null)[0]["connections_count"] == 1).then_some(())
     });
+    // Also of one that has connections as soon as it is there.
+    let count = format!("flespi/state/gw/channels/{}/connections_count", channel.id);
+    let count = rig.subscribe(&rig.key, &count);
+    while count.next().1 != "1" {}
 }
 
 /// R3.7, R3.16, R8.8: codes 12, 10, 2.
