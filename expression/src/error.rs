@@ -3,6 +3,7 @@
 use core::fmt;
 use std::sync::Arc;
 
+use crate::filter::FILTER_CHARS_MAX;
 use crate::parser::{NESTING_MAX, TEXT_MAX};
 
 /// A text that is no expression: where, and why.
@@ -28,6 +29,8 @@ impl fmt::Display for ParseError {
 pub enum Reason {
     /// More than [`TEXT_MAX`] bytes.
     TooLong,
+    /// More than [`FILTER_CHARS_MAX`] characters, of a [`Filter`](crate::Filter).
+    FilterTooLong,
     /// Nested deeper than [`NESTING_MAX`].
     TooDeep,
     /// Neither a number, a string, a name, a call nor a bracket.
@@ -62,6 +65,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => write!(f, "more than {TEXT_MAX} bytes"),
+            Self::FilterTooLong => write!(f, "more than {FILTER_CHARS_MAX} characters"),
             Self::TooDeep => write!(f, "nested deeper than {NESTING_MAX}"),
             Self::OperandExpected => f.write_str("a value is expected"),
             Self::OperatorExpected => f.write_str("an operator or the end is expected"),

@@ -6,7 +6,7 @@
 //! | `roster` | which device has which ident |
 //! | `intake`, `writer` | from messages of channels to histories, telemetry and topics |
 //! | `history`, `telemetry`, `shelves` | what is kept of what devices say |
-//! | `reading`, `filter`, `generalize` | reading it |
+//! | `reading`, `generalize` | reading it |
 //! | `courier`, `command`, `settings` | what devices are told |
 //! | `connections`, `changes` | who is connected, and what becomes of devices |
 //! | `rest` | routes of all that |
@@ -28,7 +28,6 @@ mod connections;
 mod courier;
 mod device;
 mod device_type;
-mod filter;
 mod generalize;
 pub mod history;
 mod intake;

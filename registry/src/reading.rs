@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object};
-use longshore_expression::wildcard;
+use longshore_expression::{Budget, Filter, wildcard};
 use longshore_storage::TablesError;
 use serde_json::{Map, Value};
 
-use crate::filter::Filter;
 use crate::generalize::{self, Generalize, Method};
 use crate::history::{self, Cursor, Key};
 use crate::message::{MICROS, Message, micros};
@@ -116,7 +115,8 @@ impl Asked {
             "fields" => self.fields = Names::parse(text()?)?,
             "filter" => {
                 let filter = Some(text()?).filter(|text| !text.is_empty());
-                self.filter = filter.map(Filter::parse).transpose()?;
+                let filter = filter.map(Filter::parse).transpose();
+                self.filter = filter.map_err(|error| wrong(&format!("no expression: {error}")))?;
             }
             "generalize" => {
                 let secs = value.as_u64().filter(|secs| generalize::SECS.contains(secs));
@@ -192,7 +192,7 @@ impl Reading {
 
     fn add(&mut self, at: u64, text: &str, out: &mut String) {
         let Ok(message) = Message::parse(text) else { return };
-        if self.asked.filter.as_ref().is_some_and(|filter| !filter.takes(&message)) {
+        if self.asked.filter.as_ref().is_some_and(|it| !takes(it, &message)) {
             return;
         }
         match &mut self.generalize {
@@ -237,11 +237,16 @@ impl Removal {
         let is_meant = |text: &[u8]| {
             let Some(filter) = &self.asked.filter else { return true };
             let text = std::str::from_utf8(text).unwrap_or_default();
-            Message::parse(text).is_ok_and(|message| filter.takes(&message))
+            Message::parse(text).is_ok_and(|message| takes(filter, &message))
         };
         let meant = slice.into_iter().filter(|(_, text)| is_meant(text));
         Ok(Some(meant.map(|(key, text)| (key, history::row_bytes(text.len()))).collect()))
     }
+}
+
+/// Whether this message is meant.
+pub(crate) fn takes(filter: &Filter, message: &Message<'_>) -> bool {
+    filter.takes(message, &mut Budget::default())
 }
 
 /// Parts what follows from what is there.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use longshore_expression::Expression;
+use longshore_expression::Filter;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -43,7 +43,7 @@ pub(crate) static READING: Object = Object {
         Field::new("count", Kind::Whole, "Records at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
         Field::new("fields", Kind::Text, "Fields of records, parted by commas").sent(),
-        Field::new("filter", Kind::Text, "An expression that holds of records").sent(),
+        Field::new("filter", Kind::Text, "An expression, or tests like event_code>=5").sent(),
         Field::new("item_type", Kind::Any, "Their origin_type, or a list of such").sent(),
     ],
     is_open: false,
@@ -98,7 +98,7 @@ pub(crate) struct Asked {
     pub(crate) count: usize,
     pub(crate) reverse: bool,
     pub(crate) fields: Fields,
-    pub(crate) filter: Option<Expression>,
+    pub(crate) filter: Option<Filter>,
     types: Option<Vec<u64>>,
 }
 
@@ -140,7 +140,7 @@ impl Asked {
             }
             "filter" => {
                 let filter = Some(text()?).filter(|text| !text.is_empty());
-                let filter = filter.map(Expression::parse).transpose();
+                let filter = filter.map(Filter::parse).transpose();
                 self.filter = filter.map_err(|error| wrong(&format!("no expression: {error}")))?;
             }
             "item_type" => {
@@ -163,7 +163,7 @@ impl Asked {
 impl Asked {
     /// Whether a record of this time is asked for.
     pub(crate) fn is_met(&self, at: Wall, record: &Map<String, Value>) -> bool {
-        let meets = |filter: &Expression| meets(filter, &Value::Object(record.clone()));
+        let meets = |filter: &Filter| meets(filter, &Value::Object(record.clone()));
         (self.from..self.to).contains(&at) && self.filter.as_ref().is_none_or(meets)
     }
 }

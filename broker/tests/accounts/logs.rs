@@ -7,7 +7,7 @@ use longshore_broker::accounts::{Accounts, Call, LogQuery, Options};
 use longshore_broker::clock::Wall;
 use longshore_broker::{Broker, Dialect, Limits, Storage};
 use longshore_codec::{Disconnect, Packet, Properties, ReasonCode};
-use longshore_expression::Expression;
+use longshore_expression::Filter;
 use serde_json::{Map, Value, json};
 
 use super::client::{Ask, Client, Got};
@@ -267,7 +267,7 @@ fn logs_of_a_branch_are_read_in_the_order_of_time_from_either_end() {
     }
     let _ = listener.subscribe("flespi/log/platform/customer/#");
     while next(&mut listener).1["response_code"] != 199 {}
-    let only = Expression::parse("event_code == 1000").unwrap();
+    let only = Filter::parse("event_code == 1000").unwrap();
     let query = || {
         let mut query = LogQuery::of(&accounts);
         query.filter = Some(&only);

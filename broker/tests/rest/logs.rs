@@ -30,7 +30,7 @@ fn data(path: &str, data: &Value) -> String {
     format!("{path}?data={encoded}")
 }
 
-/// Broker specification, 20.1, 20.6 and 15.2.9; of the modules: R8.2.
+/// Broker specification, 20.1, 20.6 and 15.2.9; of the modules: R4.9, R8.2.
 #[test]
 fn the_log_of_mqtt_is_read_in_either_order_and_by_what_data_says() {
     let rig = Rig::new();
@@ -60,6 +60,8 @@ fn the_log_of_mqtt_is_read_in_either_order_and_by_what_data_says() {
             json!({"filter": "event_code < 510 || topic == 'b'"}),
             vec![all[0].clone(), all[2].clone()],
         ),
+        (json!({"filter": "event_code>=510,topic=a"}), all[1..2].to_vec()),
+        (json!({"filter": "topic"}), all[1..].to_vec()),
         (json!({"item_type": 14}), all[..1].to_vec()),
         (json!({"item_type": [18, 33]}), all[1..].to_vec()),
         (json!({"item_type": 33}), Vec::new()),
@@ -110,7 +112,7 @@ fn what_has_become_of_objects_is_read_by_account_and_by_object() {
     assert_eq!(rig.ask_with(&standard, "GET /platform/customer/logs", "").refusal(), (403, 5));
 }
 
-/// Broker specification, 20.6.
+/// Broker specification, 20.6; of the modules: R8.2.
 #[test]
 fn data_that_makes_no_sense_is_refused_by_name() {
     let rig = Rig::new();
@@ -124,6 +126,7 @@ fn data_that_makes_no_sense_is_refused_by_name() {
         (json!({"reverse": 1}), "reverse"),
         (json!({"fields": ["a"]}), "fields"),
         (json!({"filter": "1 +"}), "filter"),
+        (json!({"filter": format!("1 || {}", "x".repeat(1_020))}), "filter"),
         (json!({"item_type": "x"}), "item_type"),
         (json!({"item_type": [1, "x"]}), "item_type"),
     ] {

@@ -13,7 +13,7 @@ use longshore_acl::{Method, Scope};
 use longshore_broker::module::Item;
 use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome, Written};
 use longshore_expression::wildcard;
-use longshore_expression::{Budget, Expression};
+use longshore_expression::{Budget, Filter};
 use longshore_storage::TablesError;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
@@ -33,8 +33,6 @@ const TIMEOUT_MAX: u64 = 30;
 pub(super) const SLICE: Slice = Slice { rows_max: 1_024, bytes_max: 256 << 10, is_reverse: false };
 /// Steps that a filter takes for all messages of a request: some seconds.
 pub(super) const STEPS_MAX: u64 = 100_000_000;
-/// Characters of a filter.
-const FILTER_CHARS_MAX: usize = 1_024;
 /// The smallest key that deletes anything.
 const DELETE_KEY_MIN: u64 = 2;
 
@@ -63,7 +61,7 @@ pub(super) static READING: Object = Object {
         Field::new("to", Kind::Any, "server.timestamp of the last one, unix seconds").sent(),
         Field::new("count", Kind::Whole, "Messages at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
-        Field::new("filter", Kind::Text, "An expression that holds of messages").sent(),
+        Field::new("filter", Kind::Text, "An expression, or tests like param>=5").sent(),
         Field::new("fields", Kind::Text, "Parameters, parted by commas, * for any").sent(),
     ],
     is_open: false,
@@ -86,7 +84,7 @@ pub(super) struct Asked {
     wait: Duration,
     deletes: bool,
     pub(super) is_reverse: bool,
-    filter: Option<Expression>,
+    filter: Option<Filter>,
     fields: Option<Vec<String>>,
 }
 
@@ -142,11 +140,7 @@ impl Asked {
             },
             "reverse" => self.is_reverse = flag()?,
             "filter" => {
-                let text = text()?;
-                if text.chars().count() > FILTER_CHARS_MAX {
-                    return Err(wrong("an expression of 1024 characters at most"));
-                }
-                let parsed = Some(text).filter(|it| !it.is_empty()).map(Expression::parse);
+                let parsed = Some(text()?).filter(|it| !it.is_empty()).map(Filter::parse);
                 let parsed = parsed.transpose();
                 self.filter = parsed.map_err(|error| wrong(&format!("no expression: {error}")))?;
             }
@@ -169,7 +163,7 @@ impl Asked {
             return Some(json);
         }
         let mut message: Value = serde_json::from_slice(&json).ok()?;
-        if self.filter.as_ref().is_some_and(|filter| !filter.is_true(&message, budget)) {
+        if self.filter.as_ref().is_some_and(|filter| !filter.takes(&message, budget)) {
             return None;
         }
         if let (Some(names), Some(fields)) = (&self.fields, message.as_object_mut()) {

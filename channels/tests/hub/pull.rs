@@ -113,6 +113,7 @@ fn what_is_asked_for_is_what_comes() {
         (json!({"from": at(2), "reverse": true, "count": 2}), vec![6, 5]),
         (json!({"to": 0, "filter": "ain.1 > 4"}), vec![5, 6]),
         (json!({"filter": "ain.1 > 100"}), vec![]),
+        (json!({"filter": "ain.1>=3,ain.1<5,ident=a*"}), vec![3, 4]),
         (json!({"curr_key": end}), vec![]),
         (json!({"curr_key": null, "limit_size": 1}), vec![1]),
     ];
@@ -135,6 +136,7 @@ fn what_is_asked_for_is_what_comes() {
         json!({"limit_size": 100_000_001}),
         json!({"timeout": 31}),
         json!({"filter": "1 +"}),
+        json!({"filter": format!("a={}", "x".repeat(1_023))}),
         json!({"since": 5}),
         json!({"delete": 1}),
     ] {

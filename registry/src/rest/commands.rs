@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use longshore_broker::module::Item;
 use longshore_broker::rest::{Answer, Call, Code, Fault, Outcome};
+use longshore_expression::Filter;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{Pieces, blocking, each, unkept, unreadable};
 use crate::command::{Command, State, timeout_secs};
 use crate::device::Device;
-use crate::filter::Filter;
 use crate::message::{Message, micros};
+use crate::reading::takes;
 use crate::shelves::two;
 use crate::{Registry, now};
 
@@ -179,7 +180,10 @@ pub(super) fn results(
         return Err(Fault::new(Code::Format, reason).field(name));
     }
     let filter = data.get("filter").and_then(Value::as_str).filter(|text| !text.is_empty());
-    let filter = filter.map(Filter::parse).transpose()?;
+    let filter = filter.map(Filter::parse).transpose().map_err(|error| {
+        let reason = format!("filter is no expression: {error}");
+        Fault::new(Code::Format, reason).field("filter")
+    })?;
     let time = |name: &str| data.get(name).and_then(Value::as_f64).and_then(micros);
     let (from, to) = (time("from").unwrap_or(0), time("to").filter(|to| *to > 0));
     let count = data.get("count").and_then(Value::as_u64).unwrap_or(u64::MAX);
@@ -193,7 +197,7 @@ pub(super) fn results(
             let at = shown["timestamp"].as_f64().and_then(micros).unwrap_or(0);
             let text = shown.to_string();
             let is_meant =
-                |filter: &Filter| Message::parse(&text).is_ok_and(|it| filter.takes(&it));
+                |filter: &Filter| Message::parse(&text).is_ok_and(|it| takes(filter, &it));
             at >= from && to.is_none_or(|to| at <= to) && filter.as_ref().is_none_or(is_meant)
         });
         write(shown.take(usize::try_from(count).unwrap_or(usize::MAX)), out);

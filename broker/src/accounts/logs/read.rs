@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use longshore_expression::{Budget, Expression};
+use longshore_expression::{Budget, Filter};
 use longshore_storage::TablesError;
 use serde_json::{Map, Value};
 
@@ -32,7 +32,7 @@ pub struct LogQuery<'a> {
     /// Whether the newest come first.
     pub reverse: bool,
     /// What must hold of a record.
-    pub filter: Option<&'a Expression>,
+    pub filter: Option<&'a Filter>,
 }
 
 impl<'a> LogQuery<'a> {
@@ -72,7 +72,7 @@ impl Logs {
 /// A read that is under way.
 pub struct LogReader<'a> {
     logs: &'a Logs,
-    filter: Option<&'a Expression>,
+    filter: Option<&'a Filter>,
     cursor: Cursor,
 }
 
@@ -122,8 +122,8 @@ impl LogReader<'_> {
 }
 
 /// Whether a record is what the filter asks for.
-pub(crate) fn meets(filter: &Expression, record: &Value) -> bool {
-    filter.is_true(record, &mut Budget::new(STEPS))
+pub(crate) fn meets(filter: &Filter, record: &Value) -> bool {
+    filter.takes(record, &mut Budget::new(STEPS))
 }
 
 impl Cursor {

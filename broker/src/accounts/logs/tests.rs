@@ -1,6 +1,6 @@
 //! Logs in memory and on the disk.
 
-use longshore_expression::Expression;
+use longshore_expression::Filter;
 use serde_json::Value;
 
 use super::*;
@@ -48,7 +48,7 @@ fn records_of_several_accounts_are_merged_by_time_from_either_end() {
         let mut last = LogQuery::of(&accounts[..2]);
         (last.reverse, last.count) = (true, 4);
         assert_eq!(found(&logs, last), [199, 198, 196, 195]);
-        let filter = Expression::parse("id % 10 == 0").expect("an expression");
+        let filter = Filter::parse("id % 10 == 0").expect("an expression");
         let mut some = LogQuery::of(&accounts);
         (some.from, some.to) = (Wall(20_000_000), Wall(60_000_000));
         some.filter = Some(&filter);

@@ -71,7 +71,7 @@ pub(super) static COUNTING: Object = Object {
         Field::new("count", Kind::Whole, "Records at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
         Field::new("fields", Kind::Text, "Fields of records, parted by commas").sent(),
-        Field::new("filter", Kind::Text, "An expression that holds of records").sent(),
+        Field::new("filter", Kind::Text, "An expression, or tests like tokens_count>=5").sent(),
         Field::new("generalize", Kind::Whole, "Of one record there is nothing to sum up").sent(),
         Field::new("method", Kind::Text, "average, minimum or maximum: of one, the same").sent(),
     ],
