@@ -15,6 +15,8 @@ pub struct Options {
     pub port_min: u16,
     /// The last one. Default 29,999: below those that systems give to outgoing connections.
     pub port_max: u16,
+    /// Channels of one account. Default 10,000.
+    pub channels_per_account: usize,
     /// Connections that a channel has at once, 1 or more; one more is closed at once. Default
     /// 50,000. One that is silent takes about 5 KB of memory.
     pub connections: usize,
@@ -44,6 +46,7 @@ impl Default for Options {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port_min: 20_000,
             port_max: 29_999,
+            channels_per_account: 10_000,
             connections: 50_000,
             buffer_bytes: 1 << 30,
             packets_bytes: 64 << 20,

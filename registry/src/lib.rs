@@ -120,7 +120,7 @@ impl Registry {
             follower.change(change, is_told.load(Ordering::Relaxed));
         })?;
         is_open.store(true, Ordering::Relaxed);
-        let objects = Arc::new(objects);
+        let objects = Arc::new(objects.at_most(limits.devices_per_account));
         for row in shelves.states.range(..) {
             let (key, row) = row?;
             let (Ok(id), Some(state)) = (key.try_into(), State::read_head(&row)) else { continue };

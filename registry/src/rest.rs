@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use longshore_acl::Method;
-use longshore_broker::module::{Item, Objects, Paths};
+use longshore_broker::module::Paths;
 use longshore_broker::rest::{
     Answer, Answering, Call, Code, Fault, Field, Gate, Handler, Items, Kind, Object, Outcome,
     Route, Selector, Takes, Written,
@@ -84,9 +84,6 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> Vec<Route> {
     let of_objects = both!("").into_iter().zip(both!("/{sel}")).zip(both!("/{sel}/logs"));
     for ((all, some), logs) in of_objects {
         routes.extend(registry.objects.routes(Paths { all, some, logs }));
-    }
-    for route in routes.iter_mut().filter(|route| route.method == Method::Post) {
-        route.handler = bounded(registry, &route.handler);
     }
     let parts = messages(registry).into_iter().chain(orders(registry)).chain(shadows(registry));
     routes.extend(parts.flat_map(|part| {
@@ -381,27 +378,6 @@ fn each<T: Send + 'static>(
         }
         Ok(Some(piece))
     })
-}
-
-/// No more devices of an account than it may have (9).
-fn bounded(registry: &Arc<Registry>, handler: &Handler) -> Handler {
-    let (registry, handler) = (Arc::clone(registry), handler.clone());
-    Handler::blocking(move |call| {
-        let most = registry.limits.devices_per_account;
-        let count = count(&registry.objects, call.account) + call.objects()?.len();
-        if count > most {
-            let reason = format!("an account has up to {most} devices");
-            return Err(Fault::new(Code::Quota, reason));
-        }
-        match &handler {
-            Handler::BlockingWith(make) => make(call),
-            _ => Err(Fault::new(Code::Internal, "objects are made by a thread that may wait")),
-        }
-    })
-}
-
-fn count(objects: &Objects<Device>, account: u64) -> usize {
-    objects.list().iter().filter(|device| device.head().account == account).count()
 }
 
 /// Types of the protocols that the first selector means (R3.20).

@@ -288,6 +288,8 @@ static KEYS: &[Key] = &[
     #[cfg(feature = "channels")]
     number!(channels.port_max: 1..=u16::MAX),
     #[cfg(feature = "channels")]
+    number!(channels.channels_per_account: ANY),
+    #[cfg(feature = "channels")]
     number!(channels.connections: SOME),
     #[cfg(feature = "channels")]
     number!(channels.buffer_bytes: SECONDS),
@@ -314,6 +316,8 @@ static KEYS: &[Key] = &[
         },
         show: |config| format!("{:?}", config.streams.allow),
     },
+    #[cfg(feature = "streams")]
+    number!(streams.streams_per_account: ANY),
     #[cfg(feature = "streams")]
     number!(streams.queue_bytes: 1..=i64::MAX as u64),
     Key {

@@ -49,11 +49,13 @@ pub struct Options {
     /// Bytes of the queue of one stream; a full one takes nothing until it is drained to three
     /// quarters. Default 100,000,000 (section 9).
     pub queue_bytes: u64,
+    /// Streams of one account. Default 10,000.
+    pub streams_per_account: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { allow: Vec::new(), queue_bytes: 100_000_000 }
+        Self { allow: Vec::new(), queue_bytes: 100_000_000, streams_per_account: 10_000 }
     }
 }
 
@@ -120,7 +122,8 @@ impl Streams {
                 }
             }
         };
-        let objects = Arc::new(Objects::open(&context, "streams", on_change)?);
+        let objects = Objects::open(&context, "streams", on_change)?;
+        let objects = Arc::new(objects.at_most(options.streams_per_account));
         links.retain(|stream| objects.has_row(stream))?;
         // A process that was killed may not have come to it.
         let orphans = queues.streams()?.into_iter().filter(|id| !objects.has_row(*id));

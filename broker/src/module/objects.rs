@@ -13,12 +13,11 @@ use serde_json::{Map, Value};
 use self::row::{place, read_all, row};
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
-use crate::rest::collection::{self, Chosen, Each, Shelf, Show, sent};
-use crate::rest::{
-    Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Shown, Takes,
-};
+use crate::rest::collection::{self, Chosen, Each};
+use crate::rest::{Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes};
 
 mod row;
+mod shelf;
 
 /// What has become of an object, in its log.
 const CREATED: (&str, u64) = ("created", 1);
@@ -108,6 +107,8 @@ pub struct Objects<T> {
     context: Context,
     table: Table,
     items: RwLock<Items<T>>,
+    /// How many an account has at most.
+    per_account: usize,
     /// Changes come one after another, and so does what the module is told of them.
     changing: Mutex<()>,
     changed: OnChange<T>,
@@ -173,9 +174,14 @@ impl<T: Item> Objects<T> {
             changed(&Change { before: None, after: Some(item) });
         }
         let (changing, changed) = (Mutex::default(), Box::new(changed));
-        let objects =
-            Self { context: context.clone(), table, items: RwLock::new(items), changing, changed };
-        Ok(objects)
+        let (context, items) = (context.clone(), RwLock::new(items));
+        Ok(Self { context, table, items, per_account: usize::MAX, changing, changed })
+    }
+
+    /// The same, of which an account has so many at most: who asks for more gets none of them.
+    #[must_use]
+    pub fn at_most(self, per_account: usize) -> Self {
+        Self { per_account, ..self }
     }
 
     fn items(&self) -> RwLockReadGuard<'_, Items<T>> {
@@ -255,6 +261,11 @@ impl<T: Item> Objects<T> {
     /// Makes objects of an account: each that was sent, or why there is none of it.
     pub fn create(&self, account: u64, sent: &[Value], by: Option<u64>) -> Each<Arc<T>, Fault> {
         let _one_by_one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned = self.items().by_account.get(&account).map_or(0, HashSet::len);
+        if owned.saturating_add(sent.len()) > self.per_account {
+            let reason = format!("an account has up to {} of {}", self.per_account, T::URI);
+            return sent.iter().map(|_| Err(Fault::new(Code::Quota, reason.clone()))).collect();
+        }
         let mut last = self.items().last;
         let mut make = |sent: &Value| {
             let fields = settable::<T>(Sent::Whole(sent), Map::new())?;
@@ -442,74 +453,6 @@ impl<T: Item> Renew for Renewal<T> {
         let right = self.right.get(&id).copied().unwrap_or(0);
         Some(if right == states.len() { Vec::new() } else { states })
     }
-}
-
-impl<T: Item> Shelf for Arc<Objects<T>> {
-    type Item = T;
-    type Error = Fault;
-
-    const OBJECT: &'static Object = T::OBJECT;
-    const ORIGIN: u64 = T::ORIGIN;
-
-    fn all(&self, account: u64) -> Vec<Arc<T>> {
-        let branch = self.context.accounts().read().branch(account);
-        let items = self.items();
-        let ids = branch.iter().filter_map(|account| items.by_account.get(account)).flatten();
-        ids.filter_map(|id| items.by_id.get(id)).cloned().collect()
-    }
-
-    fn one(&self, account: u64, id: u64) -> Option<Arc<T>> {
-        let item = self.get(id)?;
-        let owner = item.head().account;
-        self.context.accounts().read().is_in_branch(account, owner).then_some(item)
-    }
-
-    fn id(item: &T) -> u64 {
-        item.head().id
-    }
-
-    fn account(item: &T) -> u64 {
-        item.head().account
-    }
-
-    fn fields(item: &T) -> Map<String, Value> {
-        whole(item)
-    }
-
-    fn show(&self, call: &Call) -> Result<Box<Show<T>>, Fault> {
-        let (wanted, of) = (call.fields()?, T::OBJECT.fields.iter());
-        let asked = of.filter(move |field| field.shown == Shown::Asked && wanted.name(field.name));
-        let names: Vec<_> = asked.map(|field| field.name).collect();
-        Ok(Box::new(move |item, mut fields| {
-            let values = names.iter().map(|name| ((*name).to_owned(), item.asked(name)));
-            fields.extend(values.filter_map(|(name, value)| Some((name, value?))));
-            fields
-        }))
-    }
-
-    fn create(&self, call: &Call, sent: &[Value]) -> Each<Map<String, Value>, Fault> {
-        let made = Objects::create(self, call.account, sent, token(call));
-        made.into_iter().map(|it| it.map(|item| whole(&*item))).collect()
-    }
-
-    fn update(
-        &self,
-        call: &Call,
-        ids: &[u64],
-        body: Map<String, Value>,
-    ) -> Result<Each<Arc<T>, Fault>, Fault> {
-        let body = Value::Object(body);
-        Ok(Objects::update(self, ids, sent(call, &body), token(call)))
-    }
-
-    fn remove(&self, call: &Call, ids: &[u64]) -> Each<(), Fault> {
-        Objects::remove(self, ids, token(call))
-    }
-}
-
-/// The token whose holder calls.
-fn token(call: &Call) -> Option<u64> {
-    call.caller.as_ref().map(|caller| caller.token.id)
 }
 
 /// All fields of an object as they are shown.

@@ -75,7 +75,7 @@ impl Depots {
             let of = |it: Option<&Arc<Depot>>| it.map(|depot| depot.head.id);
             told.lock().unwrap().push(format!("{:?} {:?}", of(change.before), of(change.after)));
         };
-        let objects = Arc::new(Objects::open(&context, "depots", changed)?);
+        let objects = Arc::new(Objects::open(&context, "depots", changed)?.at_most(5));
         Ok(Self { context, objects })
     }
 }
@@ -221,6 +221,20 @@ fn a_token_that_lists_objects_sees_and_changes_those_alone() {
     assert_eq!(rig.ask_with(&key, "PATCH /gw/depots/2", json!({})).refusal(), (403, 5));
     assert_eq!(rig.ask_with(&key, "GET /gw/depots/2/logs", "").refusal(), (403, 5));
     assert_eq!(rig.ask_with(&token(json!("all"), all), "POST /gw/depots", new).ids(), [5]);
+}
+
+/// Spec of the modules: 9.
+#[test]
+fn an_account_has_no_more_objects_than_it_may() {
+    let (rig, _) = Harbour::new().start();
+    let child = rig.account(1);
+    let depots = |count: usize| json!(vec![json!({"name": "d", "berths": 1}); count]);
+    assert_eq!(rig.ask("POST /gw/depots", depots(6)).refusal(), (403, 11));
+    assert_eq!(rig.ask("POST /gw/depots", depots(5)).ids(), [1, 2, 3, 4, 5]);
+    assert_eq!(rig.ask("POST /gw/depots", depots(1)).refusal(), (403, 11));
+    assert_eq!(rig.ask_for(child, "POST /gw/depots", depots(1)).ids(), [6]);
+    rig.ask("DELETE /gw/depots/2", "").result();
+    assert_eq!(rig.ask("POST /gw/depots", depots(1)).ids(), [7], "there is room again");
 }
 
 #[test]
