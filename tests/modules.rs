@@ -37,6 +37,7 @@ mod modules {
     mod packets;
     mod rest;
     mod run;
+    mod stop;
     mod tracker;
 
     use super::clients;

@@ -238,6 +238,8 @@ impl Module for Registry {
                 changes::tell_blocked(&self.context, device);
             }
             tokio::select! {
+                // First: then nobody hears that all sessions end as the broker stops.
+                biased;
                 () = self.context.stopped() => {}
                 () = self.work() => {}
             }

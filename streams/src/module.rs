@@ -188,8 +188,10 @@ impl Module for Streams {
             };
             let listen = async {
                 tokio::select! {
-                    () = listen => {}
+                    // First: then nobody hears that the session ends as the broker stops.
+                    biased;
                     () = self.context.stopped() => {}
+                    () = listen => {}
                 }
             };
             tokio::join!(listen, Arc::clone(&self).work());

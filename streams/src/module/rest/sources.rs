@@ -1,5 +1,5 @@
-//! What streams are linked to: channels and devices, which are another module's. It is asked by REST
-//! which there are; where there is no such module, streams believe what is said.
+//! What streams are linked to: channels and devices, which are another module's. That is asked by
+//! REST which there are; where there is no such module, streams believe what is said.
 
 use std::collections::BTreeSet;
 
