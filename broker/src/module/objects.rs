@@ -14,7 +14,9 @@ use self::row::{place, read_all, row};
 use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
 use crate::rest::collection::{self, Chosen, Each};
-use crate::rest::{Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes};
+use crate::rest::{
+    Call, Caller, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes,
+};
 
 mod row;
 mod shelf;
@@ -259,7 +261,7 @@ impl<T: Item> Objects<T> {
     }
 
     /// Makes objects of an account: each that was sent, or why there is none of it.
-    pub fn create(&self, account: u64, sent: &[Value], by: Option<u64>) -> Each<Arc<T>, Fault> {
+    pub fn create(&self, account: u64, sent: &[Value], by: Option<&Caller>) -> Each<Arc<T>, Fault> {
         let _one_by_one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let owned = self.items().by_account.get(&account).map_or(0, HashSet::len);
         if owned.saturating_add(sent.len()) > self.per_account {
@@ -285,7 +287,7 @@ impl<T: Item> Objects<T> {
     }
 
     /// Changes the fields that were sent of all these objects.
-    pub fn update(&self, ids: &[u64], sent: Sent<'_>, by: Option<u64>) -> Each<Arc<T>, Fault> {
+    pub fn update(&self, ids: &[u64], sent: Sent<'_>, by: Option<&Caller>) -> Each<Arc<T>, Fault> {
         let _one_by_one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let change = |id: &u64| {
             let before = self.get(*id).ok_or_else(|| Fault::not_found(*id))?;
@@ -302,7 +304,7 @@ impl<T: Item> Objects<T> {
     }
 
     /// Removes all these objects.
-    pub fn remove(&self, ids: &[u64], by: Option<u64>) -> Each<(), Fault> {
+    pub fn remove(&self, ids: &[u64], by: Option<&Caller>) -> Each<(), Fault> {
         let _one_by_one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let found: Each<Arc<T>, Fault> =
             ids.iter().map(|id| self.get(*id).ok_or_else(|| Fault::not_found(*id))).collect();
@@ -330,7 +332,7 @@ impl<T: Item> Objects<T> {
         &self,
         mut changes: Changes,
         steps: Vec<Step<'_, T>>,
-        by: Option<u64>,
+        by: Option<&Caller>,
     ) -> Result<(), ModuleError> {
         if steps.is_empty() {
             return Ok(());
@@ -374,7 +376,7 @@ impl<T: Item> Objects<T> {
         before: Option<&Arc<T>>,
         after: Option<&Arc<T>>,
         old: Option<Map<String, Value>>,
-        by: Option<u64>,
+        by: Option<&Caller>,
     ) {
         let Some(Head { id, account }) = after.or(before).map(|item| item.head()) else { return };
         let new = after.map(|item| whole(&**item));
@@ -389,7 +391,8 @@ impl<T: Item> Objects<T> {
             ("item_data", data),
             ("new", new.clone().map(Value::Object)),
             ("old", old.clone().map(Value::Object)),
-            ("token_id", by.map(Value::from)),
+            ("token_id", by.map(|caller| caller.token.id.into())),
+            ("host", by.map(|caller| caller.host.to_string().into())),
         ];
         for (name, value) in said {
             value.and_then(|value| fields.insert(name.to_owned(), value));

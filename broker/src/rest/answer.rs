@@ -53,7 +53,8 @@ enum Content {
     Document(Bytes),
 }
 
-/// The usual form: `result`, which may be empty, `errors` if there are any, and what else there is to say of them.
+/// The usual form: `result`, which may be empty, `errors` if there are any, and what else there is
+/// to say of them.
 struct Objects {
     items: Items,
     faults: Vec<Fault>,

@@ -60,6 +60,8 @@ pub struct Caller {
     pub principal: Principal,
     /// What it may do with topics, and with which objects.
     pub rights: Arc<Rights>,
+    /// Where it came from.
+    pub host: IpAddr,
 }
 
 /// What a client says of itself.
@@ -94,14 +96,14 @@ impl Caller {
         let credentials = Credentials { username: key, password: None };
         let (token, principal) = api.accounts.token_of(&credentials, peer)?;
         let rights = api.accounts.rights_of(&token, &principal);
-        Ok(Self { token, principal, rights })
+        Ok(Self { token, principal, rights, host: peer.to_canonical() })
     }
 
     /// A client of MQTT, whose token is asked anew whether it opens anything.
     pub(crate) fn known(api: &Api, principal: &Principal, peer: IpAddr) -> Result<Self, Fault> {
         let (token, principal) = api.accounts.token_known(principal, peer)?;
         let rights = api.accounts.rights_of(&token, &principal);
-        Ok(Self { token, principal, rights })
+        Ok(Self { token, principal, rights, host: peer.to_canonical() })
     }
 
     /// Whether its token opens this route.
@@ -190,15 +192,15 @@ impl Call {
         parameters: Vec<String>,
         data: Map<String, Value>,
     ) -> Outcome {
-        let Caller { token, principal, .. } = self.caller()?;
-        let (token, principal) = (Arc::clone(token), *principal);
+        let Caller { token, principal, host, .. } = self.caller()?;
+        let (token, principal, host) = (Arc::clone(token), *principal, *host);
         let rights = Arc::new(Rights::everything());
         let (route, _) = self.api.router.find(&Method::GET, path)?;
         let body = self.api.intake.hold(Value::from(data).to_string().into())?;
         run(Call {
             api: Arc::clone(&self.api),
             route,
-            caller: Some(Caller { token, principal, rights }),
+            caller: Some(Caller { token, principal, rights, host }),
             account,
             parameters,
             query: Query::parse("")?,

@@ -136,7 +136,7 @@ fn hear(rig: &Rig, filter: &str, count: usize) -> Vec<String> {
     client.sorted(count)
 }
 
-/// Spec of the modules: R2.4, R2.6, R2.13, R2.16, R2.19, R7.3.
+/// Spec of the modules: R2.4, R2.6, R2.13, R2.16, R2.19, R7.3, R8.3.
 #[test]
 fn objects_of_a_module_are_made_listed_changed_and_removed() {
     let (rig, told) = Harbour::new().start();
@@ -179,6 +179,7 @@ fn objects_of_a_module_are_made_listed_changed_and_removed() {
     let of = |name: &str| log.iter().map(|it| it[name].clone()).collect::<Vec<_>>();
     assert_eq!(of("event_code"), [json!(1), json!(2), json!(2)]);
     assert_eq!(of("event_origin"), vec![json!("gw/depots/2"); 3]);
+    assert_eq!(of("host"), vec![json!("127.0.0.1"); 3]);
     assert_eq!((&log[1]["old"]["berths"], &log[1]["new"]["berths"]), (&json!(7), &json!(2)));
     let states = hear(&rig, "flespi/state/gw/depots/#", 7);
     let want = [

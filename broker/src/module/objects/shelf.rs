@@ -52,7 +52,7 @@ impl<T: Item> Shelf for Arc<Objects<T>> {
     }
 
     fn create(&self, call: &Call, sent: &[Value]) -> Each<Map<String, Value>, Fault> {
-        let made = Objects::create(self, call.account, sent, token(call));
+        let made = Objects::create(self, call.account, sent, call.caller.as_ref());
         made.into_iter().map(|it| it.map(|item| whole(&*item))).collect()
     }
 
@@ -63,15 +63,10 @@ impl<T: Item> Shelf for Arc<Objects<T>> {
         body: Map<String, Value>,
     ) -> Result<Each<Arc<T>, Fault>, Fault> {
         let body = Value::Object(body);
-        Ok(Objects::update(self, ids, sent(call, &body), token(call)))
+        Ok(Objects::update(self, ids, sent(call, &body), call.caller.as_ref()))
     }
 
     fn remove(&self, call: &Call, ids: &[u64]) -> Each<(), Fault> {
-        Objects::remove(self, ids, token(call))
+        Objects::remove(self, ids, call.caller.as_ref())
     }
-}
-
-/// The token whose holder calls.
-fn token(call: &Call) -> Option<u64> {
-    call.caller.as_ref().map(|caller| caller.token.id)
 }
