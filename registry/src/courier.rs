@@ -1,6 +1,7 @@
 //! What devices are told: commands at once, commands that wait for them, settings (R5.1 to R5.10).
 //!
-//! One thing at a time is told a device, because protocols do not number what they tell.
+//! One thing that it answers is told a device at a time, because protocols do not number what they
+//! tell.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::command::{Command, State};
 use crate::device::Device;
@@ -23,6 +24,7 @@ use crate::device_type::CUSTOM;
 use crate::intake::PAUSE;
 use crate::limits::Limits;
 use crate::live::Connection;
+use crate::message::MICROS;
 use crate::now;
 use crate::settings::{READS_MAX, Setting, state_name, value_in};
 use crate::shelves::{Shelves, named, two};
@@ -129,7 +131,7 @@ impl Courier {
     }
 
     /// Tells a device something, once it has answered what it was told before, and waits for what
-    /// it says: so many seconds at most. None if that does not come.
+    /// it says: so many seconds at most. None if that does not come, and then it is not told later.
     pub(crate) async fn ask(
         &self,
         device: &Device,
@@ -141,20 +143,26 @@ impl Courier {
         let of_type = device.device_type.and_then(|it| it.command(&command.name));
         let is_answered = of_type.is_none_or(|it| it.is_answered);
         let Connection { id, channel_id, .. } = connection;
+        // One of its own, for what comes of an earlier attempt may come late.
+        let number = self.number();
+        let until = Instant::now() + Duration::from_secs(secs);
         let json = json!({
-            "id": command.id, "name": command.name, "properties": command.properties,
+            "id": number, "name": command.name, "properties": command.properties,
+            "deadline": now() + secs * MICROS,
         });
         let message = Message::new(format!("{ASKED}/{channel_id}/{id}"), json.to_string());
         let message = message.qos(QoS::AtLeastOnce).of_account(device.head().account);
         let asked = async {
-            let _turn = device.live.turn.lock().await;
-            lock(&self.waiting).insert(command.id, Waiting { is_answered, to });
+            // What is not answered keeps nobody waiting, and waits for no answer.
+            let _turn = if is_answered { Some(device.live.turn.lock().await) } else { None };
+            lock(&self.waiting).insert(number, Waiting { is_answered, to });
             self.link.publish(message).await.ok()?;
             answer.await.ok()
         };
-        let answer = timeout(Duration::from_secs(secs), asked).await.ok().flatten();
-        lock(&self.waiting).remove(&command.id);
-        answer
+        let answer = timeout_at(until, asked).await.ok().flatten();
+        lock(&self.waiting).remove(&number);
+        // That the time is up the channel says, too.
+        answer.filter(|_| Instant::now() < until)
     }
 
     /// Hears what channels answer, and tells devices what there is, for ever.

@@ -10,6 +10,9 @@ use super::hub::{Place, SILENT, Script, encoded, next, until};
 /// Answers what it is told, but for what it is told to keep to itself.
 const ECHO: Script = |command| match command["properties"]["text"].as_str() {
     Some("silence") => vec![json!({"status": "sent"})],
+    Some("deadline") => {
+        vec![json!({"status": "answered", "response": command["deadline"].to_string()})]
+    }
     Some("fail") => vec![json!({"status": "failed", "error": "no such command"})],
     text => vec![
         json!({"status": "sent"}),
@@ -37,6 +40,13 @@ fn a_command_is_answered_by_the_device_or_by_the_time() {
         "response": "did getinfo", "timestamp": got[0]["timestamp"], "expires": 0});
     assert_eq!(got[0], want);
     assert_eq!((&got[1]["executed"], &got[1]["position"]), (&json!(false), &json!(2)));
+    // The channel is told how long that is waited for.
+    let micros = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let begun = micros(SystemTime::now());
+    let got = hub.ask(&path, custom("deadline"));
+    let deadline: u128 = got[0]["response"].as_str().unwrap().parse().unwrap();
+    let range = begun + 30_000_000..=micros(SystemTime::now()) + 30_000_000;
+    assert!(range.contains(&deadline), "{deadline}: {range:?}");
     let mut silence = custom("silence");
     silence["timeout"] = json!(5);
     let got = hub.ask(&path, silence);
