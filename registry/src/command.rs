@@ -130,19 +130,21 @@ impl Command {
         }
         let name = sent.get("name").and_then(Value::as_str).unwrap_or_default();
         let kinds = device.device_type.map_or(&[][..], |it| it.commands);
-        if kinds.iter().all(|it| it.name != name) {
+        let Some(kind) = kinds.iter().find(|it| it.name == name) else {
             let names: Vec<_> = kinds.iter().map(|it| it.name).collect();
             let what = match names.is_empty() {
                 true => "is none: devices of this type take no commands".to_owned(),
                 false => format!("is one of {}", names.join(", ")),
             };
             return Err(wrong("name", &what));
-        }
+        };
         let properties = sent.get("properties").cloned().unwrap_or_else(|| json!({}));
         let size = |value: &Value| value.to_string().len();
-        if !properties.is_object() || size(&properties) > PROPERTIES_BYTES_MAX {
+        let object = properties.as_object();
+        let Some(object) = object.filter(|_| size(&properties) <= PROPERTIES_BYTES_MAX) else {
             return Err(wrong("properties", "is an object of up to 16 KB"));
-        }
+        };
+        kind.check(object).map_err(|what| wrong("properties", &what))?;
         let mut command = Self::new(id, name, properties, now);
         command.device_id = device.head.id;
         command.expires = expires(sent, now)?;

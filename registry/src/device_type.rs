@@ -25,7 +25,7 @@ pub(crate) struct DeviceType {
 pub(crate) struct Command {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
-    /// Names of its properties, which are texts; any one of them is enough.
+    /// Names of its properties, which are texts, and one of which is given.
     pub(crate) properties: &'static [&'static str],
     /// What a call of it may look like: what it does, and its `text`.
     pub(crate) example: (&'static str, &'static str),
@@ -60,7 +60,9 @@ const GENERIC: DeviceType = DeviceType {
     settings: &[],
 };
 
-const TEXT_OR_HEX: &[&str] = &["text", "hex"];
+/// The property that is bytes, as digits.
+const HEX: &str = "hex";
+const TEXT_OR_HEX: &[&str] = &["text", HEX];
 
 /// All types, in ascending order of their numbers.
 pub(crate) static TYPES: [DeviceType; 6] = [
@@ -209,14 +211,59 @@ impl Command {
         json!({
             "name": self.name, "title": self.title, "address": ["connection"],
             "examples": [{"description": description, "properties": {"text": text}}],
-            "schema": {"type": "object", "properties": properties, "additionalProperties": false},
+            "schema": {
+                "type": "object", "properties": properties, "additionalProperties": false,
+                "minProperties": 1, "maxProperties": 1,
+            },
         })
+    }
+
+    /// Why it cannot be given these properties, if so (R5.5).
+    pub(crate) fn check(&self, properties: &Map<String, Value>) -> Result<(), String> {
+        let names = self.properties.join(", ");
+        if let Some(name) = properties.keys().find(|it| !self.properties.contains(&it.as_str())) {
+            return Err(format!("have no {name:?}: there are {names}"));
+        }
+        let mut given = properties.iter();
+        let (Some((name, value)), None) = (given.next(), given.next()) else {
+            return Err(format!("hold one of {names}"));
+        };
+        let text = value.as_str().filter(|text| !text.is_empty());
+        let text = text.ok_or_else(|| format!("hold {name} as a text that is not empty"))?;
+        let is_hex = text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if name == HEX && !is_hex {
+            return Err(format!("hold {name} as pairs of hexadecimal digits"));
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// R5.5.
+    #[test]
+    fn a_command_takes_one_of_its_properties_as_a_text() {
+        let wialon = find(4).unwrap();
+        let rows = [
+            ("custom", json!({"text": "reboot"}), true),
+            ("custom", json!({"hex": "0aFF"}), true),
+            ("custom", json!({}), false),
+            ("custom", json!({"text": "a", "hex": "0a"}), false),
+            ("custom", json!({"txt": "a"}), false),
+            ("custom", json!({"text": 1}), false),
+            ("custom", json!({"text": ""}), false),
+            ("custom", json!({"hex": "0a0"}), false),
+            ("custom", json!({"hex": "0g"}), false),
+            ("driver_message", json!({"text": "0g"}), true),
+            ("driver_message", json!({"hex": "0a"}), false),
+        ];
+        for (name, properties, is_right) in rows {
+            let checked = wialon.command(name).unwrap().check(properties.as_object().unwrap());
+            assert_eq!(checked.is_ok(), is_right, "{name}: {properties}: {checked:?}");
+        }
+    }
 
     #[test]
     fn numbers_and_names_of_types_come_once_and_in_order() {

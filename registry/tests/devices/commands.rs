@@ -51,12 +51,19 @@ fn a_command_is_answered_by_the_device_or_by_the_time() {
     silence["timeout"] = json!(5);
     let got = hub.ask(&path, silence);
     assert_eq!((&got[0]["executed"], &got[0]["response"]), (&json!(false), &Value::Null));
+    let with = |name: &str, value: Value| {
+        let mut command = custom("x");
+        command[name] = value;
+        command
+    };
     for wrong in [
         json!({"name": "reboot"}),
         json!({"name": "custom", "properties": 1}),
-        json!({"name": "custom", "timeout": 61}),
-        json!({"name": "custom", "address": "sms"}),
-        json!({"name": "custom", "nothing": 1}),
+        json!({"name": "custom", "properties": {"txt": "getinfo"}}),
+        json!({"name": "custom", "properties": {"hex": "0g"}}),
+        with("timeout", json!(61)),
+        with("address", json!("sms")),
+        with("nothing", json!(1)),
         json!([1]),
     ] {
         assert_eq!(hub.rig.ask(&path, wrong.clone()).refusal(), (400, 3), "{wrong}");
