@@ -47,12 +47,12 @@ pub(crate) static MESSAGE: Object = Object {
 /// What `data` asks for.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    from: u64,
-    to: u64,
-    count: u64,
-    reverse: bool,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) count: u64,
+    pub(crate) reverse: bool,
     fields: Option<Names>,
-    filter: Option<Filter>,
+    pub(crate) filter: Option<Filter>,
     /// Seconds.
     generalize: Option<u64>,
     method: Method,

@@ -6,23 +6,24 @@ use std::sync::Arc;
 use longshore_acl::Method;
 use longshore_broker::module::Paths;
 use longshore_broker::rest::{
-    Answer, Answering, Call, Code, Fault, Field, Gate, Handler, Items, Kind, Object, Outcome,
-    Route, Selector, Takes, Written,
+    Answer, Answering, Call, Code, Fault, Field, Fields, Gate, Handler, Items, Kind, Object,
+    Outcome, Route, Takes, Written,
 };
-use serde_json::json;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{spawn_blocking, spawn_local};
 
 use crate::Registry;
 use crate::device::{Device, URI};
-use crate::device_type::{self, DeviceType};
 use crate::reading::{MESSAGE, READING, separate};
 use crate::{command, settings};
 
 mod commands;
+mod connections;
 mod messages;
 mod packets;
 mod shadow;
+mod types;
 
 /// Pieces of JSON that wait until they are read.
 const WAITING: usize = 2;
@@ -33,7 +34,22 @@ const PIECE_BYTES: usize = 64 << 10;
 type Pieces = Box<dyn FnMut() -> Result<Option<String>, Fault> + Send>;
 
 /// Says what is to be read of these devices.
-type Begin = fn(&Arc<Registry>, &Call, Vec<Arc<Device>>) -> Result<Pieces, Fault>;
+type Begin<B> = fn(&Arc<Registry>, &Call, Vec<Arc<Device>>) -> Result<B, Fault>;
+
+/// What is to be read of devices.
+struct Begun {
+    pieces: Pieces,
+    /// What was named and is not there.
+    missing: Vec<Fault>,
+    /// Whether nothing is there of what was named.
+    is_none: bool,
+}
+
+impl From<Pieces> for Begun {
+    fn from(pieces: Pieces) -> Self {
+        Self { pieces, missing: Vec::new(), is_none: false }
+    }
+}
 
 /// A path, and its alias.
 macro_rules! both {
@@ -47,22 +63,6 @@ static TELEMETRY: Object = Object {
     fields: &[
         Field::new("id", Kind::Whole, "The device"),
         Field::new("telemetry", Kind::Object, "ts and value of each parameter"),
-    ],
-    is_open: false,
-};
-
-static CONNECTION: Object = Object {
-    name: "DeviceConnection",
-    fields: &[
-        Field::new("id", Kind::Whole, "Its number"),
-        Field::new("channel_id", Kind::Whole, "The channel that has it"),
-        Field::new("device_id", Kind::Whole, "The device"),
-        Field::new("ident", Kind::Text, "What the device calls itself"),
-        Field::new("source", Kind::Text, "Where it is, as ip:port"),
-        Field::new("transport", Kind::Text, "tcp, udp or http"),
-        Field::new("established", Kind::Any, "Since when, in unix seconds"),
-        Field::new("secondary", Kind::Flag, "Whether another one is the first"),
-        Field::new("meta", Kind::Any, "null"),
     ],
     is_open: false,
 };
@@ -98,19 +98,7 @@ pub(crate) fn routes(registry: &Arc<Registry>) -> Vec<Route> {
             handler: handler.clone(),
         })
     }));
-    let paths = [
-        "/gw/channel-protocols/{sel}/device-types/{types}",
-        "/gw/protocols/{sel}/device-types/{types}",
-    ];
-    routes.extend(paths.map(|path| Route {
-        method: Method::Get,
-        path,
-        about: "Read types of devices",
-        gate: Gate::Token,
-        takes: Takes::Nothing,
-        gives: Some(&device_type::OBJECT),
-        handler: Handler::blocking(types),
-    }));
+    routes.extend(types::routes());
     routes.extend(["/gw/api.json", "/registry/api.json"].map(Route::document));
     routes
 }
@@ -221,7 +209,7 @@ fn orders(registry: &Arc<Registry>) -> Vec<Part> {
             both!("/{sel}/commands-result"),
             result,
             "Read what came of commands",
-            Takes::Data(&READING),
+            Takes::Data(&commands::RESULT_READING),
             streamed(registry, commands::results),
         ),
         part(
@@ -229,7 +217,7 @@ fn orders(registry: &Arc<Registry>) -> Vec<Part> {
             both!("/{sel}/commands-result/{commands}"),
             result,
             "Read what came of commands",
-            Takes::Data(&READING),
+            Takes::Data(&commands::RESULT_READING),
             streamed(registry, commands::results),
         ),
     ]
@@ -253,7 +241,7 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
         submodule: "connections",
         about,
         takes: Takes::Nothing,
-        gives: &CONNECTION,
+        gives: &connections::CONNECTION,
         handler,
     };
     let packets = Part {
@@ -280,8 +268,8 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
             Takes::Data(&shadow::DELETING),
             waiting(registry, shadow::delete),
         ),
-        of_connections(get, "Read how they are connected", streamed(registry, shadow::connections)),
-        of_connections(Method::Delete, "Close connections", waiting(registry, shadow::disconnect)),
+        of_connections(get, "Read how they are connected", streamed(registry, connections::read)),
+        of_connections(Method::Delete, "Close connections", waiting(registry, connections::end)),
     ]
 }
 
@@ -315,15 +303,17 @@ fn waiting<F: Future<Output = Outcome> + 'static>(
 
 /// A handler that answers piece by piece: `begin` says what is to be read of the devices that the
 /// call means. Nothing is held, and no thread, while a client does not read.
-fn streamed(registry: &Arc<Registry>, begin: Begin) -> Handler {
+fn streamed<B: Into<Begun> + 'static>(registry: &Arc<Registry>, begin: Begin<B>) -> Handler {
     let registry = Arc::clone(registry);
     Handler::waiting(move |call| -> Answering {
         let registry = Arc::clone(&registry);
         Box::pin(async move {
             let work = move || {
-                let (found, faults) = registry.objects.choose(&call)?;
+                let (found, mut faults) = registry.objects.choose(&call)?;
                 let is_none = found.is_empty();
-                Ok::<_, Fault>((begin(&registry, &call, found)?, is_none, faults))
+                let begun: Begun = begin(&registry, &call, found)?.into();
+                faults.extend(begun.missing);
+                Ok::<_, Fault>((begun.pieces, is_none || begun.is_none, faults))
             };
             let (pieces, is_none, faults) = blocking(work).await??;
             if is_none && !faults.is_empty() {
@@ -380,29 +370,10 @@ fn each<T: Send + 'static>(
     })
 }
 
-/// Types of the protocols that the first selector means (R3.20).
-fn types(call: &Call) -> Outcome {
-    let fields = call.fields()?;
-    let (of_protocol, own) = (call.parameter(0), call.parameter(1));
-    let is_protocol = |it: &DeviceType| match of_protocol {
-        "all" => true,
-        name => {
-            it.protocol_name == name || name.split(',').any(|id| it.protocol_id.to_string() == id)
-        }
-    };
-    let found = device_type::TYPES.iter().filter(|it| is_protocol(it));
-    let mut selector = Selector::parse(own, &device_type::OBJECT)?;
-    let mut shown = Vec::new();
-    for of_type in found {
-        let described = of_type.describe();
-        let is_meant = match &mut selector {
-            Selector::All => true,
-            Selector::Ids(ids) => ids.contains(&of_type.id),
-            Selector::Where(sieve) => sieve.takes(&json!(described))?,
-        };
-        if is_meant {
-            shown.push(fields.of(described));
-        }
+/// An object with the fields that are wanted.
+fn with_fields(fields: &Fields, object: Value) -> Value {
+    match object {
+        Value::Object(object) => fields.of(object),
+        other => other,
     }
-    Ok(Answer::of(shown))
 }

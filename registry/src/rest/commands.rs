@@ -2,22 +2,39 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use longshore_broker::module::Item;
-use longshore_broker::rest::{Answer, Call, Code, Fault, Outcome};
+use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome, Selector};
 use longshore_expression::Filter;
+use longshore_storage::Table;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::{Pieces, blocking, each, unkept, unreadable};
-use crate::command::{Command, State, timeout_secs};
+use super::{Begun, blocking, each, unkept, unreadable, with_fields};
+use crate::command::{Command, OBJECT, State, timeout_secs};
 use crate::device::Device;
 use crate::message::{Message, micros};
-use crate::reading::takes;
+use crate::reading::{Asked, takes};
 use crate::shelves::two;
 use crate::{Registry, now};
 
 /// Commands that one call gives to all devices together.
 const COMMANDS_MAX: usize = 1_000;
+/// Numbers of commands that one call looks up, for all devices together.
+const LOOKUPS_MAX: usize = 100_000;
+
+/// The keys of `data`.
+pub(super) static RESULT_READING: Object = Object {
+    name: "DeviceCommandReading",
+    fields: &[
+        Field::new("from", Kind::Any, "Ended not before then, in unix seconds").sent(),
+        Field::new("to", Kind::Any, "Not after then, in unix seconds; 0: to the last").sent(),
+        Field::new("count", Kind::Whole, "Commands of a device at most").sent(),
+        Field::new("reverse", Kind::Flag, "The newest first").sent(),
+        Field::new("filter", Kind::Text, "An expression, or tests like name=custom").sent(),
+    ],
+    is_open: false,
+};
 
 /// A command for a device, its place in what was sent, and how long it is waited for.
 type Order = (Arc<Device>, usize, Command, u64);
@@ -48,9 +65,9 @@ fn orders(registry: &Registry, call: &Call) -> Result<(Vec<Order>, Vec<Fault>), 
 pub(super) async fn ask(registry: Arc<Registry>, call: Call) -> Outcome {
     let begin = {
         let registry = Arc::clone(&registry);
-        move || orders(&registry, &call)
+        move || Ok::<_, Fault>((call.fields()?, orders(&registry, &call)?))
     };
-    let (orders, mut faults) = blocking(begin).await??;
+    let (fields, (orders, mut faults)) = blocking(begin).await??;
     let mut devices: Vec<Vec<Order>> = Vec::new();
     for order in orders {
         let id = order.0.head().id;
@@ -75,7 +92,7 @@ pub(super) async fn ask(registry: Arc<Registry>, call: Call) -> Outcome {
     let mut done = Vec::new();
     for answer in answers.into_iter().flat_map(|(_, of_device)| of_device) {
         match answer {
-            Ok(shown) => done.push(shown),
+            Ok(shown) => done.push(with_fields(&fields, shown)),
             Err(fault) => faults.push(fault),
         }
     }
@@ -101,12 +118,12 @@ async fn ask_one(
 /// Puts commands into queues (R5.3).
 pub(super) async fn enqueue(registry: Arc<Registry>, call: Call) -> Outcome {
     let work = move || {
-        let (orders, mut faults) = orders(&registry, &call)?;
+        let (fields, (orders, mut faults)) = (call.fields()?, orders(&registry, &call)?);
         let mut done = Vec::new();
         for (device, position, command, _) in orders {
             let about = |fault: Fault| fault.about(device.head().id).at(position - 1);
             match registry.courier.enqueue(&device, &command) {
-                Ok(true) => done.push(command.shown()),
+                Ok(true) => done.push(with_fields(&fields, command.shown())),
                 Ok(false) => {
                     let most = registry.limits.commands_per_device;
                     let reason = format!("{most} commands wait for a device at most");
@@ -120,14 +137,84 @@ pub(super) async fn enqueue(registry: Arc<Registry>, call: Call) -> Outcome {
     blocking(work).await?
 }
 
-/// The numbers that a selector lists; none stands for all.
-fn numbers(text: &str) -> Result<Option<Vec<u64>>, Fault> {
-    if text.is_empty() || text == "all" {
-        return Ok(None);
+/// Commands of devices that a selector means, one device after another.
+struct Chosen {
+    table: Table,
+    selector: Selector,
+    /// Those that it lists and that are there, by device.
+    listed: HashMap<u64, Vec<u64>>,
+    /// Numbers that no command of these devices has.
+    missing: Vec<Fault>,
+    is_none: bool,
+}
+
+impl Chosen {
+    fn of(call: &Call, table: &Table, devices: &[Arc<Device>]) -> Result<Self, Fault> {
+        let selector = match call.parameter(1) {
+            "" => Selector::All,
+            text => Selector::parse(text, &OBJECT)?,
+        };
+        let (mut listed, mut missing) = (HashMap::<u64, Vec<u64>>::new(), Vec::new());
+        let mut is_none = false;
+        if let Selector::Ids(ids) = &selector {
+            if ids.len().saturating_mul(devices.len()) > LOOKUPS_MAX {
+                let reason = format!("up to {LOOKUPS_MAX} numbers are looked up with all devices");
+                return Err(Fault::new(Code::TooLarge, reason));
+            }
+            for id in ids {
+                let mut is_there = false;
+                for device in devices.iter().map(|device| device.head().id) {
+                    let row = table.get(&two(device, *id)).map_err(|cause| unreadable(&cause))?;
+                    if row.is_some() {
+                        listed.entry(device).or_default().push(*id);
+                        is_there = true;
+                        break;
+                    }
+                }
+                if !is_there {
+                    missing.push(Fault::not_found(*id));
+                }
+            }
+            is_none = listed.is_empty();
+        }
+        Ok(Self { table: table.clone(), selector, listed, missing, is_none })
     }
-    let numbers = text.split(',').map(|it| it.trim().parse().ok()).collect::<Option<Vec<u64>>>();
-    let wrong = || Fault::bad_request("commands are chosen by all, or by their numbers");
-    numbers.ok_or_else(wrong).map(Some)
+
+    fn of_device(&mut self, device: &Device) -> Result<Vec<Command>, Fault> {
+        let id = device.head().id;
+        let mut commands = Vec::new();
+        if let Selector::Ids(_) = &self.selector {
+            for number in self.listed.remove(&id).unwrap_or_default() {
+                let row = self.table.get(&two(id, number)).map_err(|cause| unreadable(&cause))?;
+                commands.extend(row.and_then(|row| serde_json::from_slice::<Command>(&row).ok()));
+            }
+            return Ok(commands);
+        }
+        for row in self.table.range(&two(id, 0)[..]..&two(id + 1, 0)[..]) {
+            let (_, row) = row.map_err(|cause| unreadable(&cause))?;
+            let Ok(command) = serde_json::from_slice::<Command>(&row) else { continue };
+            let is_meant = match &mut self.selector {
+                Selector::Where(sieve) => sieve.takes(&command.shown())?,
+                _ => true,
+            };
+            commands.extend(is_meant.then_some(command));
+        }
+        Ok(commands)
+    }
+
+    /// What is to be read of these devices: what `write` writes of the commands of each.
+    fn read(
+        mut self,
+        devices: Vec<Arc<Device>>,
+        mut write: impl FnMut(Vec<Command>, &mut String) + Send + 'static,
+    ) -> Begun {
+        let (missing, is_none) = (std::mem::take(&mut self.missing), self.is_none);
+        let pieces = each(devices, move |device, out| {
+            write(self.of_device(&device)?, out);
+            Ok(())
+        });
+        Begun { pieces, missing, is_none }
+    }
 }
 
 /// Commands that wait for devices (R5.4).
@@ -135,30 +222,12 @@ pub(super) fn queue(
     registry: &Arc<Registry>,
     call: &Call,
     devices: Vec<Arc<Device>>,
-) -> Result<Pieces, Fault> {
-    let (numbers, shelves) = (numbers(call.parameter(1))?, Arc::clone(&registry.shelves));
-    Ok(each(devices, move |device, out| {
-        let commands = commands(&shelves.commands, &device, numbers.as_deref())?;
-        write(commands.iter().map(Command::shown), out);
-        Ok(())
+) -> Result<Begun, Fault> {
+    let fields = call.fields()?;
+    let chosen = Chosen::of(call, &registry.shelves.commands, &devices)?;
+    Ok(chosen.read(devices, move |commands, out| {
+        write(commands.iter().map(|it| with_fields(&fields, it.shown())), out);
     }))
-}
-
-fn commands(
-    table: &longshore_storage::Table,
-    device: &Device,
-    numbers: Option<&[u64]>,
-) -> Result<Vec<Command>, Fault> {
-    let id = device.head().id;
-    let mut commands = Vec::new();
-    for row in table.range(&two(id, 0)[..]..&two(id + 1, 0)[..]) {
-        let (_, row) = row.map_err(|cause| unreadable(&cause))?;
-        let Ok(command) = serde_json::from_slice::<Command>(&row) else { continue };
-        if numbers.is_none_or(|numbers| numbers.contains(&command.id)) {
-            commands.push(command);
-        }
-    }
-    Ok(commands)
 }
 
 fn write(values: impl Iterator<Item = Value>, out: &mut String) {
@@ -171,37 +240,21 @@ pub(super) fn results(
     registry: &Arc<Registry>,
     call: &Call,
     devices: Vec<Arc<Device>>,
-) -> Result<Pieces, Fault> {
-    let numbers = numbers(call.parameter(1))?;
-    let (data, shelves) = (call.data()?, Arc::clone(&registry.shelves));
-    let known = ["from", "to", "count", "reverse", "filter"];
-    if let Some(name) = data.keys().find(|name| !known.contains(&name.as_str())) {
-        let reason = format!("no key {name:?} in data: {}", known.join(", "));
-        return Err(Fault::new(Code::Format, reason).field(name));
-    }
-    let filter = data.get("filter").and_then(Value::as_str).filter(|text| !text.is_empty());
-    let filter = filter.map(Filter::parse).transpose().map_err(|error| {
-        let reason = format!("filter is no expression: {error}");
-        Fault::new(Code::Format, reason).field("filter")
-    })?;
-    let time = |name: &str| data.get(name).and_then(Value::as_f64).and_then(micros);
-    let (from, to) = (time("from").unwrap_or(0), time("to").filter(|to| *to > 0));
-    let count = data.get("count").and_then(Value::as_u64).unwrap_or(u64::MAX);
-    let reverse = data.get("reverse").and_then(Value::as_bool).unwrap_or(false);
-    Ok(each(devices, move |device, out| {
-        let mut found = commands(&shelves.results, &device, numbers.as_deref())?;
-        if reverse {
-            found.reverse();
+) -> Result<Begun, Fault> {
+    let (fields, asked) = (call.fields()?, Asked::of(&call.data()?, &RESULT_READING)?);
+    let chosen = Chosen::of(call, &registry.shelves.results, &devices)?;
+    Ok(chosen.read(devices, move |mut commands, out| {
+        if asked.reverse {
+            commands.reverse();
         }
-        let shown = found.iter().map(Command::shown).filter(|shown| {
+        let shown = commands.iter().map(Command::shown).filter(|shown| {
             let at = shown["timestamp"].as_f64().and_then(micros).unwrap_or(0);
             let text = shown.to_string();
-            let is_meant =
-                |filter: &Filter| Message::parse(&text).is_ok_and(|it| takes(filter, &it));
-            at >= from && to.is_none_or(|to| at <= to) && filter.as_ref().is_none_or(is_meant)
+            let is_meant = |it: &Filter| Message::parse(&text).is_ok_and(|shown| takes(it, &shown));
+            (asked.from..=asked.to).contains(&at) && asked.filter.as_ref().is_none_or(is_meant)
         });
-        write(shown.take(usize::try_from(count).unwrap_or(usize::MAX)), out);
-        Ok(())
+        let shown = shown.map(|it| with_fields(&fields, it));
+        write(shown.take(usize::try_from(asked.count).unwrap_or(usize::MAX)), out);
     }))
 }
 
@@ -210,11 +263,12 @@ pub(super) async fn cancel(registry: Arc<Registry>, call: Call) -> Outcome {
     let begin = {
         let registry = Arc::clone(&registry);
         move || {
-            let numbers = numbers(call.parameter(1))?;
-            let (devices, faults) = registry.objects.choose(&call)?;
+            let (devices, mut faults) = registry.objects.choose(&call)?;
+            let mut chosen = Chosen::of(&call, &registry.shelves.commands, &devices)?;
+            faults.append(&mut chosen.missing);
             let mut waiting = Vec::new();
             for device in devices {
-                let found = commands(&registry.shelves.commands, &device, numbers.as_deref())?;
+                let found = chosen.of_device(&device)?;
                 waiting.extend(found.into_iter().map(|command| (Arc::clone(&device), command)));
             }
             Ok::<_, Fault>((waiting, faults))

@@ -1,13 +1,12 @@
-//! Settings of devices (R5.7 to R5.10), and how they are connected (R4.20).
+//! Settings of devices (R5.7 to R5.10).
 
 use std::sync::Arc;
 
 use longshore_broker::module::Item;
-use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome};
+use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Fields, Kind, Object, Outcome};
 use serde_json::Value;
 
-use super::{Pieces, blocking, each, unkept, unreadable};
-use crate::connections::{BY_USER, closing};
+use super::{Pieces, blocking, each, unkept, unreadable, with_fields};
 use crate::device::Device;
 use crate::reading::Names;
 use crate::settings::{Kept, Setting, check_name};
@@ -34,9 +33,11 @@ pub(super) fn read(
     devices: Vec<Arc<Device>>,
 ) -> Result<Pieces, Fault> {
     let (registry, names) = (Arc::clone(registry), call.parameter(1).to_owned());
+    let fields = call.fields()?;
     Ok(each(devices, move |device, out| {
         let settings = chosen(&registry, &device, &names)?;
-        let shown = settings.iter().map(|it| it.shown(device.head().id).to_string());
+        let shown = settings.iter().map(|it| it.shown(device.head().id));
+        let shown = shown.map(|it| with_fields(&fields, it).to_string());
         out.push_str(&shown.collect::<Vec<_>>().join(","));
         Ok(())
     }))
@@ -46,12 +47,17 @@ pub(super) fn read(
 type Told = (Arc<Device>, Setting, (&'static str, u64));
 
 /// Keeps settings and answers with them.
-async fn keep(registry: &Registry, settings: Vec<Told>, mut faults: Vec<Fault>) -> Outcome {
+async fn keep(
+    registry: &Registry,
+    settings: Vec<Told>,
+    fields: &Fields,
+    mut faults: Vec<Fault>,
+) -> Outcome {
     let mut done = Vec::new();
     for (device, setting, told) in settings {
         match registry.courier.keep(&device, &setting, told).await {
             Ok(()) => {
-                done.push(setting.shown(device.head().id));
+                done.push(with_fields(fields, setting.shown(device.head().id)));
                 registry.courier.nudge(&device);
             }
             Err(cause) => faults.push(unkept(&cause).about(device.head().id)),
@@ -77,11 +83,11 @@ pub(super) async fn put(registry: Arc<Registry>, call: Call) -> Outcome {
                     Err(fault) => faults.push(fault.about(device.head().id)),
                 }
             }
-            Ok::<_, Fault>((settings, faults))
+            Ok::<_, Fault>((settings, call.fields()?, faults))
         }
     };
-    let (settings, faults) = blocking(begin).await??;
-    keep(&registry, settings, faults).await
+    let (settings, fields, faults) = blocking(begin).await??;
+    keep(&registry, settings, &fields, faults).await
 }
 
 /// Takes back what waits, or has a value read anew (R5.8).
@@ -106,50 +112,9 @@ pub(super) async fn delete(registry: Arc<Registry>, call: Call) -> Outcome {
                     settings.push((Arc::clone(&device), setting, told));
                 }
             }
-            Ok::<_, Fault>((settings, faults))
+            Ok::<_, Fault>((settings, call.fields()?, faults))
         }
     };
-    let (settings, faults) = blocking(begin).await??;
-    keep(&registry, settings, faults).await
-}
-
-/// Has channels end connections: whoever asks is told which, and they go with what channels say.
-pub(super) async fn disconnect(registry: Arc<Registry>, call: Call) -> Outcome {
-    let begin = {
-        let registry = Arc::clone(&registry);
-        move || {
-            let names = Names::parse(call.parameter(1))?;
-            let (devices, faults) = registry.objects.choose(&call)?;
-            let all = devices.iter().flat_map(|device| {
-                let account = device.head().account;
-                device.live.connections().into_iter().map(move |it| (account, it))
-            });
-            let is_meant = |id: u64| names.as_ref().is_none_or(|it| it.takes(&id.to_string()));
-            let all: Vec<_> = all.filter(|(_, it)| is_meant(it.id)).collect();
-            Ok::<_, Fault>((all, faults))
-        }
-    };
-    let (all, faults) = blocking(begin).await??;
-    let places = all.iter().map(|(account, it)| (*account, it.channel_id, it.id));
-    let closings: Vec<_> = places.map(|place| closing(place, BY_USER)).collect();
-    if let Err(cause) = registry.courier.link.publish_all(closings).await {
-        return Err(Fault::new(Code::Unavailable, cause.to_string()));
-    }
-    Ok(Answer::partly(all.into_iter().map(|(_, it)| it.shown).collect(), faults))
-}
-
-/// How devices are connected.
-pub(super) fn connections(
-    _: &Arc<Registry>,
-    call: &Call,
-    devices: Vec<Arc<Device>>,
-) -> Result<Pieces, Fault> {
-    let names = Names::parse(call.parameter(1))?;
-    Ok(each(devices, move |device, out| {
-        let all = device.live.connections();
-        let is_meant = |id: u64| names.as_ref().is_none_or(|it| it.takes(&id.to_string()));
-        let meant = all.iter().filter(|it| is_meant(it.id)).map(|it| it.shown.to_string());
-        out.push_str(&meant.collect::<Vec<_>>().join(","));
-        Ok(())
-    }))
+    let (settings, fields, faults) = blocking(begin).await??;
+    keep(&registry, settings, &fields, faults).await
 }

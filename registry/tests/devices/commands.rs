@@ -100,6 +100,16 @@ fn a_queued_command_goes_when_the_device_connects_and_its_result_is_kept() {
     assert_eq!(ttl, 86_400);
     assert_eq!(hub.get(&format!("{path}/all")).len(), 5);
     assert_eq!(hub.get(&format!("{path}/{}", number(1)))[0]["priority"], 9);
+    let urgent = [json!({"id": number(1), "priority": 9})];
+    for chosen in ["priority>5", "name=cust*,priority=9", "%7Bpriority==9%7D"] {
+        assert_eq!(hub.get(&format!("{path}/{chosen}?fields=id,priority")), urgent, "{chosen}");
+    }
+    let partly = hub.rig.ask(&format!("GET {path}/{},7?fields=id,priority", number(1)), "").json();
+    assert_eq!(partly["result"], json!(urgent));
+    assert_eq!((&partly["errors"][0]["id"], &partly["errors"][0]["code"]), (&json!(7), &json!(6)));
+    for request in ["GET", "DELETE"] {
+        assert_eq!(hub.rig.ask(&format!("{request} {path}/7"), "").refusal(), (404, 6));
+    }
     hub.ask(&format!("DELETE {path}/{}", number(2)), Value::Null);
     drop(hub);
 
@@ -135,6 +145,17 @@ fn a_queued_command_goes_when_the_device_connects_and_its_result_is_kept() {
     let data = json!({"filter": "executed==true", "reverse": true, "count": 1});
     let chosen = hub.get(&format!("/gw/devices/{id}/commands-result?data={}", encoded(&data)));
     assert_eq!(said(&chosen), [json!("did urgent")]);
+    for wrong in [
+        json!({"from": "yesterday"}),
+        json!({"to": true}),
+        json!({"count": "1"}),
+        json!({"reverse": 1}),
+        json!({"filter": 1}),
+        json!({"fields": "id"}),
+    ] {
+        let request = format!("GET /gw/devices/{id}/commands-result?data={}", encoded(&wrong));
+        assert_eq!(hub.rig.ask(&request, "").refusal(), (400, 3), "{wrong}");
+    }
 
     assert_eq!(hub.get(&format!("{path}/all")).len(), 1, "its condition does not hold");
     hub.say("1", json!({"n": 1}));
@@ -154,7 +175,8 @@ fn a_command_that_is_not_answered_ends_by_its_attempts() {
     let path = format!("POST /gw/devices/{id}/commands-queue");
     let mut command = custom("x");
     command["max_attempts"] = json!(2);
-    let full = hub.rig.ask(&path, json!([command, command, command]));
+    let full = hub.rig.ask(&format!("{path}?fields=id"), json!([command, command, command]));
+    assert_eq!(full.json()["result"][0].as_object().unwrap().len(), 1);
     assert_eq!((full.json()["result"].as_array().unwrap().len(), full.status), (2, 200));
     assert_eq!(full.json()["errors"][0]["code"], 11);
     for wrong in [

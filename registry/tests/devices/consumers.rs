@@ -82,6 +82,22 @@ fn connections_of_channels_are_those_of_their_devices() {
     let path = format!("/gw/devices/{id}/connections/all");
     hub.until(&path, |all| ids(all) == [json!(6)]);
     assert_eq!(hub.get(&format!("/gw/devices/{id}?fields=connected"))[0]["connected"], true);
+    let one = json!([{"id": 6}]);
+    for chosen in ["6", "ident=1", "established>1600000000", "{transport == \"tcp\"}", "id=6"] {
+        let chosen = chosen.replace('{', "%7B").replace('}', "%7D").replace(' ', "%20");
+        let path = format!("/gw/devices/{id}/connections/{chosen}?fields=id");
+        assert_eq!(Value::from(hub.get(&path)), one, "{chosen}");
+    }
+    let path_of = |which: &str| format!("/gw/devices/{id}/connections/{which}?fields=id");
+    assert_eq!(hub.get(&path_of("ident=2")), [] as [Value; 0]);
+    let partly = hub.rig.ask(&format!("GET {}", path_of("6,9")), "");
+    assert_eq!((partly.status, &partly.json()["result"]), (200, &one));
+    let errors = &partly.json()["errors"];
+    assert_eq!((&errors[0]["id"], &errors[0]["code"]), (&json!(9), &json!(6)));
+    for method in ["GET", "DELETE"] {
+        let none = hub.rig.ask(&format!("{method} {}", path_of("9")), "");
+        assert_eq!(none.refusal(), (404, 6), "{method}");
+    }
     hub.connect(6, "1", false);
     assert_eq!(next(&mut connected).1, "false");
     let codes = |all: &[Value]| {

@@ -53,7 +53,17 @@ fn types_of_devices_are_listed_by_protocol() {
     assert_eq!(names("all/device-types/all").len(), 6);
     assert_eq!(names("14,5/device-types/all"), ["wialon_retranslator", "teltonika"]);
     assert_eq!(names("teltonika/device-types/name=*generic"), ["teltonika"]);
-    assert_eq!(names("14/device-types/4"), [""; 0]);
+    assert_eq!(names("name=tel*/device-types/all"), ["teltonika"]);
+    assert_eq!(names("id<3/device-types/http_generic,mqtt_generic"), ["http", "mqtt"]);
+    assert_eq!(names("%7Bid==14%7D/device-types/%7Bprotocol_id==14%7D"), ["teltonika"]);
+    assert_eq!(names("name=none/device-types/all"), [""; 0]);
+    for missing in ["14/device-types/4", "nothing/device-types/all", "14/device-types/nothing"] {
+        let path = format!("GET /gw/channel-protocols/{missing}");
+        assert_eq!(hub.rig.ask(&path, "").refusal(), (404, 6), "{missing}");
+    }
+    let partly = hub.rig.ask("GET /gw/protocols/14,99/device-types/all?fields=id", "").json();
+    assert_eq!(partly["result"], json!([{"id": 14}]));
+    assert_eq!((&partly["errors"][0]["id"], &partly["errors"][0]["code"]), (&json!(99), &json!(6)));
 }
 
 /// R4.4, R8.4.

@@ -90,6 +90,8 @@ fn a_value_is_taken_back_or_kept_here_alone() {
         let answer = hub.rig.ask(&format!("PUT {path}/{name}"), wrong.clone());
         assert_eq!(answer.refusal(), (400, 3), "{name}: {wrong}");
     }
+    let names = hub.get(&format!("{path}/n*?fields=name,current"));
+    assert_eq!(names, [json!({"name": "note", "current": {"any": ["thing"]}})]);
 }
 
 /// R5.10, R5.9.
