@@ -333,7 +333,10 @@ impl Courier {
     fn setting_row(&self, device: &Device, setting: &Setting) -> Changes {
         let mut changes = Changes::new();
         let key = named(device.head().id, &setting.name);
-        changes.put(&self.shelves.settings, &key, &setting.row());
+        match setting.is_gone() {
+            true => changes.remove(&self.shelves.settings, &key),
+            false => changes.put(&self.shelves.settings, &key, &setting.row()),
+        }
         changes
     }
 
@@ -346,8 +349,8 @@ impl Courier {
     ) -> Result<(), TablesError> {
         self.commit(self.setting_row(device, setting)).await?;
         self.tell(device, setting, what, code);
-        let json = setting.shown(device.head().id).to_string();
-        let state = state_of(device, &state_name(&setting.name), Some(json));
+        let json = (!setting.is_gone()).then(|| setting.shown(device.head().id).to_string());
+        let state = state_of(device, &state_name(&setting.name), json);
         // What fails has no broker.
         let _ = self.context.retain_durably(vec![state]).await;
         Ok(())

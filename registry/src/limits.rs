@@ -17,6 +17,8 @@ pub struct Limits {
     pub commands_per_device: usize,
     /// What came of commands, kept for one device; beyond that the oldest go. Default 1,000.
     pub results_per_device: usize,
+    /// Settings that the registry alone keeps for one device. Default 1,000.
+    pub settings_per_device: usize,
     /// Seconds between two rounds in which all is removed that is too old, at most a day. Default
     /// 3,600.
     pub sweep_secs: u64,
@@ -33,6 +35,7 @@ impl Default for Limits {
             batch_messages: 2_048,
             commands_per_device: 1_000,
             results_per_device: 1_000,
+            settings_per_device: 1_000,
             sweep_secs: 3_600,
             answer_secs: 60,
         }

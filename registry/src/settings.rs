@@ -86,6 +86,11 @@ impl Setting {
         self.kept = kept;
     }
 
+    /// Whether there is nothing left of it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.of_type.is_none() && self.kept.current.is_null()
+    }
+
     pub(crate) fn row(&self) -> Vec<u8> {
         // It has no keys that are no texts.
         serde_json::to_vec(&self.kept).unwrap_or_default()
@@ -108,6 +113,10 @@ impl Setting {
         let wrong = |field: &str, what: &str| {
             Fault::new(Code::Format, format!("{field} {what}")).field(field)
         };
+        let known = OBJECT.fields.iter().map(|field| field.name);
+        if let Some(name) = body.keys().find(|name| known.clone().all(|it| it != name.as_str())) {
+            return Err(wrong(name, "is no field of a setting"));
+        }
         let value = body.get("properties").cloned();
         let value = value.ok_or_else(|| wrong("properties", "is the value to be set"))?;
         if value.to_string().len() > VALUE_BYTES_MAX {
@@ -181,10 +190,15 @@ fn is_line(text: &str) -> bool {
 
 /// Checks the name of a setting that is to be kept.
 pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
-    if is_level(name) && name.len() <= NAME_BYTES_MAX && !name.contains(['*', '?', ',']) {
+    if is_level(name)
+        && name.len() <= NAME_BYTES_MAX
+        && !name.contains(['*', '?', ','])
+        && name != "all"
+    {
         return Ok(());
     }
-    let reason = "the name of a setting has 1 to 255 bytes, and none of / + # * ? and comma";
+    let reason = "one setting is set at a time: its name has 1 to 255 bytes, and none of \
+                  / + # * ? and comma";
     Err(Fault::new(Code::Format, reason))
 }
 

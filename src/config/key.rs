@@ -243,6 +243,8 @@ static KEYS: &[Key] = &[
     #[cfg(feature = "registry")]
     number!(registry.results_per_device: SOME),
     #[cfg(feature = "registry")]
+    number!(registry.settings_per_device: ANY),
+    #[cfg(feature = "registry")]
     number!(registry.sweep_secs: 1..=86_400),
     #[cfg(feature = "registry")]
     number!(registry.answer_secs: 1..=3_600),

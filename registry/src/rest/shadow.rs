@@ -66,7 +66,7 @@ async fn keep(
     Ok(Answer::partly(done, faults))
 }
 
-/// Sets what is to be set (R5.8).
+/// Sets one setting of each device (R5.8).
 pub(super) async fn put(registry: Arc<Registry>, call: Call) -> Outcome {
     let begin = {
         let registry = Arc::clone(&registry);
@@ -74,12 +74,25 @@ pub(super) async fn put(registry: Arc<Registry>, call: Call) -> Outcome {
             let (body, name) = (call.object()?, call.parameter(1));
             check_name(name)?;
             let (devices, mut faults) = registry.objects.choose(&call)?;
+            let most = registry.limits.settings_per_device;
             let mut settings = Vec::new();
             for device in devices {
-                let known = chosen(&registry, &device, name)?.pop();
-                let mut setting = known.unwrap_or_else(|| Setting::local(name, Kept::default()));
-                match setting.put(&body, now()) {
-                    Ok(_) => settings.push((device, setting, ("accepted", 311))),
+                let mut known = chosen(&registry, &device, "all")?;
+                let count = known.iter().filter(|it| it.of_type.is_none()).count();
+                let setting = match known.iter().position(|it| it.name == name) {
+                    Some(at) => Ok(known.swap_remove(at)),
+                    None if count < most => Ok(Setting::local(name, Kept::default())),
+                    None => {
+                        let reason = format!("a device has up to {most} settings of its own");
+                        Err(Fault::new(Code::Quota, reason))
+                    }
+                };
+                let set = setting.and_then(|mut setting| {
+                    setting.put(&body, now())?;
+                    Ok(setting)
+                });
+                match set {
+                    Ok(setting) => settings.push((device, setting, ("accepted", 311))),
                     Err(fault) => faults.push(fault.about(device.head().id)),
                 }
             }
@@ -90,12 +103,25 @@ pub(super) async fn put(registry: Arc<Registry>, call: Call) -> Outcome {
     keep(&registry, settings, &fields, faults).await
 }
 
-/// Takes back what waits, or has a value read anew (R5.8).
+/// Whether `data` asks to take back what waits for the device.
+fn is_of_pending(call: &Call) -> Result<bool, Fault> {
+    let mut is_pending = false;
+    for (name, value) in call.data()? {
+        let wrong = |reason: String| Fault::new(Code::Format, reason).field(&name);
+        if name != "pending" {
+            return Err(wrong(format!("no key {name:?} in data: pending")));
+        }
+        is_pending = value.as_bool().ok_or_else(|| wrong("pending is true or false".to_owned()))?;
+    }
+    Ok(is_pending)
+}
+
+/// Takes back what waits, or has a value read anew; one that is kept here alone goes (R5.8).
 pub(super) async fn delete(registry: Arc<Registry>, call: Call) -> Outcome {
     let begin = {
         let registry = Arc::clone(&registry);
         move || {
-            let is_pending = call.data()?.get("pending").and_then(Value::as_bool) == Some(true);
+            let is_pending = is_of_pending(&call)?;
             let (devices, faults) = registry.objects.choose(&call)?;
             let mut settings = Vec::new();
             for device in devices {

@@ -85,13 +85,44 @@ fn a_value_is_taken_back_or_kept_here_alone() {
         ("apn_name", json!({"properties": "a", "ttl": 1})),
         ("apn_name", json!({"properties": "a", "address": "sms"})),
         ("apn_name", json!({"properties": "a".repeat(5_000)})),
+        ("apn_name", json!({"properties": "a", "adress": "local"})),
         ("a*", json!({"properties": "a", "address": "local"})),
+        ("all", json!({"properties": "a", "address": "local"})),
     ] {
         let answer = hub.rig.ask(&format!("PUT {path}/{name}"), wrong.clone());
         assert_eq!(answer.refusal(), (400, 3), "{name}: {wrong}");
     }
+    for wrong in [json!({"pendng": true}), json!({"pending": "yes"})] {
+        let request = format!("DELETE {path}/note?data={}", encoded(&wrong));
+        assert_eq!(hub.rig.ask(&request, "").refusal(), (400, 3), "{wrong}");
+    }
     let names = hub.get(&format!("{path}/n*?fields=name,current"));
     assert_eq!(names, [json!({"name": "note", "current": {"any": ["thing"]}})]);
+}
+
+/// R5.8, 9: a limit of our own.
+#[test]
+fn settings_that_are_kept_here_alone_are_bounded_and_can_be_removed() {
+    let place = Place::new();
+    let hub = place.start(|limits| limits.settings_per_device = 2, SILENT);
+    let id = hub.device("d", "1");
+    let path = format!("/gw/devices/{id}/settings");
+    let local = json!({"address": "local", "properties": 1});
+    let put = |name: &str| hub.rig.ask(&format!("PUT {path}/{name}"), &*local.to_string());
+    for (name, status) in [("a", 200), ("b", 200), ("c", 403), ("a", 200), ("apn_name", 200)] {
+        assert_eq!(put(name).status, status, "{name}");
+    }
+    assert_eq!(put("c").refusal(), (403, 11));
+    let states = format!("flespi/state/gw/devices/{id}/settings/+");
+    hub.until_retained(&states, |all| all.len() == 3);
+    let gone = hub.ask(&format!("DELETE {path}/a"), Value::Null);
+    assert_eq!(values(&gone[0]), (Value::Null, Value::Null));
+    assert_eq!(hub.get(&format!("{path}/a")), [] as [Value; 0]);
+    hub.until_retained(&states, |all| all.len() == 2);
+    assert_eq!(put("c").status, 200);
+    drop(hub);
+    let hub = place.open();
+    assert_eq!(hub.get(&format!("{path}/all")).len(), 6);
 }
 
 /// R5.10, R5.9.
