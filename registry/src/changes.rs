@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::device::{Device, Identity, URI};
 use crate::roster::Roster;
 use crate::shelves::Shelves;
+use crate::writer::state_of;
 
 /// Codes of events (R8.4).
 const BLOCKED: (&str, u64) = ("blocked", 20);
@@ -82,6 +83,11 @@ impl Follower {
         if !is_told {
             return;
         }
+        if let (None, Some(after)) = (before, after) {
+            // It has not been heard yet; the rest comes of what becomes of it.
+            let states = ["last_active", "messages_size"];
+            self.context.retain(states.map(|it| state_of(after, it, Some("0".to_owned()))).into());
+        }
         blocked.iter().for_each(|device| tell_blocked(&self.context, device));
         let of = |it: Option<&Arc<Device>>| it.and_then(|it| it.identity.clone());
         self.noted.add(|all| {
@@ -90,11 +96,18 @@ impl Follower {
             all.identities.extend(new);
             match (before, after) {
                 (Some(before), None) => all.gone.push(Arc::clone(before)),
-                (Some(before), Some(after)) if after.messages_ttl < before.messages_ttl => {
+                (Some(before), Some(after)) if is_shortened(before, after) => {
                     all.shortened.push(Arc::clone(after));
                 }
                 _ => {}
             }
         });
     }
+}
+
+/// Whether a device may keep less than before.
+fn is_shortened(before: &Device, after: &Device) -> bool {
+    let bytes = |it: &Device| Some(it.messages_rotate).filter(|bytes| *bytes > 0);
+    after.messages_ttl < before.messages_ttl
+        || bytes(after).unwrap_or(u64::MAX) < bytes(before).unwrap_or(u64::MAX)
 }

@@ -33,7 +33,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is retained when devices were heard, and how large their histories are.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Devices that were heard since somebody looked.
+/// Devices that were heard, or lost messages, since somebody looked.
 #[derive(Debug, Default)]
 pub(crate) struct Heard(Mutex<HashMap<u64, Arc<Device>>>);
 
@@ -172,6 +172,7 @@ impl Intake {
         }
         written.heard.values().for_each(|device| self.courier.nudge_heard(device));
         self.heard.add(written.heard);
+        self.heard.add(written.resized);
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Live {
     blocked: AtomicU64,
     last_active: AtomicU64,
     history_bytes: AtomicU64,
-    /// Kilobytes of the history that were retained last.
+    /// Kilobytes of the history that were retained last, and one; 0 if that is not known.
     told_kb: AtomicU64,
     connections: Mutex<Vec<Connection>>,
     /// Held by whoever tells the device something, until it has answered.
@@ -65,7 +65,7 @@ impl Live {
     /// The same, if it is not what was asked for last.
     pub(crate) fn new_history_kb(&self) -> Option<u64> {
         let kb = self.history_kb();
-        (self.told_kb.swap(kb, Ordering::Relaxed) != kb).then_some(kb)
+        (self.told_kb.swap(kb + 1, Ordering::Relaxed) != kb + 1).then_some(kb)
     }
 
     pub(crate) fn set(&self, history_bytes: u64, last_active: u64) {

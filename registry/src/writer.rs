@@ -66,6 +66,8 @@ pub(crate) struct Written {
     pub(crate) states: Vec<State>,
     /// Devices that were heard.
     pub(crate) heard: HashMap<u64, Arc<Device>>,
+    /// Others whose histories are not as large as before.
+    pub(crate) resized: HashMap<u64, Arc<Device>>,
     pub(crate) answers: Vec<(oneshot::Sender<Done>, Done)>,
 }
 
@@ -96,6 +98,8 @@ struct Step {
     changes: Changes,
     written: Written,
     touched: HashMap<u64, Arc<Device>>,
+    /// Devices whose histories were looked through.
+    swept: Vec<Arc<Device>>,
 }
 
 /// When a message was made and came, in microseconds.
@@ -134,10 +138,7 @@ impl Writer {
             }
             return Err(cause);
         }
-        // What this step has added could not be taken away before it was there.
-        if step.written.heard.values().any(|device| self.excess(device) > 0)
-            && let Err(cause) = self.commit(&mut step)
-        {
+        if let Err(cause) = self.cut(&mut step) {
             tracing::warn!(%cause, "histories are larger than they may be");
             self.forget_states();
         }
@@ -146,8 +147,29 @@ impl Writer {
                 device.live.set(state.history_bytes, state.last_active);
             }
         }
+        step.touched.retain(|id, _| !step.written.heard.contains_key(id));
+        step.written.resized = step.touched;
         self.trim();
         Ok(step.written)
+    }
+
+    /// Takes away what is too much once a step is durable: what it has added was not there before,
+    /// and what it has removed is not to be counted twice.
+    fn cut(&mut self, step: &mut Step) -> Result<(), TablesError> {
+        let swept = std::mem::take(&mut step.swept);
+        let mut is_any = step.written.heard.values().any(|device| self.excess(device) > 0);
+        for device in swept {
+            let id = device.head().id;
+            if self.excess(&device) > 0 && !step.written.heard.contains_key(&id) {
+                if self.rotate_one(step, &device, STEP_ROWS)? {
+                    // Whatever was counted, there is nothing left.
+                    self.state(id)?.0.history_bytes = 0;
+                }
+                step.touched.insert(id, device);
+                is_any = true;
+            }
+        }
+        if is_any { self.commit(step) } else { Ok(()) }
     }
 
     /// Makes durable what a step has changed, and takes away what is too much.
@@ -372,29 +394,43 @@ impl Writer {
         known.map_or(0, |known| known.state.history_bytes.saturating_sub(most))
     }
 
-    /// Takes the oldest messages of those whose history is too large, of what is in the table.
+    /// Takes the oldest messages of those who were heard and whose history is too large.
     fn rotate(&mut self, step: &mut Step) -> Result<(), TablesError> {
-        for device in step.written.heard.values() {
-            let (id, excess) = (device.head().id, self.excess(device));
-            if excess == 0 {
-                continue;
-            }
-            let (mut cursor, mut gone) =
-                (Cursor::new(&self.shelves.history, id, 0, u64::MAX, false), 0);
-            'slices: while let Some(slice) = cursor.next_slice()? {
-                for (key, text) in slice {
-                    if gone >= excess {
-                        break 'slices;
-                    }
-                    step.changes.remove(&self.shelves.history, &key);
-                    gone += history::row_bytes(text.len());
+        let heard: Vec<_> = step.written.heard.values().map(Arc::clone).collect();
+        heard.iter().try_for_each(|device| self.rotate_one(step, device, usize::MAX).map(|_| ()))
+    }
+
+    /// Takes the oldest messages of what is in the table while that is too large, so many at most.
+    /// Whether that was all there is.
+    fn rotate_one(
+        &mut self,
+        step: &mut Step,
+        device: &Device,
+        most: usize,
+    ) -> Result<bool, TablesError> {
+        let (id, excess) = (device.head().id, self.excess(device));
+        if excess == 0 {
+            return Ok(false);
+        }
+        let mut cursor = Cursor::new(&self.shelves.history, id, 0, u64::MAX, false);
+        let (mut gone, mut rows, mut is_all) = (0, 0, true);
+        'slices: while gone < excess
+            && let Some(slice) = cursor.next_slice()?
+        {
+            for (key, text) in slice {
+                if gone >= excess || rows == most {
+                    is_all = false;
+                    break 'slices;
                 }
-            }
-            if let Some(known) = self.states.get_mut(&id) {
-                known.state.history_bytes = known.state.history_bytes.saturating_sub(gone);
+                step.changes.remove(&self.shelves.history, &key);
+                gone += history::row_bytes(text.len());
+                rows += 1;
             }
         }
-        Ok(())
+        if let Some(known) = self.states.get_mut(&id) {
+            known.state.history_bytes = known.state.history_bytes.saturating_sub(gone);
+        }
+        Ok(is_all && gone < excess)
     }
 
     /// Removes the first rows up to a time; whether there may be more.
@@ -433,7 +469,8 @@ impl Writer {
             clear(&mut step.written.states, device, gone);
             step.touched.insert(id, Arc::clone(device));
         }
-        Ok(is_more)
+        step.swept.push(Arc::clone(device));
+        Ok(is_more || self.excess(device) > 0)
     }
 
     fn purge(&mut self, step: &mut Step, device: &Arc<Device>) -> Result<bool, TablesError> {

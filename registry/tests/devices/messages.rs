@@ -136,6 +136,13 @@ fn old_messages_go_by_ttl_and_rotation() {
     hub.ask(&format!("POST /gw/devices/{small}/messages"), many.into());
     let left = hub.history(small, "n");
     assert!((4..=12).contains(&left.len()) && left.last() == Some(&json!(59)), "{left:?}");
+    // Nor are those of a device that is silent when it may keep less.
+    hub.ask(&format!("PUT /gw/devices/{small}"), json!({"messages_rotate": 600}));
+    let path = format!("/gw/devices/{small}/messages");
+    let left = hub.until(&path, |all| (1..=3).contains(&all.len()));
+    assert_eq!(left.last().unwrap()["n"], 59);
+    let size = format!("flespi/state/gw/devices/{small}/messages_size");
+    hub.until_retained(&size, |all| all.get(&size).is_some_and(|kb| kb == "1"));
 }
 
 /// R4.12, R4.19, R1.12.
@@ -178,6 +185,7 @@ fn states_say_when_a_device_was_heard_and_how_much_is_kept() {
     let id = hub.device("d", "1");
     let mut active = hub.listen_all(&format!("flespi/state/gw/devices/{id}/last_active"));
     let mut size = hub.listen_all(&format!("flespi/state/gw/devices/{id}/messages_size"));
+    assert_eq!((next(&mut active).1, next(&mut size).1), ("0".into(), "0".into()));
     hub.say("1", json!({"server.timestamp": 1_706_760_560.5, "text": "x".repeat(3_000)}));
     assert_eq!(next(&mut active).1, "1706760560");
     assert_eq!(next(&mut size).1, "4");

@@ -16,6 +16,10 @@ fn devices_are_made_and_read_under_both_paths_and_in_both_generations_of_fields(
     let made = hub.ask("POST /registry/devices", json!([modern, of_2018, unset]));
     let ids: Vec<_> = made.iter().map(|it| it["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3]);
+    hub.until_retained("flespi/state/gw/devices/3/+", |all| {
+        let zero = |name: &str| all.get(&format!("flespi/state/gw/devices/3/{name}"));
+        ["last_active", "messages_size"].iter().all(|it| zero(it).is_some_and(|it| it == "0"))
+    });
     assert_eq!(made[0]["protocol_id"], 14);
     assert_eq!(made[1]["configuration"], json!({"ident": "2", "phone": "+987654321"}));
     assert!(made[1].get("ident").is_none() && made[1].get("claimed").is_none());
