@@ -3,7 +3,7 @@
 //!
 //! | topic | payload |
 //! | --- | --- |
-//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties","deadline"}` |
+//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}`, `deadline` |
 //! | the same | `{"close":10}` by a user, `{"close":23}` for a device that is disabled |
 //! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
 //!

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use longshore_broker::module::{Item, State};
 use longshore_broker::{Context, Link, LinkError, Message};
-use longshore_codec::{QoS, SubscribeOptions};
+use longshore_codec::{Property, QoS, SubscribeOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, sleep, timeout};
@@ -20,6 +20,8 @@ use crate::writer::{Work, state_of};
 
 /// What channels retain of connections.
 const OF_CHANNELS: &str = "flespi/state/gw/channels/+/connections/+";
+/// The property in which they say how one has ended, as JSON.
+const ENDED: &str = "ended";
 /// Codes of events (R8.6).
 const CONNECTED: (&str, u64) = ("connected", 300);
 const DISCONNECTED: (&str, u64) = ("disconnected", 301);
@@ -73,7 +75,7 @@ impl Connections {
             }
             // Whoever is there is told of again.
             let all: Vec<_> = self.known.keys().copied().collect();
-            all.into_iter().for_each(|place| self.forget(place));
+            all.into_iter().for_each(|place| self.forget(place, Map::new()));
             sleep(PAUSE).await;
         }
     }
@@ -145,7 +147,7 @@ impl Connections {
         let id = levels.nth(1).and_then(|id| id.parse().ok());
         let Some((channel, id)) = channel.zip(id) else { return };
         let place = (account, channel, id);
-        self.forget(place);
+        self.forget(place, ended(message));
         let Ok(told) = serde_json::from_slice::<Told>(&message.payload) else { return };
         if (told.channel_id, told.id) != (channel, id) {
             return;
@@ -156,7 +158,7 @@ impl Connections {
         self.settle(&identity);
     }
 
-    fn forget(&mut self, place: Place) {
+    fn forget(&mut self, place: Place, ended: Map<String, Value>) {
         let Some((told, device)) = self.known.remove(&place) else { return };
         let identity = told.identity(place.0);
         if let Some(places) = self.places.get_mut(&identity) {
@@ -166,7 +168,7 @@ impl Connections {
             }
         }
         if let Some(device) = device {
-            self.disconnect(&device, &told);
+            self.disconnect(&device, &told, ended);
         }
     }
 
@@ -184,7 +186,7 @@ impl Connections {
             let Some((told, device)) = self.known.remove(&place) else { continue };
             if id(&device) != id(&holder) {
                 if let Some(device) = &device {
-                    self.disconnect(device, &told);
+                    self.disconnect(device, &told, Map::new());
                 }
                 if let Some(holder) = &holder {
                     self.connect(holder, &told);
@@ -205,37 +207,41 @@ impl Connections {
             "secondary": false, "meta": null,
         });
         let text = shown.to_string();
-        let (channel_id, is_first) = (told.channel_id, {
-            let (id, channel_id) = (told.id, told.channel_id);
-            device.live.connect(live::Connection { id, channel_id, shown })
-        });
+        let (id, channel_id) = (told.id, told.channel_id);
+        let is_first = device.live.connect(live::Connection { id, channel_id, shown });
         self.said.push(state_of(device, &format!("connections/{}", told.id), Some(text)));
         if is_first {
             self.said.push(state_of(device, "connected", Some("true".to_owned())));
         }
-        self.tell(device, told, CONNECTED, channel_id);
+        self.tell(device, told, CONNECTED, Map::new());
         self.courier.nudge(device);
     }
 
-    fn disconnect(&mut self, device: &Arc<Device>, told: &Told) {
+    fn disconnect(&mut self, device: &Arc<Device>, told: &Told, ended: Map<String, Value>) {
         let is_last = device.live.disconnect(told.channel_id, told.id);
         self.said.push(state_of(device, &format!("connections/{}", told.id), None));
         if is_last {
             self.said.push(state_of(device, "connected", Some("false".to_owned())));
         }
-        self.tell(device, told, DISCONNECTED, told.channel_id);
+        self.tell(device, told, DISCONNECTED, ended);
     }
 
-    fn tell(&self, device: &Device, told: &Told, (text, code): (&str, u64), channel: u64) {
-        let fields = [
+    /// Says in the log that a connection has come or gone, and in what way.
+    fn tell(
+        &self,
+        device: &Device,
+        told: &Told,
+        (text, code): (&str, u64),
+        mut fields: Map<String, Value>,
+    ) {
+        let of_connection = [
             ("ident", told.ident.clone().into()),
             ("source", told.source.clone()),
             ("transport", told.transport.clone()),
-            ("channel_id", channel.into()),
+            ("channel_id", told.channel_id.into()),
             ("connection_id", told.id.into()),
         ];
-        let fields: Map<_, _> =
-            fields.map(|(name, it)| (name.to_owned(), it)).into_iter().collect();
+        fields.extend(of_connection.map(|(name, it)| (name.to_owned(), it)));
         let event = crate::event(device.head().id, text.to_owned(), code, fields);
         self.context.tell(device.head().account, event);
     }
@@ -253,6 +259,15 @@ impl Connections {
             }
         });
     }
+}
+
+/// How a connection has ended, as far as that is said (R8.6).
+fn ended(message: &Message) -> Map<String, Value> {
+    let said = message.properties().iter().find_map(|property| match property {
+        Ok(Property::UserProperty(ENDED, json)) => serde_json::from_str(json).ok(),
+        _ => None,
+    });
+    said.unwrap_or_default()
 }
 
 /// Has a channel end a connection, with this code in its log.

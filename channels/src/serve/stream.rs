@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_codec::Property;
 use serde_json::{Map, Value};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
@@ -22,6 +23,9 @@ use crate::protocol::{CloseCode, Intake};
 
 /// How long it takes until connections are accepted again after the system could not give one.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// The property of what is published as a connection ends: how it has ended, as JSON.
+const ENDED: &str = "ended";
 
 /// How a connection has ended.
 #[derive(Debug)]
@@ -111,10 +115,13 @@ async fn end(open: &Open, peer: &Peer, ending: &Ending, traffic: &Traffic, laste
     fields.insert("msgs".to_owned(), traffic.messages.into());
     fields.insert("recv".to_owned(), traffic.received.into());
     fields.insert("send".to_owned(), traffic.sent.into());
+    let ended = Value::from(fields.clone()).to_string();
     tell(&open.hub, open, peer, "closed", 102, fields);
     if peer.ident().is_some() {
         let of = format!("connections/{}", peer.id);
-        open.hub.publish(Hub::state(&open.channel, &of, None)).await;
+        // Whoever follows connections hears how this one has ended together with that it has.
+        let state = Hub::state(&open.channel, &of, None);
+        open.hub.publish(state.property(Property::UserProperty(ENDED, &ended))).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longshore_acl::ROOT_ACCOUNT;
 use longshore_broker::{Link, Message};
-use longshore_codec::QoS;
+use longshore_codec::{Property, QoS, SubscribeOptions};
 use serde_json::{Value, json};
 
 use super::rig::{Heard, Made, Rig, bytes, connect, device, position, rest_of, say};
@@ -34,14 +34,39 @@ impl Commands {
     }
 
     fn send(&self, command: &Value) {
-        let message = Message::new(&self.topic, command.to_string()).qos(QoS::AtLeastOnce);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let sent = runtime.block_on(self.link.publish(message.of_account(ROOT_ACCOUNT))).unwrap();
+        runtime.block_on(self.publish(command));
+    }
+
+    async fn publish(&self, command: &Value) {
+        let message = Message::new(&self.topic, command.to_string()).qos(QoS::AtLeastOnce);
+        let sent = self.link.publish(message.of_account(ROOT_ACCOUNT)).await.unwrap();
         assert!(!sent.reason.is_error(), "{sent:?}");
     }
 
     fn answer(&self) -> Value {
         self.heard.next_of(&self.response)
+    }
+
+    /// How a connection of this channel has ended, as whoever follows connections hears it.
+    fn ended(&self, channel: &Made, by: &Value) -> Value {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let filter = format!("flespi/state/gw/channels/{}/connections/+", channel.id);
+            let options = SubscribeOptions::new(QoS::AtLeastOnce);
+            let mut states = self.link.subscribe(&filter, options).await.unwrap();
+            self.publish(by).await;
+            loop {
+                let state = states.recv().await.unwrap();
+                if state.payload.is_empty() {
+                    let ended = state.properties().iter().find_map(|it| match it {
+                        Ok(Property::UserProperty("ended", json)) => Some(json.to_owned()),
+                        _ => None,
+                    });
+                    return serde_json::from_str(&ended.unwrap()).unwrap();
+                }
+            }
+        })
     }
 }
 
@@ -158,7 +183,8 @@ fn another_module_has_connections_closed() {
             commands.send(&wrong);
             assert_eq!(commands.answer()["error"], "close is 10 or 23");
         }
-        commands.send(&json!({"close": code}));
+        let ended = commands.ended(&channel, &json!({"close": code}));
+        assert_eq!((&ended["close_code"], &ended["msgs"]), (&json!(code), &json!(0)), "{ended}");
         assert_eq!(rest_of(&mut device), b"");
         rig.until("it is in the log", |rig| {
             let log = rig.log(channel.id, 102, 1);

@@ -98,7 +98,8 @@ fn connections_of_channels_are_those_of_their_devices() {
         let none = hub.rig.ask(&format!("{method} {}", path_of("9")), "");
         assert_eq!(none.refusal(), (404, 6), "{method}");
     }
-    hub.connect(6, "1", false);
+    let ended = json!({"close_code": 17, "duration": 600, "msgs": 1, "recv": 32, "send": 4});
+    hub.end(6, &ended);
     assert_eq!(next(&mut connected).1, "false");
     let codes = |all: &[Value]| {
         let codes = all.iter().map(|it| it["event_code"].as_u64().unwrap());
@@ -106,6 +107,9 @@ fn connections_of_channels_are_those_of_their_devices() {
     };
     let logs = hub.until(&format!("/gw/devices/{id}/logs"), |all| codes(all).len() == 6);
     assert_eq!(codes(&logs), [300, 301, 300, 300, 301, 301]);
+    let last = logs.iter().rfind(|it| it["event_code"] == 301).unwrap();
+    let names = ended.as_object().unwrap();
+    assert!(names.iter().all(|(name, value)| last[name] == *value), "{last}");
     drop((states, connected));
 
     // A process that is killed leaves states that are no longer so.

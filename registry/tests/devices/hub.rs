@@ -12,7 +12,7 @@ use longshore_acl::TokenKey;
 use longshore_broker::accounts::Options;
 use longshore_broker::module::Running;
 use longshore_broker::{Broker, Context, Link, Message, Module, Storage};
-use longshore_codec::{QoS, ReasonCode, SubscribeOptions};
+use longshore_codec::{Property, QoS, ReasonCode, SubscribeOptions};
 use longshore_registry::{Limits, Registry};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -154,6 +154,14 @@ impl Hub {
         });
         let state = if is_there { state.to_string() } else { String::new() };
         self.publish(1, &topic, &state, true);
+    }
+
+    /// The same of one that has gone, with how it has ended.
+    pub(crate) fn end(&self, id: u64, ended: &Value) {
+        let topic = format!("flespi/state/gw/channels/7/connections/{id}");
+        let message = Message::new(topic, "").qos(QoS::AtLeastOnce).retain().of_account(1);
+        let message = message.property(Property::UserProperty("ended", &ended.to_string()));
+        pollster::block_on(self.channels.publish(message)).unwrap();
     }
 
     /// A Teltonika device of this name and ident; its number.
