@@ -3,12 +3,13 @@
 //!
 //! | topic | payload |
 //! | --- | --- |
-//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}`, `deadline` |
+//! | `flespi/command/gw/channels/{channel}/{connection}` | `{"id","name","properties"}` |
 //! | the same | `{"close":10}` by a user, `{"close":23}` for a device that is disabled |
 //! | `flespi/response/gw/channels/{channel}/{connection}` | `{"id","status","response","error"}` |
 //!
-//! After its deadline, in microseconds of unix time, a command is not sent any more and its answer
-//! is not waited for: whoever sent it has given it up. Without one it has a minute.
+//! A command may have a `deadline` beside that, in microseconds of unix time, and has a minute
+//! otherwise. After that it is not sent any more and its answer is not waited for: whoever sent it
+//! has given it up.
 
 use std::time::Duration;
 
