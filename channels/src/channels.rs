@@ -274,7 +274,7 @@ impl Channels {
                 for (name, value) in [("id", channel.id()), ("cid", channel.account())] {
                     shown.insert(name.to_owned(), value.into());
                 }
-                self.objects.renew(&channel, &shown);
+                self.objects.renew(channel.id(), &shown);
             }
         }
     }

@@ -406,9 +406,11 @@ impl<T: Item> Objects<T> {
 
     /// Retains anew the state of an object, and of those of its fields that are not as they were:
     /// for what the module itself has changed of it. `before` is what was [`Item::shown`] then.
-    pub fn renew(&self, item: &T, before: &Map<String, Value>) {
-        let (head, new) = (item.head(), whole(item));
-        self.context.retain(states::<T>(head, Some(before), Some(&new)));
+    pub fn renew(&self, id: u64, before: &Map<String, Value>) {
+        // Under the lock: of one that is changed or removed meanwhile more is told, and later.
+        let items = self.items();
+        let Some(item) = items.by_id.get(&id) else { return };
+        self.context.retain(states::<T>(item.head(), Some(before), Some(&whole(&**item))));
     }
 
     /// Brings what is retained of all of them up to date: a process that was killed may have left

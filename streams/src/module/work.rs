@@ -164,7 +164,7 @@ impl Streams {
                 let mut before = stream.shown_in(before);
                 before.insert("id".to_owned(), stream.head().id.into());
                 before.insert("cid".to_owned(), stream.head().account.into());
-                self.objects.renew(&stream, &before);
+                self.objects.renew(stream.head().id, &before);
             }
         }
     }
