@@ -6,7 +6,7 @@
 //! so, until the module has taken a quarter of what waits.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use longshore_codec::ReasonCode;
 
@@ -19,7 +19,15 @@ pub(crate) const FULL: ReasonCode = ReasonCode::ImplementationSpecificError;
 #[derive(Debug, Default)]
 pub(crate) struct FullInboxes {
     count: AtomicUsize,
-    sessions: Mutex<Vec<SessionId>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    full: Vec<SessionId>,
+    /// Links of modules with the inboxes that have refused a message of theirs. What they have sent
+    /// with it is refused, too, also if there is room by then: it would overtake what is refused.
+    behind: Vec<(SessionId, SessionId)>,
 }
 
 impl FullInboxes {
@@ -29,30 +37,52 @@ impl FullInboxes {
         self.count.load(Ordering::Relaxed) != 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<SessionId>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut state);
+        self.count.store(state.full.len() + state.behind.len(), Ordering::Relaxed);
+        changed
     }
 
     /// Notes that a session is full; whether that is news.
     pub(crate) fn add(&self, session: SessionId) -> bool {
-        let mut sessions = self.lock();
-        let is_news = !sessions.contains(&session);
-        if is_news {
-            sessions.push(session);
-            self.count.store(sessions.len(), Ordering::Relaxed);
-        }
-        is_news
+        self.change(|state| {
+            let is_news = !state.full.contains(&session);
+            state.full.extend(is_news.then_some(session));
+            is_news
+        })
     }
 
-    /// Notes that a session has room again, or is gone.
+    /// Notes that a session has room again.
     pub(crate) fn remove(&self, session: SessionId) {
-        let mut sessions = self.lock();
-        sessions.retain(|known| *known != session);
-        self.count.store(sessions.len(), Ordering::Relaxed);
+        self.change(|state| state.full.retain(|known| *known != session));
     }
 
-    /// Whether a session is full.
-    pub(crate) fn contains(&self, session: SessionId) -> bool {
-        self.lock().contains(&session)
+    /// Notes that a session is gone.
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.change(|state| {
+            state.full.retain(|known| *known != session);
+            state.behind.retain(|(link, inbox)| *link != session && *inbox != session);
+        });
+    }
+
+    /// Notes that a link has its answers, and begins anew.
+    pub(crate) fn begin_again(&self, link: SessionId) {
+        self.change(|state| state.behind.retain(|(known, _)| *known != link));
+    }
+
+    /// Whether an inbox takes no message of this publisher now, which may be a link of a module.
+    pub(crate) fn refuses(
+        &self,
+        inbox: SessionId,
+        (publisher, is_link): (SessionId, bool),
+    ) -> bool {
+        self.change(|state| {
+            let is_behind = state.behind.contains(&(publisher, inbox));
+            if !is_behind && is_link && state.full.contains(&inbox) {
+                state.behind.push((publisher, inbox));
+            }
+            is_behind || state.full.contains(&inbox)
+        })
     }
 }

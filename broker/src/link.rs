@@ -157,7 +157,7 @@ impl Link {
 
     /// Publishes a message, whose topic may have wildcards: one that removes what is retained.
     pub(crate) async fn clear(&self, message: Message) -> Result<Outcome, LinkError> {
-        match self.client().send(&message).await? {
+        match self.client().send(&message, true).await? {
             None => Ok(Outcome { reason: ReasonCode::Success }),
             Some(answer) => answer.outcome().await,
         }
@@ -176,7 +176,7 @@ impl Link {
         for message in messages {
             let message = message.borrow();
             message.check()?;
-            answers.push(client.send(message).await?);
+            answers.push(client.send(message, answers.is_empty()).await?);
         }
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -190,7 +190,8 @@ impl Link {
 
     /// The same, and publishes again what was refused with [`Inbox::FULL`] until all is taken: as
     /// long as another module does not keep up with what it is to get, this waits, and with it who
-    /// has more to say. Whatever else is refused is so. It needs tokio's time, as a module has it.
+    /// has more to say. Whatever else is refused is so. They stay in their order as long as nothing
+    /// else is published by this link meanwhile. It needs tokio's time, as a module has it.
     ///
     /// # Errors
     /// As [`Link::publish_all`].

@@ -53,7 +53,9 @@ pub(crate) struct Hub {
     pub(crate) options: Options,
     pub(crate) buffer: Buffer,
     pub(crate) ports: Ports,
-    /// What publishes.
+    /// What publishes messages, and nothing else: between two of a batch nothing may come.
+    messages: Link,
+    /// What publishes all else.
     pub(crate) link: Link,
     clock: Clock,
     pub(crate) turns: Semaphore,
@@ -72,6 +74,7 @@ pub(crate) struct Origin<'a> {
 impl Hub {
     pub(crate) fn new(context: Context, options: Options, buffer: Buffer, ports: Ports) -> Self {
         Self {
+            messages: context.link("channels-messages"),
             link: context.link("channels"),
             context,
             options,
@@ -281,7 +284,7 @@ pub(crate) async fn publish_all(hub: &Hub, mut groups: mpsc::Receiver<Vec<Entry>
         let all = group.iter_mut().flat_map(|it| std::mem::take(&mut it.publications));
         let all: Vec<Publication> = all.collect();
         // While another module has no room for it, devices wait: they would only send it again.
-        let outcomes = match hub.link.publish_surely(&all).await {
+        let outcomes = match hub.messages.publish_surely(&all).await {
             Ok(outcomes) => outcomes,
             Err(cause) => {
                 debug!(%cause, "messages of channels are not published");

@@ -147,7 +147,7 @@ impl Intake {
     }
 
     async fn listen(&self) -> Option<Inbox> {
-        let mut inbox = self.link.inbox(SESSION);
+        let mut inbox = self.courier.link.inbox(SESSION);
         let options = SubscribeOptions::new(QoS::AtLeastOnce);
         match inbox.subscribe(OF_CHANNELS, options).await {
             Ok(()) => Some(inbox),

@@ -160,7 +160,8 @@ impl Registry {
         let link = &self.courier.link;
         let intake = Intake {
             context: self.context.clone(),
-            link: link.clone(),
+            // Between two messages of a batch nothing may come.
+            link: self.context.link("registry-messages"),
             works,
             heard: Arc::clone(&self.heard),
             courier: Arc::clone(&self.courier),

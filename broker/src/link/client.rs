@@ -228,14 +228,21 @@ impl Client {
     }
 
     /// Sends a message as soon as there is room; what to wait for, above QoS 0.
-    pub(super) async fn send(&self, message: &Message) -> Result<Option<Answer>, LinkError> {
-        poll_fn(|cx| self.poll_send(cx, message)).await
+    /// Of those that are sent together one `is_first`: its DUP tells the shard that all before it
+    /// are answered, and that what a full inbox has refused of them comes now or never.
+    pub(super) async fn send(
+        &self,
+        message: &Message,
+        is_first: bool,
+    ) -> Result<Option<Answer>, LinkError> {
+        poll_fn(|cx| self.poll_send(cx, message, is_first)).await
     }
 
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
         message: &Message,
+        is_first: bool,
     ) -> Poll<Result<Option<Answer>, LinkError>> {
         let mut state = self.lock();
         if state.closed {
@@ -252,7 +259,7 @@ impl Client {
         }
         let packet_id = acknowledged.then(|| state.new_id());
         let publish = Publish {
-            dup: false,
+            dup: is_first && acknowledged,
             qos: message.qos,
             retain: message.retain,
             topic: message.topic.as_bytes(),

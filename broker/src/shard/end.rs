@@ -104,7 +104,7 @@ impl Shard {
             self.ended.push(session.holder);
         }
         if self.commons.full_inboxes.are_any() {
-            self.commons.full_inboxes.remove(session_id);
+            self.commons.full_inboxes.forget(session_id);
         }
         self.session_timers.set(session_id, &mut session.deadline, None);
         self.commons.roster.remove(&session.owner());

@@ -1,6 +1,6 @@
 //! What becomes of a session whose queue is full.
 
-use longshore_codec::{QoS, ReasonCode};
+use longshore_codec::{Publish, QoS, ReasonCode};
 use tracing::warn;
 
 use super::{Cause, Fault, Shard, Unsettled};
@@ -122,9 +122,19 @@ impl Shard {
 
     /// Whether a message would wait for a module that is full.
     #[cold]
-    pub(super) fn fills_inbox(&self, route: &Route, qos: QoS) -> bool {
-        let is_full = |session: SessionId| self.commons.full_inboxes.contains(session);
-        let is_kept = |of: QoS| of.min(qos) != QoS::AtMostOnce;
+    pub(super) fn fills_inbox(
+        &self,
+        from: SessionId,
+        route: &Route,
+        publish: &Publish<'_>,
+    ) -> bool {
+        let inboxes = &self.commons.full_inboxes;
+        let is_link = self.sessions.get(from).is_some_and(|it| it.principal.is_broker());
+        if publish.dup && is_link {
+            inboxes.begin_again(from);
+        }
+        let is_full = |inbox: SessionId| inboxes.refuses(inbox, (from, is_link));
+        let is_kept = |of: QoS| of.min(publish.qos) != QoS::AtMostOnce;
         let waits = |it: &Target| is_kept(it.qos) && is_full(it.session);
         let asks = |it: &Subscriber| is_kept(it.qos) && is_full(it.session);
         route.targets.iter().any(waits)

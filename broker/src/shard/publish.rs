@@ -167,7 +167,9 @@ impl Shard {
         {
             return self.refuse(id, session, publish, cause);
         }
-        if may_last && self.commons.full_inboxes.are_any() && self.fills_inbox(&route, publish.qos)
+        if may_last
+            && self.commons.full_inboxes.are_any()
+            && self.fills_inbox(session, &route, publish)
         {
             return self.refuse_with(id, session, publish, (inboxes::FULL, INBOX));
         }

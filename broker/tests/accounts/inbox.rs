@@ -157,7 +157,10 @@ fn a_module_that_does_not_keep_up_loses_nothing_and_publishers_are_told() {
     }
 }
 
-/// Publishes 300 notes once it may, and says how many were taken.
+/// So many that they are under way when there is room again.
+const NOTES: u32 = 20_000;
+
+/// Publishes notes once it may, and says how many were taken.
 struct Author {
     context: Context,
     may_publish: Arc<Notify>,
@@ -176,7 +179,7 @@ impl Module for Author {
                 let note = Message::new("notes/2", n.to_string()).qos(QoS::AtLeastOnce);
                 note.of_account(ROOT_ACCOUNT)
             };
-            let notes: Vec<_> = (0..300).map(note).collect();
+            let notes: Vec<_> = (0..NOTES).map(note).collect();
             let outcomes = self.context.link("author").publish_surely(&notes).await.unwrap();
             let taken = outcomes.iter().filter(|it| it.reason == ReasonCode::Success).count();
             self.told.send(taken).unwrap();
@@ -190,7 +193,7 @@ fn what_a_full_inbox_refuses_is_published_again_until_it_is_taken() {
     let office =
         Office { folder: tempfile::tempdir().unwrap(), key: TokenKey::generate().unwrap() };
     let mut limits = Limits::default();
-    (limits.inflight, limits.queue_messages) = (10, 40);
+    (limits.inflight, limits.queue_messages) = (1_000, 4_000);
     let (told, taken) = channel();
     let (told, may_publish) = (Mutex::new(told), Arc::<Notify>::default());
     let given = Arc::clone(&may_publish);
@@ -198,17 +201,18 @@ fn what_a_full_inbox_refuses_is_published_again_until_it_is_taken() {
         let (told, may_publish) = (told.lock().unwrap().clone(), Arc::clone(&given));
         Ok(Author { context, may_publish, told })
     };
-    let builder = office.builder().limits(limits).module(make);
+    let builder = office.builder().limits(limits).shards(2).module(make);
     let (broker, said, may_work) = office.start_idle(builder);
     may_publish.notify_one();
     let mut client = office.client(&broker, "writer");
     while client.publish("notes/1", "client").code() != 0x83 {}
     assert!(taken.try_recv().is_err(), "it waits as long as there is no room");
     may_work.notify_one();
-    assert_eq!(taken.recv().unwrap(), 300);
+    assert_eq!(taken.recv().unwrap(), NOTES as usize);
     let of_author = |said: &String| said.starts_with("1 ") && !said.ends_with("client");
-    let heard: std::collections::BTreeSet<_> = said.iter().filter(of_author).take(300).collect();
-    assert_eq!(heard.len(), 300, "none is lost, none comes twice");
+    let heard = said.iter().filter(of_author).take(NOTES as usize);
+    let heard: Vec<u32> = heard.map(|it| it[2..].parse().unwrap()).collect();
+    assert!(heard.into_iter().eq(0..NOTES), "in order, none lost, none twice");
 }
 
 #[test]
