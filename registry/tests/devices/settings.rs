@@ -147,5 +147,5 @@ fn unknown_settings_are_asked_for_when_the_device_connects() {
     for at in 20..30 {
         hub.connect(at, "1", true);
     }
-    hub.until(&path, |all| all[3]["status"] != "pending");
+    hub.until(&path, |all| all[3]["status"] == "unreadable");
 }
