@@ -5,7 +5,7 @@
 use hashbrown::HashSet;
 use longshore_expression::wildcard::Pattern;
 use longshore_expression::{Budget, EvaluationError, Expression};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fault::{Code, Fault};
 use super::schema::Object;
@@ -61,7 +61,55 @@ struct Test {
     number: Option<f64>,
 }
 
+/// Objects that a selector means, and what of it is not there.
+pub type Picked = (Vec<Map<String, Value>>, Vec<Fault>);
+
 impl Selector {
+    /// Of objects that every broker has, such as protocols, those that `text` means: a selector, or
+    /// their names.
+    ///
+    /// # Errors
+    /// When it is neither, or a test takes too long.
+    pub fn pick(
+        text: &str,
+        object: &Object,
+        all: impl IntoIterator<Item = Value>,
+    ) -> Result<Picked, Fault> {
+        let all = all.into_iter().filter_map(|it| match it {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        });
+        let mut all: Vec<_> = all.collect();
+        let is_name = text != "all" && text.starts_with(|it: char| it.is_ascii_alphabetic());
+        if is_name && !text.contains(['=', '{', '<', '>']) {
+            let names: Vec<&str> = text.split(',').map(str::trim).collect();
+            let named = |name: &str| all.iter().find(|it| it["name"] == name).cloned();
+            let missing = names.iter().filter(|name| named(name).is_none());
+            let fault = |name: &&str| Fault::new(Code::NotFound, format!("there is no {name:?}"));
+            let faults = missing.map(fault).collect();
+            return Ok((names.iter().filter_map(|name| named(name)).collect(), faults));
+        }
+        let mut faults = Vec::new();
+        match Self::parse(text, object)? {
+            Self::All => {}
+            Self::Ids(ids) => {
+                let missing = ids.iter().filter(|id| all.iter().all(|it| it["id"] != **id));
+                faults.extend(missing.map(|id| Fault::not_found(*id)));
+                all.retain(|it| ids.iter().any(|id| it["id"] == *id));
+            }
+            Self::Where(mut sieve) => {
+                let mut taken = Vec::new();
+                for it in all {
+                    if sieve.takes(&Value::Object(it.clone()))? {
+                        taken.push(it);
+                    }
+                }
+                all = taken;
+            }
+        }
+        Ok((all, faults))
+    }
+
     /// Reads a selector, decoded, of objects of this kind.
     pub fn parse(text: &str, object: &Object) -> Result<Self, Fault> {
         if text == "all" {

@@ -3,9 +3,9 @@
 
 use longshore_acl::Method;
 use longshore_broker::rest::{
-    Answer, Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Selector, Takes,
+    Answer, Call, Field, Gate, Handler, Kind, Object, Outcome, Route, Selector, Takes,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::parameter::PARAMETERS;
 use crate::protocol::{PROTOCOLS, Protocol};
@@ -66,12 +66,14 @@ pub(super) fn routes() -> Vec<Route> {
 
 fn protocols(call: &Call) -> Outcome {
     let fields = call.fields()?;
-    let (found, faults) = choose(PROTOCOLS.map(Protocol::describe), call.parameter(0), &PROTOCOL)?;
+    let (found, faults) =
+        Selector::pick(call.parameter(0), &PROTOCOL, PROTOCOLS.map(Protocol::describe))?;
     Ok(Answer::partly(found.into_iter().map(|it| fields.of(it)).collect(), faults))
 }
 
 fn commands(call: &Call) -> Outcome {
-    let (found, faults) = choose(PROTOCOLS.map(Protocol::describe), call.parameter(0), &PROTOCOL)?;
+    let (found, faults) =
+        Selector::pick(call.parameter(0), &PROTOCOL, PROTOCOLS.map(Protocol::describe))?;
     let wanted = call.parameter(1);
     let commands = found.iter().filter_map(|it| it["commands"].as_array()).flatten();
     let is_wanted = |it: &&Value| {
@@ -84,51 +86,6 @@ fn commands(call: &Call) -> Outcome {
 fn parameters(call: &Call) -> Outcome {
     let fields = call.fields()?;
     let all = PARAMETERS.iter().map(|it| it.describe());
-    let (found, faults) = choose(all, call.parameter(0), &PARAMETER)?;
+    let (found, faults) = Selector::pick(call.parameter(0), &PARAMETER, all)?;
     Ok(Answer::partly(found.into_iter().map(|it| fields.of(it)).collect(), faults))
-}
-
-/// What a selector means, and what of it is not there.
-type Chosen = (Vec<Map<String, Value>>, Vec<Fault>);
-
-/// Those that a selector means: one of all objects, or names.
-fn choose(
-    all: impl IntoIterator<Item = Value>,
-    selector: &str,
-    object: &Object,
-) -> Result<Chosen, Fault> {
-    let all = all.into_iter().filter_map(|it| match it {
-        Value::Object(fields) => Some(fields),
-        _ => None,
-    });
-    let mut all: Vec<_> = all.collect();
-    let is_name = selector != "all" && selector.starts_with(|it: char| it.is_ascii_alphabetic());
-    if is_name && !selector.contains(['=', '{']) {
-        let names: Vec<&str> = selector.split(',').map(str::trim).collect();
-        let named = |name: &str| all.iter().find(|it| it["name"] == name).cloned();
-        let missing = names.iter().filter(|name| named(name).is_none());
-        let fault = |name: &&str| Fault::new(Code::NotFound, format!("there is no {name:?}"));
-        let faults = missing.map(fault).collect();
-        return Ok((names.iter().filter_map(|name| named(name)).collect(), faults));
-    }
-    let mut faults = Vec::new();
-    match Selector::parse(selector, object)? {
-        Selector::All => {}
-        Selector::Ids(ids) => {
-            let has = |it: &Map<String, Value>, id: u64| it["id"].as_u64() == Some(id);
-            let missing = ids.iter().filter(|id| all.iter().all(|it| !has(it, **id)));
-            faults.extend(missing.map(|id| Fault::not_found(*id)));
-            all.retain(|it| ids.iter().any(|id| has(it, *id)));
-        }
-        Selector::Where(mut sieve) => {
-            let mut chosen = Vec::new();
-            for it in all {
-                if sieve.takes(&Value::Object(it.clone()))? {
-                    chosen.push(it);
-                }
-            }
-            all = chosen;
-        }
-    }
-    Ok((all, faults))
 }

@@ -2,9 +2,9 @@
 
 use longshore_acl::Method;
 use longshore_broker::rest::{
-    Answer, Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Selector, Takes,
+    Answer, Call, Field, Gate, Handler, Kind, Object, Outcome, Route, Selector, Takes,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::device_type::{OBJECT, TYPES};
 
@@ -37,59 +37,18 @@ pub(super) fn routes() -> [Route; 2] {
 /// Those of the protocols that the first selector means which the second one means.
 fn types(call: &Call) -> Outcome {
     let fields = call.fields()?;
-    let mut protocols: Vec<Map<String, Value>> = Vec::new();
+    let mut protocols: Vec<Value> = Vec::new();
     for it in &TYPES {
-        let Value::Object(protocol) = json!({"id": it.protocol_id, "name": it.protocol_name})
-        else {
-            continue;
-        };
+        let protocol = json!({"id": it.protocol_id, "name": it.protocol_name});
         if !protocols.contains(&protocol) {
             protocols.push(protocol);
         }
     }
-    let (protocols, mut faults) = choose(protocols, call.parameter(0), &PROTOCOL)?;
+    let (protocols, mut faults) = Selector::pick(call.parameter(0), &PROTOCOL, protocols)?;
     let is_of = |id: u64| protocols.iter().any(|it| it["id"] == id);
-    let types = TYPES.iter().filter(|it| is_of(it.protocol_id)).map(|it| it.describe());
-    let (found, missing) = choose(types.collect(), call.parameter(1), &OBJECT)?;
+    let types = TYPES.iter().filter(|it| is_of(it.protocol_id));
+    let types = types.map(|it| Value::Object(it.describe()));
+    let (found, missing) = Selector::pick(call.parameter(1), &OBJECT, types)?;
     faults.extend(missing);
     Ok(Answer::partly(found.into_iter().map(|it| fields.of(it)).collect(), faults))
-}
-
-/// What a selector means, and what of it is not there.
-type Chosen = (Vec<Map<String, Value>>, Vec<Fault>);
-
-/// Those that a selector means: one of all objects, or names.
-fn choose(
-    mut all: Vec<Map<String, Value>>,
-    selector: &str,
-    object: &Object,
-) -> Result<Chosen, Fault> {
-    let mut faults = Vec::new();
-    let is_name = selector != "all" && selector.starts_with(|it: char| it.is_ascii_alphabetic());
-    if is_name && !selector.contains(['=', '{', '<', '>']) {
-        let names: Vec<&str> = selector.split(',').map(str::trim).collect();
-        let missing = names.iter().filter(|name| all.iter().all(|it| it["name"] != **name));
-        let fault = |name: &&str| Fault::new(Code::NotFound, format!("there is no {name:?}"));
-        faults.extend(missing.map(fault));
-        all.retain(|it| names.iter().any(|name| it["name"] == *name));
-        return Ok((all, faults));
-    }
-    match Selector::parse(selector, object)? {
-        Selector::All => {}
-        Selector::Ids(ids) => {
-            let missing = ids.iter().filter(|id| all.iter().all(|it| it["id"] != **id));
-            faults.extend(missing.map(|id| Fault::not_found(*id)));
-            all.retain(|it| ids.iter().any(|id| it["id"] == *id));
-        }
-        Selector::Where(mut sieve) => {
-            let mut chosen = Vec::new();
-            for it in all {
-                if sieve.takes(&Value::Object(it.clone()))? {
-                    chosen.push(it);
-                }
-            }
-            all = chosen;
-        }
-    }
-    Ok((all, faults))
 }
