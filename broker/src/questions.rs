@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::net::mailbox::Mailbox;
-use crate::shard::{Shard, Step};
+use crate::shard::{Shard, Step, durably};
 
 /// Asks a shard; `None` when the broker has stopped.
 pub(crate) async fn ask<T: Send + 'static>(
@@ -33,17 +33,11 @@ pub(crate) async fn ask_durably<T: Send + 'static>(
 ) -> Option<T> {
     let (answer, answered) = oneshot::channel();
     let mut question = Some(question);
-    let mut answer = Some(answer);
-    let mut done = None;
-    mailbox.put_task(Box::new(move |shard, now| {
-        if let Some(question) = question.take() {
-            done = Some(question(shard, now));
-            return Step::Durable;
-        }
-        if let (Some(done), Some(answer)) = (done.take(), answer.take()) {
-            let _ = answer.send(done);
-        }
-        Step::Done
-    }));
+    let work = move |shard: &mut Shard, now| question.take().map(|question| question(shard, now));
+    // Whoever asked may have gone.
+    let say = move |done| {
+        let _ = answer.send(done);
+    };
+    mailbox.put_task(durably(work, say));
     answered.await.ok()
 }

@@ -16,7 +16,7 @@ use crate::clock::{Wall, wall};
 use crate::module::{Renew, State};
 use crate::notices::{Call, Change, Event, Kind, Notice, What, log_topic, state_topic};
 use crate::parties::Party;
-use crate::shard::{OwnMessage, Step, durably, publish_all};
+use crate::shard::{OwnMessage, Shard, Step, durably, publish_all};
 
 /// All states that are retained, those of sessions included.
 const STATES: &str = "flespi/state/mqtt,platform/#";
@@ -82,10 +82,12 @@ impl Accounts {
     pub(crate) fn retain_durably(&self, states: Vec<OwnMessage>, done: oneshot::Sender<()>) {
         if let Some(broker) = self.broker.get() {
             // Whoever asked may have gone.
-            let say = move || {
+            let say = move |()| {
                 let _ = done.send(());
             };
-            broker.mailboxes[0].put_task(durably(publish_all(states, |_| {}), say));
+            let mut task = publish_all(states, |_| {});
+            let work = move |shard: &mut Shard, now| (task(shard, now) == Step::Done).then_some(());
+            broker.mailboxes[0].put_task(durably(work, say));
         }
     }
 

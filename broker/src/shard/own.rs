@@ -102,23 +102,22 @@ pub(crate) fn publish_all(
     })
 }
 
-/// Does a task, and says when all that it has written down is durable; never if that fails.
-pub(crate) fn durably(mut task: Task, say: impl FnOnce() + Send + 'static) -> Task {
-    let (mut is_done, mut say) = (false, Some(say));
+/// Works until that comes to something, and says what when all that was written down is durable;
+/// never if that fails.
+pub(crate) fn durably<T: Send + 'static>(
+    mut work: impl FnMut(&mut Shard, Now) -> Option<T> + Send + 'static,
+    say: impl FnOnce(T) + Send + 'static,
+) -> Task {
+    let (mut done, mut say) = (None, Some(say));
     Box::new(move |shard, now| {
-        if is_done {
+        if let Some(done) = done.take() {
             if let Some(say) = say.take() {
-                say();
+                say(done);
             }
             return Step::Done;
         }
-        match task(shard, now) {
-            Step::Done => {
-                is_done = true;
-                Step::Durable
-            }
-            step => step,
-        }
+        done = work(shard, now);
+        if done.is_some() { Step::Durable } else { Step::More }
     })
 }
 
