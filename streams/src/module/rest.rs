@@ -259,7 +259,6 @@ fn changing(streams: &Arc<Streams>, path: &'static str) -> Route {
 }
 
 fn reading(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
-    let streams = Arc::clone(streams);
     Route {
         method: Method::Get,
         path,
@@ -267,24 +266,11 @@ fn reading(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
         gate: gate(form),
         takes: Takes::Nothing,
         gives: Some(form.object()),
-        handler: Handler::waiting(move |call| {
-            let streams = Arc::clone(&streams);
-            Box::pin(async move {
-                let meant = sources::meant(&call, form).await?;
-                blocking(move || {
-                    let fields = call.fields()?;
-                    let (links, faults) = chosen(&streams, &call, form, meant)?;
-                    let shown = links.iter().map(|link| fields.of(form.show(link)));
-                    Ok(Answer::partly(shown.collect(), faults))
-                })
-                .await
-            })
-        }),
+        handler: of_links(streams, form, |_, _, links| Ok(links)),
     }
 }
 
 fn removing(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
-    let streams = Arc::clone(streams);
     Route {
         method: Method::Delete,
         path,
@@ -292,23 +278,33 @@ fn removing(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
         gate: gate(form),
         takes: Takes::Nothing,
         gives: Some(form.object()),
-        handler: Handler::waiting(move |call| {
-            let streams = Arc::clone(&streams);
-            Box::pin(async move {
-                let meant = sources::meant(&call, form).await?;
-                blocking(move || {
-                    let fields = call.fields()?;
-                    let (links, faults) = chosen(&streams, &call, form, meant)?;
-                    let steps = streams.links.remove(&links).map_err(unkept)?;
-                    streams.tell_links(&steps, &call);
-                    let gone = steps.iter().filter_map(|(before, _)| before.as_ref());
-                    let shown = gone.map(|link| fields.of(form.show(link)));
-                    Ok(Answer::partly(shown.collect(), faults))
-                })
-                .await
-            })
+        handler: of_links(streams, form, |streams, call, links| {
+            let steps = streams.links.remove(&links).map_err(unkept)?;
+            streams.tell_links(&steps, call);
+            Ok(steps.into_iter().filter_map(|(before, _)| before).collect())
         }),
     }
+}
+
+/// What is done with links that a call means; those that it gives are shown.
+type OnLinks = fn(&Streams, &Call, Vec<Link>) -> Result<Vec<Link>, Fault>;
+
+fn of_links(streams: &Arc<Streams>, form: Form, work: OnLinks) -> Handler {
+    let streams = Arc::clone(streams);
+    Handler::waiting(move |call| {
+        let streams = Arc::clone(&streams);
+        Box::pin(async move {
+            let meant = sources::meant(&call, form).await?;
+            blocking(move || {
+                let fields = call.fields()?;
+                let (links, faults) = chosen(&streams, &call, form, meant)?;
+                let links = work(&streams, &call, links)?;
+                let shown = links.iter().map(|link| fields.of(form.show(link)));
+                Ok(Answer::partly(shown.collect(), faults))
+            })
+            .await
+        })
+    })
 }
 
 fn messages(streams: &Arc<Streams>, path: &'static str) -> [Route; 2] {
