@@ -487,12 +487,7 @@ fn settable<T: Item>(
             }
             Some(_) => {}
             None if T::OBJECT.is_open => drop(fields.insert(name.clone(), value.clone())),
-            None => {
-                let known = T::OBJECT.fields.iter().filter(|field| field.is_set);
-                let known: Vec<_> = known.map(|field| field.name).collect();
-                let reason = format!("no such field; there are {}", known.join(", "));
-                return Err(Fault::new(Code::Format, reason).field(name));
-            }
+            None => return Err(T::OBJECT.unknown(name)),
         }
     }
     Ok(fields)

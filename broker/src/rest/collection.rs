@@ -52,6 +52,14 @@ pub trait Shelf {
         Ok(Box::new(|_, fields| fields))
     }
 
+    /// Whether these fields may be sent at all; what they hold is looked at when one is made.
+    ///
+    /// # Errors
+    /// Why not.
+    fn takes(&self, _: &Map<String, Value>) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Makes one of each that was sent: its fields as they are shown this once.
     fn create(&self, call: &Call, sent: &[Value]) -> Each<Map<String, Value>, Self::Error>;
 
@@ -209,15 +217,23 @@ pub fn create<S: Shelf>(shelf: &S, call: &Call) -> Outcome {
         let reason = "the token opens some objects, and so none that are new";
         return Err(Fault::new(Code::Forbidden, reason));
     }
-    let (fields, objects) = (call.fields()?, call.objects()?);
+    let (fields, mut objects) = (call.fields()?, call.objects()?);
     if objects.is_empty() {
         return Err(Fault::bad_request("there is no object in the array"));
     }
+    let refused = |it: &Value| it.as_object().and_then(|it| shelf.takes(it).err());
+    let refused: Vec<_> = objects.iter().map(refused).collect();
+    let mut each = refused.iter();
+    objects.retain(|_| each.next().is_some_and(Option::is_none));
+    let mut outcomes = shelf.create(call, &objects).into_iter();
     let (mut made, mut faults) = (Vec::new(), Vec::new());
-    for (at, outcome) in shelf.create(call, &objects).into_iter().enumerate() {
-        match outcome {
-            Ok(object) => made.push(fields.of(object)),
-            Err(error) => faults.push(error.into().at(at)),
+    for (at, refused) in refused.into_iter().enumerate() {
+        // Of each that was not refused there is an outcome.
+        let next = || outcomes.next().map(|outcome| outcome.map_err(Into::into));
+        match refused.map(Err).or_else(next) {
+            Some(Ok(object)) => made.push(fields.of(object)),
+            Some(Err(fault)) => faults.push(fault.at(at)),
+            None => break,
         }
     }
     Ok(Answer::partly(made, faults))

@@ -65,16 +65,18 @@ fn list(call: &Call) -> Outcome {
 /// The value over each input, in their order; null, and an entry of `errors`, where there is none.
 fn test(call: &Call) -> Outcome {
     let mut body = call.object()?;
-    let wrong = |what: &'static str| Fault::new(Code::Format, what);
+    TEST.takes(&body)?;
+    let wrong =
+        |name: &str, what: &str| Fault::new(Code::Format, format!("{name}: {what}")).field(name);
     let Some(Value::String(text)) = body.remove("expression") else {
-        return Err(wrong("expression: not a string"));
+        return Err(wrong("expression", "not a string"));
     };
-    let expression = Expression::parse(&text)
-        .map_err(|error| Fault::new(Code::Format, format!("expression: {error}")))?;
+    let expression = Expression::parse(&text);
+    let expression = expression.map_err(|error| wrong("expression", &error.to_string()))?;
     let input = match body.remove("input") {
         None => vec![json!({})],
         Some(Value::Array(input)) => input,
-        Some(_) => return Err(wrong("input: not an array")),
+        Some(_) => return Err(wrong("input", "not an array")),
     };
     // One budget for all: it is the request that is bounded.
     let mut budget = Budget::new(STEPS_MAX).at(wall().0 as f64 / 1e6);

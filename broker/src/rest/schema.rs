@@ -87,6 +87,25 @@ impl Object {
         self.fields.iter().any(|field| field.name == name && field.shown != Shown::Asked)
     }
 
+    /// Whether whoever makes or changes an object may send these fields.
+    ///
+    /// # Errors
+    /// The first that is not to be set, with those that are.
+    pub(crate) fn takes(&self, sent: &Map<String, Value>) -> Result<(), Fault> {
+        let is_set =
+            |name: &str| self.fields.iter().any(|field| field.is_set && field.name == name);
+        match sent.keys().find(|name| !self.is_open && !is_set(name)) {
+            Some(name) => Err(self.unknown(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody may send a field of this name; which ones may be sent.
+    pub(crate) fn unknown(&self, name: &str) -> Fault {
+        let known = self.fields.iter().filter(|field| field.is_set).map(|field| field.name);
+        unknown(name, known)
+    }
+
     /// The field of this name that is shown.
     pub fn shown(&self, name: &str) -> Result<(), Fault> {
         let mut shown = self.fields.iter().filter(|field| field.shown != Shown::Never);
@@ -95,6 +114,13 @@ impl Object {
         }
         Err(Fault::new(Code::Format, format!("no field {name:?}")))
     }
+}
+
+/// A field of this name that was sent is none of those that may be.
+pub(crate) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Fault {
+    let known = known.into_iter().collect::<Vec<_>>().join(", ");
+    let reason = format!("{name}: not a field that can be set; there are {known}");
+    Fault::new(Code::Format, reason).field(name)
 }
 
 /// The fields that are wanted of objects (15.1.5).

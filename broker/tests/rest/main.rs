@@ -4,6 +4,7 @@
 
 mod client;
 mod conventions;
+mod fields;
 mod hostile;
 mod logs;
 mod messages;

@@ -126,9 +126,7 @@ fn answer(outcome: Result<crate::link::Outcome, LinkError>) -> Result<bool, Faul
 /// A message as it was sent.
 fn message(object: &Value) -> Result<Message, Fault> {
     let given = object.as_object().ok_or_else(|| Fault::bad_request("no object"))?;
-    if let Some(name) = given.keys().find(|it| PUBLISHED.fields.iter().all(|f| f.name != **it)) {
-        return Err(Fault::new(Code::Format, format!("no field {name:?}")));
-    }
+    PUBLISHED.takes(given)?;
     let wrong =
         |name: &str, what: &str| Fault::new(Code::Format, format!("{name} is {what}")).field(name);
     let topic = given.get("topic").and_then(Value::as_str);

@@ -207,23 +207,18 @@ pub(super) async fn create(call: Call) -> Outcome {
 /// The client identifier and the seconds of a session that is asked for.
 fn asked(object: &Value) -> Result<(String, u32), Fault> {
     let fields = object.as_object().ok_or_else(|| Fault::bad_request("no object"))?;
-    let mut expiry_secs = EXPIRY_SECS;
-    for (name, value) in fields {
-        match name.as_str() {
-            "client_id" => {}
-            "expiry_interval" => {
-                let secs = value.as_u64().and_then(|secs| u32::try_from(secs).ok());
-                expiry_secs = secs.filter(|secs| *secs > 0).ok_or_else(|| {
-                    Fault::new(Code::Format, "expiry_interval is seconds from 1 on").field(name)
-                })?;
-            }
-            _ => return Err(Fault::new(Code::Format, format!("no field {name:?}"))),
-        }
-    }
+    OBJECT.takes(fields)?;
+    let wrong =
+        |name: &str, what: &str| Fault::new(Code::Format, format!("{name} is {what}")).field(name);
+    let secs = |value: &Value| {
+        let secs = value.as_u64().and_then(|secs| u32::try_from(secs).ok()).filter(|it| *it > 0);
+        secs.ok_or_else(|| wrong("expiry_interval", "seconds from 1 on"))
+    };
+    let expiry_secs = fields.get("expiry_interval").map_or(Ok(EXPIRY_SECS), secs)?;
     let client_id = fields.get("client_id").and_then(Value::as_str).filter(|it| !it.is_empty());
     let client_id = client_id.filter(|it| it.len() <= usize::from(u16::MAX) && !it.contains('\0'));
-    let fault = || Fault::new(Code::Format, "client_id is a text").field("client_id");
-    Ok((client_id.ok_or_else(fault)?.to_owned(), expiry_secs))
+    let client_id = client_id.ok_or_else(|| wrong("client_id", "a text"))?;
+    Ok((client_id.to_owned(), expiry_secs))
 }
 
 pub(super) async fn remove(call: Call) -> Outcome {

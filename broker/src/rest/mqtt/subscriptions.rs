@@ -155,10 +155,7 @@ fn asked(
     known: Option<&Map<String, Value>>,
 ) -> Result<(String, Subscription), Fault> {
     let given = object.as_object().ok_or_else(|| Fault::bad_request("no object"))?;
-    let is_settable = |name: &str| OBJECT.fields.iter().any(|it| it.is_set && it.name == name);
-    if let Some(name) = given.keys().find(|name| !is_settable(name)) {
-        return Err(Fault::new(Code::Format, format!("no field {name:?}")));
-    }
+    OBJECT.takes(given)?;
     let value =
         |name: &str| given.get(name).or_else(|| known?.get(name)).filter(|it| !it.is_null());
     let wrong =

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use longshore_acl::Directory;
+use longshore_acl::{Directory, ROOT_ACCOUNT};
 use serde_json::{Map, Value};
 
 use crate::accounts::{Accounts, ChangeError};
@@ -30,7 +30,7 @@ pub(super) trait Kept: Send + Sync + Sized + 'static {
 
     fn id(&self) -> u64;
 
-    /// The account whose log says what becomes of it.
+    /// The account whose log says what becomes of it: its `cid`.
     fn logged_by(&self) -> u64;
 
     /// The fields that are always shown.
@@ -39,6 +39,11 @@ pub(super) trait Kept: Send + Sync + Sized + 'static {
     /// What adds to them what the call asks for by name.
     fn show(_: &Call) -> Result<Box<Show<Self>>, Fault> {
         Ok(Box::new(|_, fields| fields))
+    }
+
+    /// Whether these fields may be sent at all.
+    fn takes(sent: &Map<String, Value>) -> Result<(), Fault> {
+        Self::OBJECT.takes(sent)
     }
 
     /// Makes one of each that was sent: its fields as they are shown this once.
@@ -75,6 +80,15 @@ impl<T> InDirectory<T> {
     }
 }
 
+impl<T: Kept> InDirectory<T> {
+    /// Whether this is the account of each of these.
+    fn is_of_all(&self, ids: &[u64], account: &Value) -> bool {
+        let directory = self.0.read();
+        let of = |id: &u64| T::one(&directory, ROOT_ACCOUNT, *id).map(|item| item.logged_by());
+        ids.iter().all(|id| of(id).is_some_and(|of| *account == of))
+    }
+}
+
 impl<T: Kept> Shelf for InDirectory<T> {
     type Item = T;
     type Error = ChangeError;
@@ -107,6 +121,10 @@ impl<T: Kept> Shelf for InDirectory<T> {
         T::show(call)
     }
 
+    fn takes(&self, sent: &Map<String, Value>) -> Result<(), Fault> {
+        T::takes(sent)
+    }
+
     fn create(&self, call: &Call, sent: &[Value]) -> Made {
         T::create(&self.0, call.account, sent)
     }
@@ -115,8 +133,15 @@ impl<T: Kept> Shelf for InDirectory<T> {
         &self,
         call: &Call,
         ids: &[u64],
-        body: Map<String, Value>,
+        mut body: Map<String, Value>,
     ) -> Result<Each<Arc<T>, ChangeError>, Fault> {
+        // Clients send back what they have read; where nothing is to change, nothing is set.
+        if body.get("cid").is_some_and(|cid| self.is_of_all(ids, cid)) {
+            body.remove("cid");
+        }
+        if !ids.is_empty() {
+            T::takes(&body)?;
+        }
         T::update(call, ids, body)
     }
 

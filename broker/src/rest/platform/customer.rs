@@ -49,6 +49,7 @@ pub(super) fn update(call: &Call) -> Outcome {
         let reason = format!("{field}: set by the account above, in /platform/subaccounts");
         return Err(Fault::new(Code::Format, reason));
     }
+    OBJECT.takes(&body)?;
     let accounts = &call.api.accounts;
     let body = Value::Object(body);
     let mut updated = accounts.update_accounts(&[call.account], None, sent(call, &body));

@@ -12,7 +12,12 @@ use crate::rest::call::Call;
 use crate::rest::fault::Fault;
 use crate::rest::schema::{Field, Kind, Object};
 
-/// There may be bounds of modules that this broker does not have.
+/// A bound that tools of flespi send along and that bounds nothing here.
+const fn foreign(name: &'static str) -> Field {
+    Field::new(name, Kind::Whole, "Kept for who has sent it, and bounds nothing here").set()
+}
+
+/// All that flespi has (17.3): another name is mistyped, and would bound nothing unnoticed.
 pub(super) static OBJECT: Object = Object {
     name: "Limit",
     fields: &[
@@ -31,8 +36,40 @@ pub(super) static OBJECT: Object = Object {
         Field::new("api_calls", Kind::Whole, "REST calls a minute").set(),
         Field::new("api_traffic", Kind::Whole, "Bytes of REST a minute").set(),
         Field::new("blocking_duration", Kind::Whole, "Seconds it stays blocked past one").set(),
+        foreign("channels_count"),
+        foreign("channel_messages"),
+        foreign("channel_storage"),
+        foreign("channel_traffic"),
+        foreign("channel_connections"),
+        foreign("containers_count"),
+        foreign("container_storage"),
+        foreign("cdns_count"),
+        foreign("cdn_storage"),
+        foreign("cdn_traffic"),
+        foreign("devices_count"),
+        foreign("device_storage"),
+        foreign("device_media_traffic"),
+        foreign("device_media_storage"),
+        foreign("streams_count"),
+        foreign("stream_storage"),
+        foreign("stream_traffic"),
+        foreign("modems_count"),
+        foreign("sms_count"),
+        foreign("limits_count"),
+        foreign("realms_count"),
+        foreign("calcs_count"),
+        foreign("calcs_storage"),
+        foreign("plugins_count"),
+        foreign("plugin_traffic"),
+        foreign("plugin_buffered_messages"),
+        foreign("groups_count"),
+        foreign("webhooks_count"),
+        foreign("webhook_storage"),
+        foreign("webhook_traffic"),
+        foreign("grants_count"),
+        foreign("identity_providers_count"),
     ],
-    is_open: true,
+    is_open: false,
 };
 
 impl Kept for Limit {

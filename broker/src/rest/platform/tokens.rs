@@ -10,7 +10,7 @@ use crate::accounts::{Accounts, ChangeError};
 use crate::notices;
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
-use crate::rest::schema::{Field, Kind, Object};
+use crate::rest::schema::{Field, Kind, Object, unknown};
 
 pub(super) static OBJECT: Object = Object {
     name: "Token",
@@ -36,6 +36,32 @@ pub(super) static OBJECT: Object = Object {
     ],
     is_open: false,
 };
+
+/// What `access` has, an entry of its `acl`, and a submodule of such an entry (4.9).
+const OF_ACCESS: [&str; 2] = ["type", "acl"];
+const OF_ENTRY: [&str; 6] = ["uri", "methods", "ids", "submodules", "topic", "actions"];
+const OF_SUBMODULE: [&str; 2] = ["name", "methods"];
+
+/// Whether an object has no other fields than these: an entry whose `ids` are mistyped would open
+/// all objects there are.
+fn check(path: &str, value: &Value, known: &[&str]) -> Result<(), Fault> {
+    let mut names = value.as_object().into_iter().flat_map(Map::keys);
+    match names.find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(unknown(&format!("{path}.{name}"), known.iter().copied())),
+        None => Ok(()),
+    }
+}
+
+fn check_entries(path: &str, acl: Option<&Value>) -> Result<(), Fault> {
+    for (at, entry) in acl.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        check(&format!("{path}[{at}]"), entry, &OF_ENTRY)?;
+        let submodules = entry.get("submodules").and_then(Value::as_array);
+        for (of, submodule) in submodules.into_iter().flatten().enumerate() {
+            check(&format!("{path}[{at}].submodules[{of}]"), submodule, &OF_SUBMODULE)?;
+        }
+    }
+    Ok(())
+}
 
 impl Kept for Token {
     const KIND: notices::Kind = notices::Kind::Token;
@@ -84,6 +110,14 @@ impl Kept for Token {
             }
             object
         }))
+    }
+
+    fn takes(sent: &Map<String, Value>) -> Result<(), Fault> {
+        OBJECT.takes(sent)?;
+        let access = sent.get("access");
+        access.map_or(Ok(()), |access| check("access", access, &OF_ACCESS))?;
+        check_entries("access.acl", access.and_then(|access| access.get("acl")))?;
+        check_entries("acl", sent.get("acl"))
     }
 
     fn create(accounts: &Accounts, account: u64, sent: &[Value]) -> Made {
