@@ -17,9 +17,11 @@ const TTL_SECS_MAX: u64 = 30 * 86_400;
 /// Characters of a name.
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=255;
 
-/// Members of a configuration that are not shown, and what stands for them.
-const SECRETS: [&str; 2] = ["token", "password"];
+/// Members of a configuration that are not shown, and what stands for them where they were.
+const SECRET: [&str; 2] = ["token", "password"];
 const HIDDEN: &str = "***";
+/// Where they are kept.
+const SECRETS: &str = "secrets";
 
 /// The protocol of an invalid channel whose own is gone; no channel that is made has it.
 static UNKNOWN: Protocol = Protocol {
@@ -69,6 +71,7 @@ impl Channel {
 impl Item for Channel {
     const URI: &'static str = "gw/channels";
     const ORIGIN: u64 = 9;
+    const SEALED: &'static [&'static str] = &[SECRETS];
     const OBJECT: &'static Object = &Object {
         name: "Channel",
         fields: &[
@@ -127,11 +130,8 @@ impl Item for Channel {
         let packets_ttl = secs("packets_ttl", 0)?;
         let commands_ttl = secs("commands_ttl", TTL_SECS)?;
         let is_enabled = fields.get("enabled").and_then(Value::as_bool).unwrap_or(true);
-        let configuration = fields.entry("configuration").or_insert_with(|| Map::new().into());
-        if let Some(before) = before {
-            unhide(configuration, &before.kept);
-        }
-        let intake = protocol.configure(configuration);
+        fields.entry("configuration").or_insert_with(|| Map::new().into());
+        let intake = protocol.configure(&set_apart(&mut fields));
         let intake = intake.and_then(|it| authority::check(&it).map(|()| it)).map_err(|error| {
             let path = format!("configuration.{}", error.field);
             wrong(path.trim_end_matches('.'), error.text)
@@ -154,7 +154,8 @@ impl Item for Channel {
         })
     }
 
-    fn invalid(head: Head, kept: Map<String, Value>) -> Option<Self> {
+    fn invalid(head: Head, mut kept: Map<String, Value>) -> Option<Self> {
+        set_apart(&mut kept);
         let protocol = named(&kept).unwrap_or(&UNKNOWN);
         let is_enabled = kept.get("enabled").and_then(Value::as_bool).unwrap_or(true);
         // What nobody has said how long to keep is kept as long as any.
@@ -187,12 +188,7 @@ impl Item for Channel {
 
     fn shown(&self) -> Map<String, Value> {
         let mut fields = self.kept.clone();
-        if let Some(configuration) = fields.get_mut("configuration").and_then(Value::as_object_mut)
-        {
-            for secret in SECRETS {
-                configuration.entry(secret).and_modify(|it| *it = HIDDEN.into());
-            }
-        }
+        fields.remove(SECRETS);
         fields.insert("protocol_name".to_owned(), self.protocol.name.into());
         fields.insert("uri".to_owned(), self.live.uri().map_or(Value::Null, Value::from));
         fields.insert("commands_size".to_owned(), 0.into());
@@ -217,14 +213,25 @@ fn named(fields: &Map<String, Value>) -> Result<&'static Protocol, Fault> {
     })
 }
 
-/// Puts secrets back where whoever changes a channel sends what was shown.
-fn unhide(configuration: &mut Value, before: &Map<String, Value>) {
-    let Some(configuration) = configuration.as_object_mut() else { return };
-    for secret in SECRETS {
-        if configuration.get(secret).and_then(Value::as_str) == Some(HIDDEN)
-            && let Some(known) = before.get("configuration").and_then(|it| it.get(secret))
-        {
-            configuration.insert(secret.to_owned(), known.clone());
+/// Takes the secrets out of a configuration, and gives it with them. Where one is as it is shown,
+/// because whoever changes a channel sends what was shown, it is the one that is kept.
+fn set_apart(fields: &mut Map<String, Value>) -> Value {
+    let kept = fields.remove(SECRETS).unwrap_or_default();
+    let Some(configuration) = fields.get_mut("configuration") else { return Value::Null };
+    let mut whole = configuration.clone();
+    let mut secrets = Map::new();
+    for name in SECRET {
+        let (Some(shown), Some(secret)) = (configuration.get_mut(name), whole.get_mut(name)) else {
+            continue;
+        };
+        if let Some(known) = kept.get(name).filter(|_| *shown == HIDDEN) {
+            *secret = known.clone();
         }
+        *shown = HIDDEN.into();
+        secrets.insert(name.to_owned(), secret.clone());
     }
+    if !secrets.is_empty() {
+        fields.insert(SECRETS.to_owned(), secrets.into());
+    }
+    whole
 }

@@ -211,9 +211,9 @@ fn a_channel_that_is_kept_and_invalid_is_blocked_until_it_is_put_right() {
             "configuration": {"password": "1", "nothing": 1}});
         row.to_string().into_bytes()
     };
-    let before = house.put_row(of_wialon.id, &row(4));
+    house.put_row(of_wialon.id, &row(4));
     house.put_row(of_none.id, &row(999));
-    house.put_row(unread.id, b"no JSON");
+    let before = house.put_row(unread.id, b"no JSON");
 
     let rig = house.start();
     let blocked = |rig: &Rig| {

@@ -94,6 +94,24 @@ impl House {
         tables.commit(changes).unwrap();
         before
     }
+
+    /// Files that have a text in them.
+    pub(crate) fn files_with(&self, text: &str) -> Vec<String> {
+        let (mut folders, mut found) = (vec![self.folder.path().to_owned()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Ok(bytes) = std::fs::read(&path)
+                    && bytes.windows(text.len()).any(|it| it == text.as_bytes())
+                {
+                    found.push(path.display().to_string());
+                }
+            }
+        }
+        found
+    }
 }
 
 /// A channel as it was made.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::rig::{Rig, device, position};
+use super::rig::{House, Made, Rig, connect, device, position, say};
 
 /// R2.24; topics follow from the rights in REST.
 #[test]
@@ -54,4 +54,61 @@ fn what_the_hub_speaks_is_listed() {
     assert!(names("GET /gw/message-parameters/all").len() > 70);
     let paths = rig.get("GET /gw/api.json", Value::Null)["paths"].clone();
     assert!(paths["/gw/channels/{sel}/messages"]["delete"].is_object());
+}
+
+/// R3.1: what a channel logs in with, and what devices log in with.
+#[test]
+fn a_secret_of_a_configuration_is_shown_nowhere_and_kept_sealed() {
+    let house = House::new(|_| {});
+    let rig = house.start();
+    let key = rig.token(&json!([{"uri": "mqtt", "topic": "cars/+", "actions": ["subscribe"]}]));
+    let own = json!({"token": key, "topics": ["cars/+"], "ident_level": 1});
+    let own = rig.channel("mqtt", json!({"configuration": own}));
+    let password = "as-no-other";
+    let guarded = json!({"configuration": {"password": password}});
+    let guarded = rig.channel("wialon_ips", guarded);
+    let patch = |id: u64, fields: Value| rig.get(&format!("PATCH /gw/channels/{id}"), fields);
+    let patched = patch(own.id, json!({"configuration": {"path": "it"}}));
+    let of_token = json!({"token": "***", "topics": ["cars/+"], "ident_level": 1, "path": "it"});
+    assert_eq!(patched["result"][0]["configuration"], of_token);
+    let state = format!("flespi/state/gw/channels/{}", own.id);
+    let retained = rig.subscribe(&rig.key, &state).next_of(&state);
+    assert_eq!(retained["configuration"], of_token);
+    let all = ["all", "all?fields=configuration"];
+    let all = all.map(|sel| rig.get(&format!("GET /gw/channels/{sel}"), Value::Null));
+    let log = rig.log(own.id, 2, 1);
+    for shown in [patched, retained, log.into()].iter().chain(&all).map(Value::to_string) {
+        let is_hidden = [&key, password, "secrets"].iter().all(|it| !shown.contains(it));
+        assert!(is_hidden && shown.contains("***"), "{shown}");
+    }
+    let (status, answer) = rig.ask("GET /gw/channels/all?fields=secrets", Value::Null);
+    assert_eq!(status, 400, "{answer}");
+    drop(rig);
+    for secret in [&key, password] {
+        assert_eq!(house.files_with(secret), [""; 0]);
+    }
+    assert_ne!(house.files_with("ident_level"), [""; 0], "the rest is there");
+
+    let rig = house.start();
+    let greeting = |made: &Made| say(&mut connect(made.address), b"#L#a;as-no-other\r\n", 7);
+    assert_eq!(greeting(&guarded), b"#AL#1\r\n", "it is kept over a restart");
+    let writer = rig.subscribe(&rig.key, "nothing");
+    rig.until("the channel subscribes as before", |rig| {
+        let (qos, message) = (rumqttc::QoS::AtLeastOnce, r#"{"it": {"position.speed": 5}}"#);
+        writer.client.publish("cars/7", qos, false, message).unwrap();
+        rig.pull(own.id, &json!({})).0.pop()
+    });
+    drop(rig);
+
+    // As earlier versions wrote it.
+    let old = json!({"cid": 1, "name": "old", "protocol_id": 4,
+        "configuration": {"password": password}});
+    house.put_row(guarded.id, old.to_string().as_bytes());
+    let rig = house.start();
+    assert_eq!(greeting(&guarded), b"#AL#1\r\n");
+    rig.get(&format!("PATCH /gw/channels/{}", guarded.id), json!({"name": "new"}));
+    assert_eq!(greeting(&guarded), b"#AL#1\r\n");
+    drop(rig);
+    let row = String::from_utf8(house.put_row(guarded.id, b"{}")).unwrap();
+    assert!(row.contains("new") && !row.contains(password), "{row}");
 }
