@@ -36,6 +36,10 @@ fn values(call: &Call) -> Outcome {
     let names = call.query.get("names").unwrap_or_default();
     let mut found = Map::new();
     for name in names.split(',').map(str::trim) {
+        // Everybody may ask, and each is made once however often it is named.
+        if found.contains_key(name) {
+            continue;
+        }
         let value = match name {
             "toolbox/topics" => json!({"topics": described(topics(call))}),
             "toolbox/codes" => described(CODES.map(|(code, about)| (code.to_string(), about))),

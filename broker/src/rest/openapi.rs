@@ -38,11 +38,14 @@ pub(super) static ROUTES: &[&[Route]] = &[&[
 ]];
 
 fn read(call: &Call) -> Outcome {
-    let document = describe(&call.api.router, call.route.module());
-    Ok(Answer::document(Bytes::from(format!("{document}\n"))))
+    Ok(Answer::document(call.api.router.document(call.route.module())))
 }
 
-/// The document of a module.
+/// The document of a module, as it is sent.
+pub(super) fn write(router: &Router, module: &str) -> Bytes {
+    Bytes::from(format!("{}\n", describe(router, module)))
+}
+
 fn describe(router: &Router, module: &str) -> Value {
     let mut paths = Map::new();
     let mut objects: Vec<&Object> = Vec::new();

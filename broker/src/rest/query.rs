@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
+use super::fault::{Code, Fault};
 
 /// The parameters of a query.
 #[derive(Debug, Default)]
@@ -12,6 +12,9 @@ pub(crate) struct Query {
 
 /// The parameter that holds JSON.
 const DATA: &str = "data";
+/// Parameters of one query: each is compared with those before it, and a head has room for tens of
+/// thousands.
+const PARAMETERS_MAX: usize = 64;
 
 impl Query {
     /// Takes a query apart. `data` may be percent-encoded or not, and the query may be nothing but
@@ -38,6 +41,10 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode_form(name)?;
             let value = if name == DATA { json_text(value)? } else { decode_form(value)? };
+            if pairs.len() == PARAMETERS_MAX {
+                let reason = format!("a query has up to {PARAMETERS_MAX} parameters");
+                return Err(Fault::new(Code::TooLarge, reason));
+            }
             if pairs.iter().any(|(known, _)| *known == name) {
                 return Err(Fault::bad_request(format!("{name:?} is given twice")));
             }
@@ -181,6 +188,16 @@ mod tests {
         for bad in ["data=[1]", "data={", "data=1", "data={\"a\":1}&data=2", "a=1&a=2", "a=%"] {
             assert!(Query::parse(bad).and_then(|query| query.data(b"")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_query_has_so_many_parameters_and_no_more() {
+        let query = |count: usize| {
+            let all: Vec<_> = (0..count).map(|at| format!("p{at}=")).collect();
+            Query::parse(&all.join("&")).map(|_| ()).map_err(|fault| fault.code)
+        };
+        assert_eq!(query(PARAMETERS_MAX), Ok(()));
+        assert_eq!(query(PARAMETERS_MAX + 1), Err(Code::TooLarge));
     }
 
     #[test]

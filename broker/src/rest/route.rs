@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use hashbrown::HashMap;
 use longshore_acl::Method;
 
 use super::answer::Outcome;
@@ -140,6 +142,8 @@ pub(crate) struct Router {
     /// All methods of each path.
     paths: matchit::Router<Vec<Arc<Route>>>,
     routes: Vec<Arc<Route>>,
+    /// Of each module that was asked for: everybody may ask, and it takes a while to make one.
+    documents: Mutex<HashMap<&'static str, Bytes>>,
 }
 
 impl Router {
@@ -167,7 +171,15 @@ impl Router {
                 }
             }
         }
-        Ok(Self { paths, routes })
+        Ok(Self { paths, routes, documents: Mutex::default() })
+    }
+
+    /// The document that says what the routes of a module are.
+    pub(super) fn document(&self, module: &'static str) -> Bytes {
+        // Nobody panics under the lock.
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = documents.entry(module).or_insert_with(|| openapi::write(self, module));
+        Bytes::clone(document)
     }
 
     /// All routes there are.

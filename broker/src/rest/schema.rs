@@ -1,6 +1,7 @@
 //! What objects are made of: the one table that `fields`, selectors and the documents of the API
 //! are checked and made by.
 
+use hashbrown::HashSet;
 use serde_json::{Map, Value};
 
 use super::fault::{Code, Fault};
@@ -125,31 +126,25 @@ pub(crate) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 
 /// The fields that are wanted of objects (15.1.5).
 #[derive(Debug)]
-pub struct Fields(Option<Vec<String>>);
+pub struct Fields(Option<HashSet<String>>);
 
 impl Fields {
     /// Those listed in `text`; all that are always shown if it is not there, or empty.
     pub fn parse(text: Option<&str>, object: &Object) -> Result<Self, Fault> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
-        let mut names: Vec<String> = Vec::new();
-        for name in text.split(',').map(str::trim) {
-            object.shown(name)?;
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(Self(Some(names)))
+        let named = |name: &str| object.shown(name).map(|()| name.to_owned());
+        text.split(',').map(str::trim).map(named).collect::<Result<_, _>>().map(|it| Self(Some(it)))
     }
 
     /// Whether this one was asked for by its name.
     pub fn name(&self, name: &str) -> bool {
-        self.0.as_ref().is_some_and(|names| names.iter().any(|known| known == name))
+        self.0.as_ref().is_some_and(|names| names.contains(name))
     }
 
     /// The object with nothing else.
     pub fn of(&self, mut object: Map<String, Value>) -> Value {
         if let Some(names) = &self.0 {
-            object.retain(|name, _| names.iter().any(|known| known == name));
+            object.retain(|name, _| names.contains(name));
         }
         Value::Object(object)
     }

@@ -82,20 +82,16 @@ impl Selector {
         let mut all: Vec<_> = all.collect();
         let is_name = text != "all" && text.starts_with(|it: char| it.is_ascii_alphabetic());
         if is_name && !text.contains(['=', '{', '<', '>']) {
-            let names: Vec<&str> = text.split(',').map(str::trim).collect();
-            let named = |name: &str| all.iter().find(|it| it["name"] == name).cloned();
-            let missing = names.iter().filter(|name| named(name).is_none());
-            let fault = |name: &&str| Fault::new(Code::NotFound, format!("there is no {name:?}"));
-            let faults = missing.map(fault).collect();
-            return Ok((names.iter().filter_map(|name| named(name)).collect(), faults));
+            return Ok(pick_named(text, all));
         }
         let mut faults = Vec::new();
         match Self::parse(text, object)? {
             Self::All => {}
             Self::Ids(ids) => {
-                let missing = ids.iter().filter(|id| all.iter().all(|it| it["id"] != **id));
-                faults.extend(missing.map(|id| Fault::not_found(*id)));
-                all.retain(|it| ids.iter().any(|id| it["id"] == *id));
+                let mut missing: HashSet<u64> = ids.iter().copied().collect();
+                all.retain(|it| it["id"].as_u64().is_some_and(|id| missing.remove(&id)));
+                let missing = ids.into_iter().filter(|id| missing.contains(id));
+                faults.extend(missing.map(Fault::not_found));
             }
             Self::Where(mut sieve) => {
                 let mut taken = Vec::new();
@@ -133,6 +129,18 @@ impl Selector {
         let tests = tests(rest, object)?;
         Ok(Self::Where(Sieve::new(Condition::Tests { ids, tests })))
     }
+}
+
+/// Of these objects, those of these names: each once, in the order in which they are named.
+fn pick_named(names: &str, mut all: Vec<Map<String, Value>>) -> Picked {
+    let (mut known, mut picked, mut faults) = (HashSet::new(), Vec::new(), Vec::new());
+    for name in names.split(',').map(str::trim).filter(|name| known.insert(*name)) {
+        match all.iter().position(|it| it["name"] == name) {
+            Some(at) => picked.push(all.swap_remove(at)),
+            None => faults.push(Fault::new(Code::NotFound, format!("there is no {name:?}"))),
+        }
+    }
+    (picked, faults)
 }
 
 /// Tests, parted by commas.
@@ -331,6 +339,26 @@ mod tests {
         let tests = |count: usize| vec!["id>0"; count].join(",");
         assert_eq!(chosen(&tests(TESTS_MAX)).unwrap(), [1, 2, 13]);
         assert_eq!(chosen(&tests(TESTS_MAX + 1)).unwrap_err().code, Code::TooLarge);
+    }
+
+    /// Spec of the modules: R2.6, R2.16.
+    #[test]
+    fn lists_that_every_broker_has_give_each_object_once_however_often_it_is_named() {
+        let all =
+            ["a", "b", "c"].into_iter().zip(1..).map(|(name, id)| json!({"id": id, "name": name}));
+        let rows: [(&str, &[u64], usize); 6] = [
+            ("all", &[1, 2, 3], 0),
+            ("c,a,c,a", &[3, 1], 0),
+            ("b,x,x", &[2], 1),
+            ("3,1,3,9,9", &[1, 3], 1),
+            ("id>1", &[2, 3], 0),
+            ("{name == 'b'}", &[2], 0),
+        ];
+        for (text, want, missing) in rows {
+            let (picked, faults) = Selector::pick(text, &OBJECT, all.clone()).unwrap();
+            let ids: Vec<_> = picked.iter().map(|it| it["id"].as_u64().unwrap()).collect();
+            assert_eq!((ids.as_slice(), faults.len()), (want, missing), "{text}");
+        }
     }
 
     #[test]
