@@ -43,7 +43,6 @@ pub enum Written {
 /// An answer that is not an error as a whole.
 pub struct Answer {
     body: Content,
-    /// Whether the body is JSON of its own form.
     status: StatusCode,
 }
 
@@ -270,7 +269,10 @@ impl Pieces {
                 Poll::Ready(Some(Ok(Next::Written(Written::Beside(name, value))))) => {
                     self.objects.beside.push((name, value));
                 }
-                Poll::Ready(Some(Err(fault))) => self.objects.faults.push(fault),
+                Poll::Ready(Some(Err(fault))) if self.objects.faults.len() < FAULTS_MAX => {
+                    self.objects.faults.push(fault);
+                }
+                Poll::Ready(Some(Err(_))) => {}
                 Poll::Ready(None) => {
                     self.end(&mut piece);
                     break;
@@ -278,7 +280,6 @@ impl Pieces {
                 Poll::Pending if piece.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }
-            self.objects.faults.truncate(FAULTS_MAX);
         }
         Poll::Ready(Some(piece.into()))
     }
@@ -298,7 +299,7 @@ impl Pieces {
         let end: &[u8] = if self.stage == Stage::Fresh { b"{\"result\":[]" } else { b"]" };
         piece.extend_from_slice(end);
         if !faults.is_empty() {
-            let errors: Vec<_> = faults.iter().map(Fault::to_json).collect();
+            let errors: Vec<_> = faults.iter().take(FAULTS_MAX).map(Fault::to_json).collect();
             piece.extend_from_slice(b",\"errors\":");
             put(piece, &errors.into());
         }
@@ -416,6 +417,21 @@ mod tests {
         let want = ",2],\"errors\":[{\"code\":6,\"id\":5,\"reason\":\"no such object\"}]}\n";
         assert_eq!(read(&mut body), (want.to_owned(), true));
     }
+
+    #[test]
+    fn there_are_so_many_errors_and_no_more_also_where_there_is_no_object() {
+        let faults = || (0..FAULTS_MAX as u64 + 1).map(Fault::not_found);
+        let (send, items) = mpsc::channel(FAULTS_MAX + 1);
+        faults().for_each(|fault| send.try_send(Err(fault)).unwrap());
+        drop(send);
+        let known = Answer::of([]).with_faults(faults().collect());
+        for answer in [known, Answer::objects(Items::Sent(items))] {
+            let text = read(&mut answer.into_body()).0;
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["errors"].as_array().unwrap().len(), FAULTS_MAX);
+        }
+    }
+
     #[test]
     fn what_is_written_elsewhere_goes_out_as_it_is() {
         let (send, items) = mpsc::channel(4);
