@@ -177,13 +177,15 @@ impl Api {
         if let Some(caller) = &caller {
             (trace.token, trace.account) = (Some(caller.token.id), caller.token.account);
         }
-        trace.origin = Origin::of(&head.headers)?;
+        let origin = Origin::of(&head.headers).map(|origin| trace.origin = origin);
         if let Some(caller) = &caller {
             let (now, account) = (wall(), caller.token.account);
             let counted = self.commons.tallies.count_call(account, now);
             counted.map_err(|spending| Fault::over(spending, now))?;
             trace.spends = Some(account);
         }
+        // A call that makes no sense has been one.
+        origin?;
         let (route, parameters) = found?;
         if let Some(caller) = &caller {
             caller.check(&route)?;
@@ -240,7 +242,7 @@ impl Api {
         let Some(token) = trace.token else { return };
         let path = head.uri.path_and_query().map_or("", |it| it.as_str());
         let made = accounts::Call {
-            method: head.method.to_string(),
+            method: cut(head.method.as_str(), CALL_TEXT_MAX).to_owned(),
             uri: cut(path, CALL_TEXT_MAX).to_owned(),
             status,
             token,
@@ -304,7 +306,7 @@ impl Trace {
         let Self { token, account, origin, .. } = self;
         let token = token.unwrap_or_default();
         let (app, trace) = (origin.app.as_deref(), origin.trace.as_deref());
-        let path = path.get(..LOGGED_PATH_BYTES).unwrap_or(path);
+        let path = cut(path, LOGGED_PATH_BYTES);
         let peer = peer.address;
         if [Method::GET, Method::HEAD].contains(method) || status >= 400 {
             debug!(%peer, token, account, app, trace, %method, path, status, "REST");

@@ -209,6 +209,18 @@ fn names_for_logs_have_bounds() {
             assert_eq!(answer.status, status, "{field}");
         }
     }
+    let calls = || {
+        let customer = rig.ask("GET /platform/customer?fields=counters", "").result();
+        customer[0]["counters"]["api_calls"].as_u64().unwrap()
+    };
+    let wrong = format!("x-flespi-app: {}", "a".repeat(65));
+    // The minute may end between two looks.
+    let is_counted = (0..3).any(|_| {
+        let before = calls();
+        rig.ask_as(&rig.key, "GET /auth/info", &[&wrong], "");
+        calls() == before + 2
+    });
+    assert!(is_counted, "a call that is refused for it has been one");
 }
 
 /// Broker specification, 1.6.
