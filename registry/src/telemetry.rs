@@ -1,7 +1,5 @@
 //! The latest value of each parameter of a device (R4.15 to R4.18), and how a row holds it.
 
-use std::collections::BTreeMap;
-
 use longshore_expression::{Parameters, Value};
 
 use crate::message::{MICROS, Message, Secs, value, write_object, write_text};
@@ -35,10 +33,11 @@ pub(crate) struct State {
     pub(crate) telemetry: Telemetry,
 }
 
-/// Parameters by name.
+/// Parameters in ascending order of their names, as messages have theirs: what one says is mostly
+/// found right behind what it said before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Telemetry {
-    parameters: BTreeMap<Box<str>, Parameter>,
+    parameters: Vec<(Box<str>, Parameter)>,
     bytes: usize,
 }
 
@@ -54,28 +53,34 @@ pub(crate) struct Parameter {
 
 /// What a message has changed, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Updated {
+pub(crate) struct Updated<'a> {
     /// Names and JSON.
-    pub(crate) set: Vec<(String, String)>,
+    pub(crate) set: Vec<(&'a str, String)>,
     /// Names of those that had no room any more.
     pub(crate) gone: Vec<Box<str>>,
 }
 
 impl Telemetry {
     /// Takes over what a message says, whose time is `at`, unless something newer is known (R4.16).
-    pub(crate) fn update(&mut self, message: &Message<'_>, at: u64, now: u64) -> Updated {
+    pub(crate) fn update<'a>(
+        &mut self,
+        message: &'a Message<'_>,
+        at: u64,
+        now: u64,
+    ) -> Updated<'a> {
         let mut updated = Updated::default();
-        let mut has_position = false;
+        updated.set.reserve(message.len() + 1);
+        let (mut has_position, mut place) = (false, 0);
         for (name, json) in message.iter() {
-            if name != POSITION && self.set(name, json, at, now) {
+            if name != POSITION && self.set(&mut place, name, json, at, now) {
                 has_position |= name.starts_with(OF_POSITION);
-                updated.set.push((name.to_owned(), json.to_owned()));
+                updated.set.push((name, json.to_owned()));
             }
         }
         if has_position {
             let position = self.position(message);
-            if self.set(POSITION, &position, at, now) {
-                updated.set.push((POSITION.to_owned(), position));
+            if self.set(&mut place, POSITION, &position, at, now) {
+                updated.set.push((POSITION, position));
             }
         }
         if self.parameters.len() > PARAMETERS_MAX {
@@ -84,25 +89,36 @@ impl Telemetry {
             all.truncate(self.parameters.len() - PARAMETERS_MAX);
             updated.gone = all.into_iter().map(|(name, _)| name.clone()).collect();
             updated.gone.iter().for_each(|name| self.remove(name));
-            updated.set.retain(|(name, _)| self.parameters.contains_key(&**name));
+            updated.set.retain(|(name, _)| self.place(name).is_ok());
         }
         updated
     }
 
-    fn set(&mut self, name: &str, json: &str, at: u64, updated: u64) -> bool {
-        match self.parameters.get_mut(name) {
-            Some(known) if known.at > at => return false,
-            Some(known) => {
-                self.bytes = self.bytes - known.value.len() + json.len();
-                (known.at, known.updated) = (at, updated);
-                if *known.value != *json {
-                    known.value = json.into();
-                }
-            }
-            None => {
-                self.bytes += PARAMETER_BYTES + name.len() + json.len();
-                self.parameters.insert(name.into(), Parameter { at, updated, value: json.into() });
-            }
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.parameters.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+
+    /// Takes over a value unless something newer is known. It is looked for at `place` first, which
+    /// is the next one then.
+    fn set(&mut self, place: &mut usize, name: &str, json: &str, at: u64, updated: u64) -> bool {
+        let is_there = self.parameters.get(*place).is_some_and(|(known, _)| **known == *name);
+        let found = if is_there { Ok(*place) } else { self.place(name) };
+        let (Ok(at_place) | Err(at_place)) = found;
+        *place = at_place + 1;
+        if found.is_err() {
+            self.bytes += PARAMETER_BYTES + name.len() + json.len();
+            let parameter = Parameter { at, updated, value: json.into() };
+            self.parameters.insert(at_place, (name.into(), parameter));
+            return true;
+        }
+        let known = &mut self.parameters[at_place].1;
+        if known.at > at {
+            return false;
+        }
+        self.bytes = self.bytes - known.value.len() + json.len();
+        (known.at, known.updated) = (at, updated);
+        if *known.value != *json {
+            known.value = json.into();
         }
         true
     }
@@ -126,7 +142,8 @@ impl Telemetry {
     }
 
     fn remove(&mut self, name: &str) {
-        if let Some(gone) = self.parameters.remove(name) {
+        if let Ok(place) = self.place(name) {
+            let (_, gone) = self.parameters.remove(place);
             self.bytes -= PARAMETER_BYTES + name.len() + gone.value.len();
         }
     }
@@ -136,9 +153,15 @@ impl Telemetry {
         &mut self,
         mut is_chosen: impl FnMut(&str, &Parameter) -> bool,
     ) -> Vec<Box<str>> {
-        let chosen = self.parameters.iter().filter(|(name, it)| is_chosen(name, it));
-        let names: Vec<_> = chosen.map(|(name, _)| name.clone()).collect();
-        names.iter().for_each(|name| self.remove(name));
+        let mut names = Vec::new();
+        self.parameters.retain(|(name, it)| {
+            let is_kept = !is_chosen(name, it);
+            if !is_kept {
+                self.bytes -= PARAMETER_BYTES + name.len() + it.value.len();
+                names.push(name.clone());
+            }
+            is_kept
+        });
         names
     }
 
@@ -174,7 +197,7 @@ impl Telemetry {
 /// Asked for by the conditions of commands.
 impl Parameters for Telemetry {
     fn get(&self, name: &str) -> Option<Value<'_>> {
-        value(&self.parameters.get(name)?.value)
+        value(&self.parameters[self.place(name).ok()?].1.value)
     }
 }
 
@@ -207,7 +230,7 @@ impl State {
         }
         let mut number = || take(&mut rest).map(u64::from_be_bytes);
         let (account, history_bytes, last_active) = (number()?, number()?, number()?);
-        let mut telemetry = Telemetry::default();
+        let (mut telemetry, mut place) = (Telemetry::default(), 0);
         while !rest.is_empty() {
             let [length] = take(&mut rest)?;
             let name = std::str::from_utf8(rest.split_off(..usize::from(length))?).ok()?;
@@ -215,7 +238,7 @@ impl State {
             let updated = u64::from_be_bytes(take(&mut rest)?);
             let length = u32::from_be_bytes(take(&mut rest)?);
             let value = std::str::from_utf8(rest.split_off(..length as usize)?).ok()?;
-            telemetry.set(name, value, at, updated);
+            telemetry.set(&mut place, name, value, at, updated);
         }
         Some(Self { account, history_bytes, last_active, telemetry })
     }
@@ -237,7 +260,8 @@ mod tests {
     use super::*;
 
     fn said(telemetry: &mut Telemetry, at: u64, text: &str) -> Vec<String> {
-        let updated = telemetry.update(&Message::parse(text).unwrap(), at, at);
+        let message = Message::parse(text).unwrap();
+        let updated = telemetry.update(&message, at, at);
         updated.set.into_iter().map(|(name, json)| format!("{name}={json}")).collect()
     }
 
@@ -275,7 +299,8 @@ mod tests {
         for at in 0..3_u64 {
             let pairs: Vec<_> = (0..500).map(|n| format!("\"p{at}.{n}\":{n}")).collect();
             let text = format!("{{{}}}", pairs.join(","));
-            let updated = telemetry.update(&Message::parse(&text).unwrap(), 9 - at, at);
+            let message = Message::parse(&text).unwrap();
+            let updated = telemetry.update(&message, 9 - at, at);
             assert_eq!(updated.gone.len(), if at == 2 { 1_500 - PARAMETERS_MAX } else { 0 });
             assert!(updated.gone.iter().all(|name| name.starts_with("p0.")));
         }

@@ -267,11 +267,11 @@ impl Writer {
             .of_account(account)
             .property(Property::UserProperty("timestamp", &time));
         step.written.messages.push(message);
-        let states = &mut step.written.states;
+        let (states, telemetry) = (&mut step.written.states, telemetry_topics(id));
         for (name, json) in updated.set {
             let state =
                 |topic| State { account, topic, payload: Some(json), since: Some(times.at) };
-            states.extend(telemetry_topic(id, &name).map(state));
+            states.extend(topic_under(&telemetry, name).map(state));
         }
         clear(states, device, updated.gone);
         step.touched.insert(id, Arc::clone(device));
@@ -503,15 +503,21 @@ pub(crate) fn is_level(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| matches!(c, '/' | '+' | '#') || c.is_control())
 }
 
+/// What topics begin with under which parameters of a device are retained.
+fn telemetry_topics(id: u64) -> String {
+    format!("flespi/state/{URI}/{id}/telemetry/")
+}
+
 /// Where a parameter is retained; none for a name that no level of a topic can be.
-fn telemetry_topic(id: u64, name: &str) -> Option<String> {
-    is_level(name).then(|| format!("flespi/state/{URI}/{id}/telemetry/{name}"))
+fn topic_under(topics: &str, name: &str) -> Option<String> {
+    is_level(name).then(|| [topics, name].concat())
 }
 
 /// Nothing is retained of these parameters any more.
 fn clear(states: &mut Vec<State>, device: &Device, names: Vec<Box<str>>) {
     let account = device.head().account;
-    let topics = names.iter().filter_map(|name| telemetry_topic(device.head().id, name));
+    let under = telemetry_topics(device.head().id);
+    let topics = names.iter().filter_map(|name| topic_under(&under, name));
     states.extend(topics.map(|topic| State { account, topic, payload: None, since: None }));
 }
 
@@ -537,9 +543,10 @@ mod tests {
 
     #[test]
     fn a_parameter_that_is_no_level_of_a_topic_is_not_retained() {
-        assert!(telemetry_topic(1, "custom.a b").is_some());
+        let under = telemetry_topics(1);
+        assert!(topic_under(&under, "custom.a b").is_some());
         for name in ["a/b", "+", "a#", "a\n"] {
-            assert_eq!(telemetry_topic(1, name), None, "{name}");
+            assert_eq!(topic_under(&under, name), None, "{name}");
         }
     }
 }
