@@ -9,8 +9,12 @@ pub(crate) const RESERVED: &str = "flespi";
 pub(crate) const COUNTERS: &str = "$SYS";
 
 /// Whether no client publishes to a topic: it is the broker's own, or one of its modules.
-pub fn is_reserved(topic: &str) -> bool {
-    [RESERVED, COUNTERS].contains(&split(topic).0)
+pub fn is_reserved(topic: impl AsRef<[u8]>) -> bool {
+    let is_first = |level: &str| {
+        let rest = topic.as_ref().strip_prefix(level.as_bytes());
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+    };
+    is_first(RESERVED) || is_first(COUNTERS)
 }
 
 /// Steps of a comparison of two sets of filters, after which it says that it does not know.

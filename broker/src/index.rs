@@ -476,19 +476,28 @@ impl Index {
 
     /// The same for a topic of the broker's own: who has no token gets it only by its first level.
     pub(crate) fn reserved_matches(&self, topic: &[u8], found: &mut Matches) {
-        let is_anonymous = |subscriber: &Subscriber| subscriber.class == ANONYMOUS_CLASS;
-        let (subscribers, groups) = (found.subscribers.len(), found.groups.len());
         self.search(topic, true, found);
-        let mut named = found.subscribers.split_off(subscribers);
-        named.retain(is_anonymous);
-        found.groups.truncate(groups);
-        self.search(topic, false, found);
-        found.subscribers.retain(|subscriber| !is_anonymous(subscriber));
+        let root = &self.nodes[ROOT as usize];
+        if root.plus == NO_NODE && matches!(root.deep, Here::None) {
+            return;
+        }
+        let mut named = std::mem::take(&mut found.subscribers);
+        root.deep.collect(found);
+        if root.plus != NO_NODE {
+            let slash = memchr::memchr(b'/', topic);
+            found.pending.push((root.plus, slash.map(|slash| slash + 1)));
+            self.visit_pending(topic, false, found);
+        }
+        found.subscribers.retain(|subscriber| subscriber.class != ANONYMOUS_CLASS);
         found.subscribers.append(&mut named);
     }
 
     fn search(&self, topic: &[u8], hidden: bool, found: &mut Matches) {
         found.pending.push((ROOT, Some(0)));
+        self.visit_pending(topic, hidden, found);
+    }
+
+    fn visit_pending(&self, topic: &[u8], hidden: bool, found: &mut Matches) {
         while let Some((at, rest)) = found.pending.pop() {
             found.visited += 1;
             let node = &self.nodes[at as usize];

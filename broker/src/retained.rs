@@ -115,7 +115,7 @@ impl Cursor {
 
 /// Whether the broker retains it for itself: no limit of an account is about that.
 fn is_own(topic: &[u8]) -> bool {
-    std::str::from_utf8(topic).is_ok_and(is_reserved)
+    is_reserved(topic)
 }
 
 impl Retained {

@@ -26,6 +26,12 @@ pub fn validate(name: &[u8]) -> Result<&str, Error> {
     Ok(text)
 }
 
+/// Whether text is a topic name: what [`validate`] asks of bytes beyond being text.
+pub fn is_valid(name: &str) -> bool {
+    let is_free = !name.bytes().fold(false, |found, byte| found | matches!(byte, 0 | b'+' | b'#'));
+    is_free && (1..=LEN_MAX).contains(&name.len())
+}
+
 /// The levels of a topic name or filter, from left to right. An empty level is a level: `/a` has
 /// two (MQTT 5.0, 4.7.1.1).
 pub fn levels(topic: &str) -> core::str::Split<'_, char> {
@@ -42,6 +48,9 @@ mod tests {
     fn a_topic_name_is_text_without_wildcards() {
         let check = |name: &[u8], want: Result<&str, Error>| {
             assert_eq!(validate(name), want, "{}", name.escape_ascii());
+            if let Ok(text) = core::str::from_utf8(name) {
+                assert_eq!(is_valid(text), want.is_ok(), "{text}");
+            }
         };
         let offence = |offence: Offence| Err(Error::from(offence));
         check(b"a", Ok("a"));
@@ -66,6 +75,8 @@ mod tests {
         let name = vec![b'a'; LEN_MAX + 1];
         assert_eq!(validate(&name), Err(Offence::TopicTooLong.into()));
         assert_eq!(validate(&name[1..]).map(str::len), Ok(LEN_MAX));
+        let is_valid = |name| core::str::from_utf8(name).is_ok_and(is_valid);
+        assert_eq!((is_valid(&name), is_valid(&name[1..])), (false, true));
     }
 
     #[test]

@@ -133,7 +133,9 @@ impl Shard {
         let OwnMessage { account, payload, properties, qos, retain, lasts, .. } = message;
         let name = message.topic.as_bytes();
         // Limits on topics are for those of clients.
-        topic::validate(name).map_err(|_| "it is no topic name")?;
+        if !topic::is_valid(&message.topic) {
+            return Err("it is no topic name");
+        }
         let shared = (payload.len() > COPY_MAX).then_some(payload);
         let parts = Parts { topic: name, properties, payload, shared };
         let source = Source { parts, expiry: None, packet: None };

@@ -519,7 +519,7 @@ impl Shard {
             asked.is_ok_and(|asked| !asked.inner.starts_with(['+', '#']))
         };
         // Who has no token gets what is the broker's own only by its first level.
-        let is_topic_reserved = std::str::from_utf8(parts.topic).is_ok_and(is_reserved);
+        let is_topic_reserved = is_reserved(parts.topic);
         if class == ANONYMOUS_CLASS && is_topic_reserved && !names_reserved() {
             return false;
         }
