@@ -134,6 +134,8 @@ fn load_from_file(
 
 /// Bytes that are read ahead at most.
 const AHEAD_MAX: usize = 64 << 10;
+/// Bytes of the first stretch: another message often lies a few records further on.
+const AHEAD_MIN: usize = 4 << 10;
 
 /// A stretch of the log that was read in one call, for whoever reads on from record to record.
 ///
@@ -180,7 +182,7 @@ impl Ahead {
         let end = self.offset as usize + self.bytes.len();
         let is_near = position.segment == self.segment
             && (position.offset as usize).checked_sub(end).is_some_and(|gap| gap <= self.next);
-        self.next = if is_near { (2 * self.next).min(AHEAD_MAX) } else { FIRST_READ };
+        self.next = if is_near { (2 * self.next).min(AHEAD_MAX) } else { AHEAD_MIN };
         (self.segment, self.offset) = (position.segment, position.offset);
         self.bytes.clear();
         let Some(segment) = table.get(position.segment) else { return };
