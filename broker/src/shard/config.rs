@@ -14,8 +14,10 @@ use crate::session::Pages;
 use crate::slots::SHARDS_MAX;
 use crate::stats::Stats;
 
-/// What a turn costs by default: two or three milliseconds.
-const TURN_WORK: usize = 50_000;
+/// What a turn costs by default: about a millisecond.
+const TURN_WORK: usize = 20_000;
+/// What it costs to write a message down, or to read it again, as work of a turn.
+pub(super) const RECORD_WORK: usize = 40;
 /// What an event for the log costs, as work of a turn, whoever writes it down.
 pub(super) const LOG_WORK: usize = 40;
 

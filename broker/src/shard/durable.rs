@@ -6,6 +6,7 @@ use longshore_codec::{Connack, Packet, PacketId, Properties, QoS, ReasonCode};
 use longshore_storage::{Batch, ReadError, Ticket};
 use tracing::error;
 
+use super::config::RECORD_WORK;
 use super::deliver::Outgoing;
 use super::{Fault, Shard, Unsettled, close_code};
 use crate::clock::Now;
@@ -242,6 +243,7 @@ impl Shard {
             is_copy: false,
         };
         journal.push_message(&head, &outgoing.source.parts, entry);
+        self.work += RECORD_WORK;
         outgoing.is_written = true;
         true
     }
@@ -301,6 +303,7 @@ impl Shard {
             return Some(Arc::clone(message));
         }
         let loaded = self.journal.as_deref_mut()?.load(kept);
+        self.work += RECORD_WORK;
         if let Err(cause) = &loaded {
             error!(%cause, number = kept.number(), "a message cannot be read and is lost");
         }

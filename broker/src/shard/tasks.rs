@@ -69,8 +69,12 @@ impl Shard {
                 self.tasks.ready.push_back(task);
             }
         }
-        // One slice of each, so that a long one leaves time for clients.
-        for _ in 0..SLICES.min(self.tasks.ready.len()) {
+        // One slice of each, so that a long one leaves time for clients; and no more than one once
+        // the turn has done its work.
+        for turn in 0..SLICES.min(self.tasks.ready.len()) {
+            if turn > 0 && self.work >= self.turn_work {
+                return;
+            }
             let Some(mut task) = self.tasks.ready.pop_front() else { return };
             match task(self, now) {
                 Step::More => self.tasks.ready.push_back(task),
