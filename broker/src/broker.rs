@@ -362,6 +362,16 @@ impl Broker {
         if makers.is_empty() {
             return Ok(Vec::new());
         }
+        // Threads inherit where they stand: those of the tables, too, and those that modules start.
+        module::giving_way(|| self.make_modules_here(makers, folder, stopped))
+    }
+
+    fn make_modules_here(
+        &self,
+        makers: &[Maker],
+        folder: Option<&Path>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Vec<Arc<dyn Module>>, StartError> {
         let accounts = self.accounts.as_ref().zip(folder).ok_or(StartError::NoAccounts);
         let (accounts, folder) = accounts?;
         let unreadable = |cause| StartError::Module(Box::new(cause));

@@ -257,6 +257,17 @@ pub(crate) fn run(runtime: &Runtime, module: Arc<dyn Module>) {
     LocalSet::new().block_on(runtime, module.run());
 }
 
+/// Does something on a thread that gives way to shards, and has those that it starts do so.
+pub(crate) fn giving_way<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            give_way();
+            work()
+        });
+        working.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Has this thread, and those that it starts, stand behind the shards where processors are short: a
 /// hub that has more to do than they can takes longer, and clients of the broker do not notice.
 #[cfg(target_os = "linux")]

@@ -35,7 +35,7 @@ pub struct TablesOptions {
     /// Bytes of what was read from files and is kept for the next reader. Default 32 MiB.
     pub cache_bytes: u64,
     /// Bytes of changes kept in memory per table until they are sorted into files, for tables that
-    /// are new. Default 4 MiB.
+    /// are new. Default 16 MiB: what changes again within it is never sorted into any.
     pub unsorted_bytes: u64,
     /// Files that are kept open, at least 10. Default 64.
     pub files_max: usize,
@@ -43,7 +43,7 @@ pub struct TablesOptions {
 
 impl Default for TablesOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 << 20, unsorted_bytes: 4 << 20, files_max: 64 }
+        Self { cache_bytes: 32 << 20, unsorted_bytes: 16 << 20, files_max: 64 }
     }
 }
 
