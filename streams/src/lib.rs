@@ -27,7 +27,7 @@ mod tls;
 pub use configuration::{ConfigurationError, Secret};
 pub use failure::Failure;
 pub use mask::Mask;
-pub use message::{Conversion, FIELD_BYTES_MAX, FIELDS_MAX, Message, Notation, Rules};
+pub use message::{Conversion, FIELD_BYTES_MAX, FIELDS_MAX, Message, Notation, Parameters, Rules};
 pub use module::{Options, Streams};
 pub use protocol::{
     AwsConfiguration, BATCH_MESSAGES, BATCH_MESSAGES_MAX, Configuration, HttpConfiguration,

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+
+use crate::message::Parameters;
+use crate::message::parameters::{is_numeric, text};
 
 /// A text with places for parameters of a message: `channels/%channel.id%/%ident%`.
 ///
@@ -15,7 +18,8 @@ pub struct Mask(Vec<Piece>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Name(String),
+    /// A parameter by its spellings, of which the first that a message has counts.
+    Name([String; 3]),
 }
 
 impl Mask {
@@ -32,7 +36,9 @@ impl Mask {
                     after
                 }
                 Some((name, after)) => {
-                    pieces.push(Piece::Name(name.to_owned()));
+                    let spellings =
+                        [name.to_owned(), name.replace('_', "."), name.replace('.', "_")];
+                    pieces.push(Piece::Name(spellings));
                     after
                 }
                 None => {
@@ -45,14 +51,22 @@ impl Mask {
         Self(pieces)
     }
 
+    /// Whether it is this parameter and nothing else, by this spelling.
+    pub(crate) fn is_just(&self, name: &str) -> bool {
+        matches!(&self.0[..], [Piece::Name([only, ..])] if only == name)
+    }
+
     /// The text for a message, or nothing if it lacks a parameter, or has an object or array there.
     #[must_use]
-    pub fn fill(&self, message: &Map<String, Value>) -> Option<String> {
+    pub fn fill(&self, message: &Parameters<'_>) -> Option<String> {
         let mut filled = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => filled.push_str(text),
-                Piece::Name(name) => filled.push_str(&scalar(parameter(message, name)?)?),
+                Piece::Name(spellings) => {
+                    let found = spellings.iter().find_map(|name| message.get(name));
+                    filled.push_str(&scalar(found?)?);
+                }
             }
         }
         Some(filled)
@@ -67,20 +81,10 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// A parameter by its name in either spelling.
-fn parameter<'a>(message: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let found = message.get(name);
-    let found = found.or_else(|| message.get(&name.replace('_', ".")));
-    found.or_else(|| message.get(&name.replace('.', "_")))
-}
-
 /// A value as text: a string as it is, a number or boolean as in JSON.
-pub(crate) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(text) => Some(Cow::Borrowed(text)),
-        Value::Number(_) | Value::Bool(_) => Some(Cow::Owned(value.to_string())),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
+fn scalar(json: &RawValue) -> Option<Cow<'_, str>> {
+    let is_word = matches!(json.get(), "true" | "false") || json.get().starts_with(is_numeric);
+    if is_word { Some(Cow::Borrowed(json.get())) } else { text(json) }
 }
 
 #[cfg(test)]
@@ -88,6 +92,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::Message;
 
     /// R6.17, R6.18, R0.4.
     #[test]
@@ -95,7 +100,9 @@ mod tests {
         let message = json!({
             "ident": "35397", "channel.id": 7, "device.name": "Truck 1", "vehicle.vin": "VIN",
             "device.type.id": 3, "position.valid": true, "device_group": "old", "cells": [1],
+            "nothing": null, "quoted": "a\"b",
         });
+        let message = Message::new(message.as_object().unwrap().clone());
         let rows = [
             ("channels/%channel_id%/device/%ident%", Some("channels/7/device/35397")),
             ("my-retranslator-%ident%", Some("my-retranslator-35397")),
@@ -107,12 +114,14 @@ mod tests {
             ("%missing%", None),
             ("a/%ident%/%missing%", None),
             ("%cells%", None),
+            ("%nothing%", None),
+            ("%quoted%", Some("a\"b")),
             ("100%", Some("100%")),
             ("100%% of %ident%", Some("100% of 35397")),
             ("", Some("")),
         ];
         for (mask, filled) in rows {
-            let found = Mask::new(mask).fill(message.as_object().unwrap());
+            let found = Mask::new(mask).fill(&message.parameters());
             assert_eq!(found.as_deref(), filled, "{mask}");
         }
     }

@@ -1,12 +1,15 @@
 //! A message on its way to a platform, and the rules that decide what of it goes there.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use longshore_expression::{Budget, Expression, wildcard::Pattern};
 use serde_json::{Map, Value};
 
+pub use self::parameters::Parameters;
 use crate::ConfigurationError;
+
+pub(crate) mod parameters;
 
 /// Names in an allow-list, at most.
 pub const FIELDS_MAX: usize = 1_000;
@@ -30,10 +33,10 @@ impl Notation {
     const NAMES: [(&'static str, Self); 3] =
         [("dots", Self::Dots), ("underscores", Self::Underscores), ("pascal", Self::Pascal)];
 
-    fn write(self, name: &str) -> String {
+    fn write(self, name: &str) -> Cow<'_, str> {
         match self {
-            Self::Dots => name.to_owned(),
-            Self::Underscores => name.replace('.', "_"),
+            Self::Dots => name.into(),
+            Self::Underscores => name.replace('.', "_").into(),
             Self::Pascal => name.split(['.', '_']).map(capitalized).collect(),
         }
     }
@@ -96,6 +99,11 @@ impl Conversion {
         Ok(conversion)
     }
 
+    /// Whether messages are sent as they are.
+    fn is_none(&self) -> bool {
+        self.notation == Notation::Dots && self.fields.is_none()
+    }
+
     fn keeps(&self, name: &str) -> bool {
         let Some(fields) = &self.fields else { return true };
         let mut budget = Budget::default();
@@ -112,10 +120,13 @@ fn patterns(value: &Value) -> Option<Vec<Pattern>> {
     names.iter().map(name).collect()
 }
 
-/// A message of a batch: parameters by name (R1.1).
+/// A message of a batch: an object of JSON (R1.1).
+///
+/// It is kept as the text that was published, and nobody reads and writes its numbers again: it is
+/// taken apart where a stream looks at it.
 #[derive(Clone, Debug)]
 pub struct Message {
-    parameters: Value,
+    text: String,
     conversion: Arc<Conversion>,
 }
 
@@ -123,62 +134,36 @@ impl Message {
     /// A message of these parameters that is sent as it is.
     #[must_use]
     pub fn new(parameters: Map<String, Value>) -> Self {
-        Self { parameters: Value::Object(parameters), conversion: Arc::default() }
+        Self { text: Value::Object(parameters).to_string(), conversion: Arc::default() }
     }
 
-    /// Reads the JSON of a message. Nothing if it is no object.
+    /// Takes the JSON of a message. Nothing if it is no object.
     #[must_use]
-    pub fn read(json: &[u8]) -> Option<Self> {
-        match serde_json::from_slice(json) {
-            Ok(Value::Object(parameters)) => Some(Self::new(parameters)),
-            _ => None,
+    pub fn read(json: Vec<u8>) -> Option<Self> {
+        let text = String::from_utf8(json).ok()?;
+        parameters::is_object(&text).then(|| Self { text, conversion: Arc::default() })
+    }
+
+    /// All its parameters: what masks and times are taken from, and what of them is to be sent.
+    #[must_use]
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters::of(self)
+    }
+
+    /// What is to be sent, as JSON: the text that was published, if nothing has to be changed.
+    #[must_use]
+    pub fn json(&self) -> Cow<'_, str> {
+        if self.conversion.is_none() {
+            return Cow::Borrowed(&self.text);
         }
+        let mut json = String::with_capacity(self.text.len());
+        self.parameters().write(None, &mut json);
+        Cow::Owned(json)
     }
 
-    /// All its parameters: what masks and times are taken from.
-    #[must_use]
-    pub fn parameters(&self) -> &Map<String, Value> {
-        let Value::Object(parameters) = &self.parameters else {
-            unreachable!("a message is an object")
-        };
-        parameters
-    }
-
-    /// What is to be sent, in the order of names, which are as they were received.
-    pub fn kept(&self) -> impl Iterator<Item = (&str, &Value)> {
-        let all = self.parameters().iter().map(|(name, value)| (name.as_str(), value));
-        all.filter(|(name, _)| self.conversion.keeps(name))
-    }
-
-    /// What is to be sent, by the names it is sent under, in their order (R1.6).
-    #[must_use]
-    pub fn body(&self) -> BTreeMap<String, &Value> {
-        self.kept().map(|(name, value)| (self.key(name), value)).collect()
-    }
-
-    /// The body as JSON.
-    #[must_use]
-    pub fn json(&self) -> Vec<u8> {
-        // Texts, numbers and maps by text: nothing that JSON could not hold.
-        serde_json::to_vec(&self.body()).unwrap_or_default()
-    }
-
-    /// The name that a parameter is sent under.
-    #[must_use]
-    pub fn key(&self, name: &str) -> String {
-        self.conversion.notation.write(name)
-    }
-
-    /// Seconds since 1970 that the device gave it (R1.4), if it did.
-    #[must_use]
-    pub fn timestamp(&self) -> Option<f64> {
-        self.parameters().get("timestamp")?.as_f64()
-    }
-
-    /// Who it is of, if that is a text that is not empty (R1.2).
-    #[must_use]
-    pub fn ident(&self) -> Option<&str> {
-        self.parameters().get("ident")?.as_str().filter(|it| !it.is_empty())
+    /// Bytes of the text that was published.
+    pub(crate) fn length(&self) -> usize {
+        self.text.len()
     }
 }
 
@@ -209,7 +194,7 @@ impl Rules {
     #[must_use]
     pub fn apply(&self, message: Message, now_secs: f64) -> Option<Message> {
         let mut budget = Budget::default().at(now_secs);
-        let passes = |it: &Expression| it.is_true(&message.parameters, &mut budget);
+        let passes = |it: &Expression| it.is_true(&message.parameters(), &mut budget);
         let passes = self.validate.as_ref().is_none_or(passes);
         passes.then(|| Message { conversion: Arc::clone(&self.conversion), ..message })
     }
@@ -263,8 +248,44 @@ mod tests {
         for (conversion, body) in rows {
             let rules = Rules::new("", Conversion::parse(&conversion).unwrap()).unwrap();
             let sent = rules.apply(message(&value), 0.0).unwrap();
-            assert_eq!(json!(sent.body()), body, "{conversion}");
-            assert_eq!(sent.parameters().len(), 4, "masks see all");
+            let json: Value = serde_json::from_str(&sent.json()).unwrap();
+            assert_eq!(json, body, "{conversion}");
+            assert!(sent.parameters().get("custom.a_b").is_some(), "masks see all");
+        }
+    }
+
+    /// R1.4, R1.6, R6.15.
+    #[test]
+    fn values_are_sent_as_they_were_published() {
+        let text = r#"{ "b": 1.10, "a.x": 1e3, "c": {"d": [1.0, "\u20ac"]}, "a.x": 2.50E+1 }"#;
+        let rows = [
+            (json!(null), text),
+            (json!({"fields": ["*"]}), r#"{"a.x":2.50E+1,"b":1.10,"c":{"d": [1.0, "\u20ac"]}}"#),
+            (json!({"keys": "pascal", "fields": ["?.*", "b"]}), r#"{"AX":2.50E+1,"B":1.10}"#),
+        ];
+        for (conversion, sent) in rows {
+            let rules =
+                Rules::new("b == 1.1 && c.d.0 == 1", Conversion::parse(&conversion).unwrap());
+            let message = Message::read(text.as_bytes().to_vec()).unwrap();
+            assert_eq!(rules.unwrap().apply(message, 0.0).unwrap().json(), sent, "{conversion}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_message() {
+        let rows: [&[u8]; 9] = [
+            b"",
+            b"[]",
+            b"1",
+            b"{",
+            b"{\"a\":}",
+            b"{\"a\":1} x",
+            b"{\"a\":01}",
+            b"{\"\\ud800\":1}",
+            b"{\"a\":\"\xff\"}",
+        ];
+        for json in rows {
+            assert!(Message::read(json.to_vec()).is_none(), "{}", String::from_utf8_lossy(json));
         }
     }
 

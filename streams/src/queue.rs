@@ -328,6 +328,18 @@ impl Queue {
         self.shift_all(end, |status, count| status.acknowledged += count).await
     }
 
+    /// The same of messages that were read, by their places and the bytes of their JSON: nobody has
+    /// to look them up again.
+    pub(crate) async fn acknowledge_read(&self, read: &[(u64, usize)]) -> Result<bool, QueueError> {
+        let mut has_unblocked = false;
+        for read in read.chunks(ROWS_MAX as usize) {
+            let sizes = read.iter().map(|(place, bytes)| (*place, *bytes as u64 + ROW_BYTES));
+            let count = |status: &mut QueueStatus, count| status.acknowledged += count;
+            has_unblocked |= self.take_away(sizes, count).await?;
+        }
+        Ok(has_unblocked)
+    }
+
     /// Takes away all that is in it now (R6.16).
     ///
     /// # Errors
@@ -359,6 +371,15 @@ impl Queue {
     ) -> Result<bool, QueueError> {
         let inner = Arc::clone(&self.inner);
         let sizes = blocking(move || inner.sizes(end)).await??;
+        self.take_away(sizes, count).await
+    }
+
+    /// Takes away messages at the front, by their places and what each takes.
+    async fn take_away(
+        &self,
+        sizes: impl IntoIterator<Item = (u64, u64)>,
+        count: impl Fn(&mut QueueStatus, u64),
+    ) -> Result<bool, QueueError> {
         let (is_open, done) = {
             let order = self.inner.writer.order();
             let mut state = lock(&self.inner.state);
@@ -449,10 +470,9 @@ impl Inner {
         let mut batch = Batch { end: first, ..Batch::default() };
         let (mut length, mut expired) = (0, 0);
         for row in self.messages.range(&self.key(first)[..]..&self.key(end)[..]) {
-            let (key, value) = row?;
-            let (Some(place), Some((time, json))) = (number(&key, 8), split(&value)) else {
-                continue;
-            };
+            let (key, mut json) = row?;
+            let (Some(place), Some(time)) = (number(&key, 8), number(&json, 0)) else { continue };
+            json.drain(..8);
             if now >= time.saturating_add(ttl_secs.saturating_mul(1_000_000)) {
                 if !batch.messages.is_empty() || place - first >= ROWS_MAX {
                     break;
@@ -466,7 +486,7 @@ impl Inner {
             }
             length += json.len();
             batch.end = place + 1;
-            batch.messages.push((place, json.to_vec()));
+            batch.messages.push((place, json));
         }
         Ok((batch, expired))
     }
@@ -490,11 +510,6 @@ impl Inner {
 
 fn number(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-}
-
-/// The time at which a message came in, and its JSON.
-fn split(row: &[u8]) -> Option<(u64, &[u8])> {
-    Some((number(row, 0)?, &row[8..]))
 }
 
 async fn blocking<T: Send + 'static>(

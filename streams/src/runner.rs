@@ -186,22 +186,23 @@ impl<S: Sink> Runner<S> {
         if read.messages.is_empty() {
             return Ok(Attempt::Nothing);
         }
-        let (places, messages) = self.apply(&read.messages, now);
+        let all: Vec<_> = read.messages.iter().map(|(place, json)| (*place, json.len())).collect();
+        let (places, messages) = self.apply(read.messages, now);
         let begun = Instant::now();
         let (outcome, has_stopped) = self.send(&messages, stop).await;
         let Some(outcome) = outcome else { return Ok(Attempt::Stopped(None)) };
         let settled = outcome.settled.min(messages.len());
         // Messages that the rules left out go with what is settled before them.
         let front = match places.get(settled) {
-            Some(place) => read.messages.partition_point(|(it, _)| it < place),
-            None => read.messages.len(),
+            Some(place) => all.partition_point(|(it, _)| it < place),
+            None => all.len(),
         };
         let skipped = outcome.skipped.min(settled);
         let mut report = Report {
-            read: read.messages.len(),
+            read: all.len(),
             skipped: front - settled + skipped,
             accepted: settled - skipped,
-            rejected: read.messages.len() - front,
+            rejected: all.len() - front,
             ack_latency: begun.elapsed(),
             failure: outcome.failure,
             has_unblocked: read.has_unblocked,
@@ -211,22 +212,20 @@ impl<S: Sink> Runner<S> {
             self.sink.close();
             self.retried = Some(read.end);
         }
-        if let Some((last, _)) = front.checked_sub(1).and_then(|at| read.messages.get(at)) {
-            report.has_unblocked |= self.queue.acknowledge(last + 1).await?;
-        }
+        report.has_unblocked |= self.queue.acknowledge_read(&all[..front]).await?;
         report.is_connected = self.sink.is_connected();
         Ok(if has_stopped { Attempt::Stopped(Some(report)) } else { Attempt::Made(report) })
     }
 
     /// Messages that are to be sent, with their places. What is no message is left out, for it will
     /// never be one.
-    fn apply(&self, read: &[(u64, Vec<u8>)], now: u64) -> (Vec<u64>, Vec<Message>) {
+    fn apply(&self, read: Vec<(u64, Vec<u8>)>, now: u64) -> (Vec<u64>, Vec<Message>) {
         let now_secs = now as f64 / 1e6;
-        let apply = |(place, json): &(u64, Vec<u8>)| {
+        let apply = |(place, json): (u64, Vec<u8>)| {
             let message = self.rules.apply(Message::read(json)?, now_secs)?;
-            Some((*place, message))
+            Some((place, message))
         };
-        read.iter().filter_map(apply).unzip()
+        read.into_iter().filter_map(apply).unzip()
     }
 
     /// Nothing is a batch that was under way when it had to stop. Also says whether it has to.

@@ -10,7 +10,7 @@
 //! impl Sink for Printer {
 //!     async fn send(&mut self, batch: &[Message]) -> Outcome {
 //!         for message in batch {
-//!             println!("{:?}", message.body());
+//!             println!("{}", message.json());
 //!         }
 //!         Outcome::accepted(batch.len())
 //!     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::ConfigurationError;
 use crate::mask::Mask;
-use crate::message::Message;
+use crate::message::{Message, Parameters};
 use crate::protocol::AwsConfiguration;
 use crate::sink::mqtt::client_id;
 use crate::sink::publisher::{Plan, Publisher, is_topic};
@@ -81,14 +81,15 @@ impl AwsSink {
         let (mut plan, mut reported) = (Plan::default(), HashMap::new());
         for (place, message) in batch.iter().enumerate() {
             let before = plan.publications.len();
-            let body = Bytes::from(message.json());
-            if let Some((thing, time)) = self.thing(message, &body, &reported) {
+            let body = Bytes::from(message.json().into_owned());
+            let parameters = message.parameters();
+            if let Some((thing, time)) = self.thing(&parameters, &body, &reported) {
                 let topic = format!("$aws/things/{thing}/shadow/update");
                 let payload = [br#"{"state":{"reported":"#, &body[..], b"}}"].concat().into();
                 plan.publications.push(Publication { place, topic, payload });
                 reported.insert(thing, time);
             }
-            let topic = self.topic.as_ref().and_then(|it| it.fill(message.parameters()));
+            let topic = self.topic.as_ref().and_then(|it| it.fill(&parameters));
             if let Some(topic) = topic.filter(|it| is_topic(it) && body.len() <= PAYLOAD_MAX) {
                 plan.publications.push(Publication { place, topic, payload: body });
             }
@@ -102,11 +103,11 @@ impl AwsSink {
     /// The thing whose shadow gets this message, and its time.
     fn thing(
         &self,
-        message: &Message,
+        message: &Parameters<'_>,
         body: &[u8],
         reported: &HashMap<String, f64>,
     ) -> Option<(String, f64)> {
-        let thing = self.thing.as_ref()?.fill(message.parameters())?;
+        let thing = self.thing.as_ref()?.fill(message)?;
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-');
         let is_thing = !thing.is_empty() && thing.len() <= THING_MAX && thing.chars().all(is_part);
         let time = message.timestamp()?;

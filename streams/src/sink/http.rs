@@ -9,7 +9,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -36,7 +35,8 @@ pub struct HttpSink {
     dialler: Dialler,
     uri: Uri,
     headers: HeaderMap,
-    ident: Mask,
+    /// None where messages keep theirs.
+    ident: Option<Mask>,
     connection: Option<Connection>,
 }
 
@@ -80,7 +80,7 @@ impl HttpSink {
             headers.insert(name, value);
         }
         let dialler = Dialler { target, targets: targets.clone(), tls: is_https.then_some(tls) };
-        let ident = Mask::new(&configuration.ident);
+        let ident = Some(Mask::new(&configuration.ident)).filter(|it| !it.is_just("ident"));
         Ok(Self { dialler, uri, headers, ident, connection: None })
     }
 
@@ -94,17 +94,23 @@ impl HttpSink {
     }
 
     fn body(&self, batch: &[Message]) -> Bytes {
-        let ident = |it: &Message| self.ident.fill(it.parameters()).filter(|it| !it.is_empty());
-        let idents: Vec<_> = batch.iter().map(|it| ident(it).map(Value::String)).collect();
-        let messages = batch.iter().zip(&idents).map(|(message, ident)| {
-            let mut body = message.body();
-            if let (Some(place), Some(ident)) = (body.get_mut(&message.key("ident")), ident) {
-                *place = ident;
+        let length: usize = batch.iter().map(|it| it.length() + 1).sum();
+        let mut body = String::with_capacity(length + 1);
+        let mut before = '[';
+        for message in batch {
+            body.push(before);
+            before = ',';
+            match &self.ident {
+                Some(mask) => {
+                    let parameters = message.parameters();
+                    let ident = mask.fill(&parameters).filter(|it| !it.is_empty());
+                    parameters.write(ident.as_deref(), &mut body);
+                }
+                None => body.push_str(&message.json()),
             }
-            body
-        });
-        // Texts, numbers and maps by text: nothing that JSON could not hold.
-        serde_json::to_vec(&messages.collect::<Vec<_>>()).unwrap_or_default().into()
+        }
+        body.push(']');
+        body.into()
     }
 
     async fn connect(&mut self) -> Result<&mut Connection, Failure> {

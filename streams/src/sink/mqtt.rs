@@ -56,8 +56,9 @@ impl MqttSink {
         let mut plan = Plan::default();
         for (place, message) in batch.iter().enumerate() {
             let before = plan.publications.len();
-            let payload = Bytes::from(message.json());
-            let topics = self.topics.iter().filter_map(|it| it.fill(message.parameters()));
+            let payload = Bytes::from(message.json().into_owned());
+            let parameters = message.parameters();
+            let topics = self.topics.iter().filter_map(|it| it.fill(&parameters));
             plan.publications.extend(topics.filter(|it| is_topic(it)).map(|topic| Publication {
                 place,
                 topic,

@@ -1,9 +1,11 @@
 //! The sink that is a gateway of ThingsBoard (R6.28 to R6.30).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use serde::Serialize;
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::mask::Mask;
@@ -46,6 +48,13 @@ struct Telemetry {
     place: usize,
     length: usize,
     devices: BTreeMap<String, Vec<Box<RawValue>>>,
+}
+
+/// What a device has measured when.
+#[derive(Serialize)]
+struct Entry<'a> {
+    ts: i64,
+    values: BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>,
 }
 
 impl ThingsboardSink {
@@ -100,14 +109,14 @@ impl ThingsboardSink {
 
     /// The name of a device, and what it has measured when.
     fn entry(&self, message: &Message) -> Option<(String, Box<RawValue>)> {
-        let named = self.device.fill(message.parameters()).filter(|it| !it.is_empty());
-        let device = named.or_else(|| message.ident().map(str::to_owned))?;
+        let message = message.parameters();
+        let named = self.device.fill(&message).filter(|it| !it.is_empty());
+        let device = named.or_else(|| message.ident().map(Cow::into_owned))?;
         let kept = message.kept().filter(|(name, _)| *name != "timestamp");
-        let values: BTreeMap<_, _> =
-            kept.map(|(name, value)| (message.key(name), measure(value))).collect();
+        let values = kept.map(|(name, json)| (message.key(name), measure(json))).collect();
         // Milliseconds, of a time that is no millions of years away.
         let ts = Some(message.timestamp()? * 1_000.0).filter(|it| it.abs() < 1e15)?.round() as i64;
-        let entry = to_raw_value(&json!({"ts": ts, "values": values})).ok()?;
+        let entry = to_raw_value(&Entry { ts, values }).ok()?;
         (entry.get().len() + 6 * device.len() + 8 <= PAYLOAD_MAX).then_some((device, entry))
     }
 
@@ -145,10 +154,10 @@ impl Telemetry {
 }
 
 /// A value as ThingsBoard takes it: an object or array is the text of it (R6.30).
-fn measure(value: &Value) -> Value {
-    match value {
-        Value::Array(_) | Value::Object(_) => Value::String(value.to_string()),
-        scalar => scalar.clone(),
+fn measure(json: &RawValue) -> Cow<'_, RawValue> {
+    match json.get().starts_with(['[', '{']) {
+        true => to_raw_value(json.get()).map_or(Cow::Borrowed(json), Cow::Owned),
+        false => Cow::Borrowed(json),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sink that speaks Wialon Retranslator 1.0 (R6.24, R13.1 to R13.8).
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value};
@@ -8,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use crate::ConfigurationError;
 use crate::failure::{Failure, PROTOCOL};
 use crate::mask::Mask;
-use crate::message::Message;
+use crate::message::parameters::value;
+use crate::message::{Message, Parameters};
 use crate::protocol::WialonConfiguration;
 use crate::sink::mqtt::dialler;
 use crate::sink::{Outcome, Sink};
@@ -81,9 +83,10 @@ impl WialonSink {
     fn packets(&self, batch: &[Message]) -> (Vec<(usize, Vec<u8>)>, Vec<usize>) {
         let (mut packets, mut skipped) = (Vec::new(), Vec::new());
         for (place, message) in batch.iter().enumerate() {
-            let ident = self.ident.fill(message.parameters()).filter(|it| !it.is_empty());
-            let ident = ident.or_else(|| message.ident().map(str::to_owned));
-            match ident.and_then(|it| encode(&it, message)) {
+            let parameters = message.parameters();
+            let ident = self.ident.fill(&parameters).filter(|it| !it.is_empty());
+            let ident = ident.or_else(|| parameters.ident().map(Cow::into_owned));
+            match ident.and_then(|it| packet(&it, &parameters)) {
                 Some(packet) => packets.push((place, packet)),
                 None => skipped.push(place),
             }
@@ -170,6 +173,10 @@ impl Sink for WialonSink {
 /// the Gulf of Guinea. What is then not part of it is sent under its own name.
 #[must_use]
 pub fn encode(ident: &str, message: &Message) -> Option<Vec<u8>> {
+    packet(ident, &message.parameters())
+}
+
+fn packet(ident: &str, message: &Parameters<'_>) -> Option<Vec<u8>> {
     if ident.is_empty() || ident.contains('\0') {
         return None;
     }
@@ -177,9 +184,8 @@ pub fn encode(ident: &str, message: &Message) -> Option<Vec<u8>> {
     if !(0.0..=f64::from(i32::MAX)).contains(&time) {
         return None;
     }
-    let kept: Map<String, Value> =
-        message.kept().map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    let blocks = Blocks::of(kept, &|name| message.key(name));
+    let kept = message.kept().filter_map(|(name, it)| Some((name.to_owned(), value(it)?)));
+    let blocks = Blocks::of(kept.collect(), &|name| message.key(name));
     let mut packet = vec![0; 4];
     packet.extend_from_slice(ident.as_bytes());
     packet.push(0);
@@ -198,7 +204,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn of(mut rest: Map<String, Value>, key: &dyn Fn(&str) -> String) -> Self {
+    fn of(mut rest: Map<String, Value>, key: &dyn Fn(&str) -> Cow<'_, str>) -> Self {
         let mut blocks = Self::default();
         rest.remove("ident");
         rest.remove("timestamp");

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use longshore_storage::Tables;
 use longshore_streams::{
-    Outcome, Protocol, QueueOptions, Queues, Report, Rules, Runner, RunnerOptions, Sink, failure,
+    Message, Outcome, Protocol, QueueOptions, Queues, Report, Rules, Runner, RunnerOptions, Sink,
+    failure,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,6 +49,24 @@ async fn a_batch_is_one_post_of_a_json_array() {
     assert_eq!((header("x-key"), header("user-agent")), ("hush", "mine"));
     assert_eq!(asked[1].connection, 0, "the connection is used again");
     assert!(!format!("{sink:?}").contains("hush"), "{sink:?}");
+}
+
+/// R1.4, R6.17: also where a mask names the ident anew.
+#[tokio::test]
+async fn numbers_and_the_order_of_names_pass_through_as_they_were_published() {
+    let server = Server::start(&[]).await;
+    let text =
+        r#"{"timestamp": 1e3, "ident":"1","a.b":1.10, "c":[1.0,{}],"d":12345678901234567890.5}"#;
+    let batch = [text, r#"{"ident":"2"}"#].map(|it| Message::read(it.as_bytes().to_vec()).unwrap());
+    post_to(&server, json!({})).send(&batch).await;
+    post_to(&server, json!({"ident": "\"%a.b%\""})).send(&batch).await;
+    let bodies: Vec<_> = server.asked().into_iter().map(|it| it.body).collect();
+    assert_eq!(String::from_utf8_lossy(&bodies[0]), format!(r#"[{text},{{"ident":"2"}}]"#));
+    let named = concat!(
+        r#"[{"a.b":1.10,"c":[1.0,{}],"d":12345678901234567890.5,"ident":"\"1.10\"","#,
+        r#""timestamp":1e3},{"ident":"2"}]"#
+    );
+    assert_eq!(String::from_utf8_lossy(&bodies[1]), named);
 }
 
 /// R6.17, R6.18.

@@ -43,7 +43,8 @@ struct Script {
 
 impl Sink for Script {
     async fn send(&mut self, batch: &[Message]) -> Outcome {
-        let numbers = batch.iter().map(|it| it.parameters()["n"].as_i64().unwrap()).collect();
+        let number = |it: &Message| it.parameters().get("n").unwrap().get().parse().unwrap();
+        let numbers = batch.iter().map(number).collect();
         self.given.lock().unwrap().push((elapsed(), numbers));
         let act = self.acts.lock().unwrap().pop_front().unwrap_or(Act::Accept);
         self.is_connected = true;
