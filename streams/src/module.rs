@@ -195,6 +195,8 @@ impl Module for Streams {
                 }
             };
             tokio::join!(listen, Arc::clone(&self).work());
+            // Or it would hold the tables for a moment longer than the broker is there.
+            self.queues.close().await;
         })
     }
 }

@@ -186,6 +186,15 @@ impl Queues {
         let done = self.shared.writer.order().submit(changes);
         done.wait().await
     }
+
+    /// Writes what there is to be written, and returns once the thread that does it has ended: so
+    /// nothing of the queues uses the tables on its own any more. What is appended or acknowledged
+    /// later is refused ([`QueueError::Stopped`]).
+    pub async fn close(&self) {
+        let writer = self.shared.writer.clone();
+        // It waits for the disk.
+        let _ = blocking(move || writer.close()).await;
+    }
 }
 
 impl fmt::Debug for Queues {

@@ -1,7 +1,7 @@
 //! The thread that writes for all queues: what comes while it writes is its next commit.
 
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use longshore_storage::{Changes, Tables};
 use tokio::sync::oneshot;
@@ -17,27 +17,53 @@ struct Request {
 
 #[derive(Clone)]
 pub(super) struct Writer {
-    requests: Arc<Mutex<mpsc::Sender<Request>>>,
+    thread: Arc<Mutex<Thread>>,
+}
+
+struct Thread {
+    /// Nothing once it is to end.
+    requests: Option<mpsc::Sender<Request>>,
+    running: Option<JoinHandle<()>>,
 }
 
 /// The right to be the next. Who holds it knows that nothing is submitted in between.
-pub(super) struct Order<'a>(MutexGuard<'a, mpsc::Sender<Request>>);
+pub(super) struct Order<'a>(MutexGuard<'a, Thread>);
 
 /// Changes under way.
 pub(super) struct Done(oneshot::Receiver<Result<(), QueueError>>);
 
 impl Writer {
-    /// Starts the thread. It ends when nobody can submit anything any more.
+    /// Starts the thread. It ends when nobody can submit anything any more, and the last one waits
+    /// for that: what is not in use has no tables open.
     pub(super) fn start(tables: Tables) -> Result<Self, QueueError> {
         let (sender, requests) = mpsc::channel();
         let thread = thread::Builder::new().name("longshore-queue".to_owned());
         let started = thread.spawn(move || write(&tables, &requests));
-        started.map_err(|_| QueueError::Stopped)?;
-        Ok(Self { requests: Arc::new(Mutex::new(sender)) })
+        let running = Some(started.map_err(|_| QueueError::Stopped)?);
+        let thread = Thread { requests: Some(sender), running };
+        Ok(Self { thread: Arc::new(Mutex::new(thread)) })
     }
 
     pub(super) fn order(&self) -> Order<'_> {
-        Order(lock(&self.requests))
+        Order(lock(&self.thread))
+    }
+
+    /// Ends the thread once what was submitted is written, and waits for that. What is submitted
+    /// later is refused.
+    pub(super) fn close(&self) {
+        let (requests, running) = {
+            let mut thread = lock(&self.thread);
+            (thread.requests.take(), thread.running.take())
+        };
+        drop(Thread { requests, running });
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.requests = None;
+        // One that has panicked has told whoever waited.
+        let _ = self.running.take().map(JoinHandle::join);
     }
 }
 
@@ -45,7 +71,9 @@ impl Order<'_> {
     pub(super) fn submit(self, changes: Changes) -> Done {
         let (done, waiting) = oneshot::channel();
         // A thread that is gone drops the request, and whoever waits is told.
-        let _ = self.0.send(Request { changes, done });
+        if let Some(requests) = &self.0.requests {
+            let _ = requests.send(Request { changes, done });
+        }
         Done(waiting)
     }
 }

@@ -1,5 +1,6 @@
 //! Messages on their way: once, in order, over failures, changes and restarts.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use longshore_broker::module::MODULES_FOLDER;
@@ -231,6 +232,33 @@ fn what_is_held_for_its_device_form_outlives_the_process() {
     assert_eq!(received(&platform)[sent..], [(n, Some(3))]);
     let is_skipped = |it: &Value| (&it["read"], &it["skipped"]) == (&json!(1), &json!(1));
     hubs.log_with(id, |log| log.iter().any(is_skipped));
+}
+
+/// Nothing of a broker that has stopped is at work any more, whatever it had to do: who embeds it
+/// may begin another one in its folder at once.
+#[test]
+fn a_broker_that_has_stopped_leaves_its_tables_to_the_next_one() {
+    let hub = Hub::new();
+    let address = hub.nowhere();
+    let mut id = None;
+    for n in 0..8 {
+        let hubs = hub.start(local());
+        let id = *id.get_or_insert_with(|| {
+            let id = hubs.stream(address);
+            hubs.rig.ask(&format!("POST /gw/streams/{id}/channels/7"), "").result();
+            id
+        });
+        hubs.say(&(0..1_000).map(|at| of_channel(7, "a", n * 1_000 + at)).collect::<Vec<_>>());
+        // Some are being written now, and others wait.
+        until(|| hubs.get(id)["queue_size"] != 0);
+        drop(hubs);
+        let lock = File::open(hub.folder.path().join(MODULES_FOLDER).join("lock")).unwrap();
+        lock.try_lock().unwrap();
+    }
+    let platform = hub.platform_at(address);
+    let _hubs = hub.start(local());
+    until(|| received(&platform).len() >= 8_000);
+    assert_eq!(received(&platform), (0..8_000).map(|n| (n, None)).collect::<Vec<_>>());
 }
 
 /// R8.4, R8.9: code 6. Another version may have kept what is not valid now.

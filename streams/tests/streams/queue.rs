@@ -1,9 +1,11 @@
 //! The queue: first in, first out, on the disk (R6.9, R6.12).
 
+use std::fs::File;
 use std::path::Path;
 
+use futures_util::FutureExt;
 use longshore_storage::Tables;
-use longshore_streams::{ENTRY_BYTES_MAX, Queue, QueueOptions, Queues};
+use longshore_streams::{ENTRY_BYTES_MAX, Queue, QueueError, QueueOptions, Queues};
 use tempfile::tempdir;
 
 /// A second, in the unit of the queue.
@@ -28,6 +30,32 @@ async fn append(queues: &Queues, queue: &Queue, texts: &[&str], now: u64) -> (u6
 async fn texts(queue: &Queue, now: u64) -> Vec<String> {
     let batch = queue.read(100, 1 << 20, u64::MAX, now).await.unwrap();
     batch.messages.into_iter().map(|(_, it)| String::from_utf8(it).unwrap()).collect()
+}
+
+/// Who lets go of queues may open their tables again at once, whatever was being written.
+#[tokio::test]
+async fn queues_that_nobody_has_any_more_have_written_all_and_left_their_tables() {
+    let folder = tempdir().unwrap();
+    for n in 0..8 {
+        let queues = open(folder.path());
+        let queue = queues.queue(1, QueueOptions::default()).unwrap();
+        assert_eq!(queue.status().messages, n * 500);
+        let (message, is_closed) = (vec![b'1'; 10_000], n % 2 == 0);
+        let under_way: Vec<_> = (0..500).map(|_| append_later(&queues, &queue, &message)).collect();
+        assert_eq!(under_way.len(), 500);
+        if is_closed {
+            queues.close().await;
+            let refused = queues.append(&[(&queue, &[b"2"])], 0).await;
+            assert!(matches!(refused, Err(QueueError::Stopped)), "{refused:?}");
+        }
+        drop((queues, queue));
+        File::open(folder.path().join("tables/lock")).unwrap().try_lock().unwrap();
+    }
+}
+
+/// Appends a message, and does not wait for it.
+fn append_later(queues: &Queues, queue: &Queue, message: &[u8]) -> Option<()> {
+    queues.append(&[(queue, &[message])], 0).now_or_never().map(drop)
 }
 
 /// R6.9, R6.10: over a restart too, and nothing comes back that was acknowledged.
