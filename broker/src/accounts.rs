@@ -300,16 +300,32 @@ impl Accounts {
         let now = wall();
         let attempts = || self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts().check(peer, now.0)?;
-        let special = self.options.special;
-        let found = self.read().authenticate(credentials, peer, special, secs(now));
-        let token = found.inspect_err(|refusal| {
+        self.token_unheard(credentials, peer).inspect_err(|refusal| {
             if *refusal == Refusal::BadCredentials && !self.options.anonymous {
                 attempts().failed(peer, now.0);
             }
-        })?;
-        token.touch(secs(now));
+        })
+    }
+
+    /// The same, however often `peer` has failed, and without counting that it has: for what shows
+    /// the tokens of others.
+    pub(crate) fn token_unheard(
+        &self,
+        credentials: &Credentials<'_>,
+        peer: IpAddr,
+    ) -> Result<(Arc<Token>, Principal), Refusal> {
+        let now = secs(wall());
+        let directory = self.read();
+        let token = directory.authenticate(credentials, peer, self.options.special, now)?;
+        Ok(self.shown(&directory, token, now))
+    }
+
+    /// A token that was shown now, and as whom its holder acts. The directory is held meanwhile: a
+    /// change of the token comes before, or finds the class that it is to be in force for.
+    fn shown(&self, _: &Directory, token: Arc<Token>, now: u64) -> (Arc<Token>, Principal) {
+        token.touch(now);
         let principal = Principal::of_token(token.account, self.class_of(&token), token.id);
-        Ok((token, principal))
+        (token, principal)
     }
 
     /// The token of a client that is there, if it still opens anything.
@@ -323,10 +339,7 @@ impl Accounts {
         let token = principal.token.and_then(|token| directory.token(token));
         let token = Arc::clone(token.ok_or(Refusal::BadCredentials)?);
         directory.admit(&token, peer, now)?;
-        drop(directory);
-        token.touch(now);
-        let principal = Principal::of_token(token.account, self.class_of(&token), token.id);
-        Ok((token, principal))
+        Ok(self.shown(&directory, token, now))
     }
 
     /// The class of the clients that show this token, which the broker is told of if it is new.
@@ -385,6 +398,12 @@ impl Accounts {
         self.turn_out(class, token);
     }
 
+    /// A token is no more: what follows for its clients is in force, and nobody shows it again.
+    fn forget(&self, id: u64) {
+        self.enforce(id);
+        self.classes.remove(&id);
+    }
+
     /// Ends the connections of a token that may not stay.
     fn turn_out(&self, class: u32, token: Option<Arc<Token>>) {
         let Some(broker) = self.broker.get() else { return };
@@ -423,7 +442,9 @@ impl Accounts {
         self.block_exceeded(now)?;
         self.tell_counters(wall());
         let expired = self.read().expired(now);
-        self.end_tokens(&expired, Change::Expired).into_iter().collect()
+        let ended = self.end_tokens(&expired, Change::Expired).into_iter();
+        // Of those some may have been removed meanwhile, or last longer now.
+        ended.filter(|it| !matches!(it, Err(ChangeError::NotFound))).collect()
     }
 
     /// Writes down which tokens were used since they were last written.
@@ -438,6 +459,7 @@ impl Accounts {
         let shown = self.classes.iter().filter_map(|it| directory.token(*it.key()).cloned());
         let known = |token: &Arc<Token>| written.accessed.get(&token.id) == Some(&token.accessed());
         let touched: Vec<_> = shown.filter(|token| !known(token)).collect();
+        written.accessed.retain(|id, _| directory.token(*id).is_some());
         drop(directory);
         let rows: Vec<_> = touched.iter().map(|token| Row::Token((**token).clone())).collect();
         self.keep(&rows, &[])?;
@@ -466,8 +488,9 @@ impl Authenticate for Accounts {
             // Only this program shows nothing.
             None => BROKER_CLASS,
             Some(token) => {
-                let token = self.read().token(token).cloned();
-                token.map_or(NOBODY_CLASS, |token| Accounts::class_of(self, &token))
+                let directory = self.read();
+                let token = directory.token(token);
+                token.map_or(NOBODY_CLASS, |token| Accounts::class_of(self, token))
             }
         }
     }

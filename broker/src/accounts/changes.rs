@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use longshore_acl::{Account, Directory, Greatest, Invalid, Quota, Row};
+use longshore_acl::{Account, Directory, Greatest, Invalid, Limit, Quota, Row};
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -92,8 +92,9 @@ impl<T> Planned<T> {
 /// What changes come to that are planned and not yet in force.
 struct Draft {
     greatest: Greatest,
-    /// Objects that are to be made.
-    made: u64,
+    /// Objects that the account has for which some are made, those included: counted once, for
+    /// there may be as many of one as of the other.
+    owned: Option<u64>,
     /// Objects that are to go.
     gone: HashSet<u64>,
 }
@@ -113,7 +114,7 @@ impl Accounts {
         let _changing = self.changing();
         let directory = self.read();
         let greatest = directory.greatest();
-        let mut draft = Draft { greatest, made: 0, gone: HashSet::new() };
+        let mut draft = Draft { greatest, owned: None, gone: HashSet::new() };
         let planned: Vec<_> =
             asked.into_iter().map(|asked| plan(&directory, &mut draft, asked)).collect();
         drop(directory);
@@ -170,7 +171,7 @@ impl Accounts {
             self.keep(&[Row::Account(account.clone())], &[])?;
             self.write(|directory| directory.put_account(account));
             warn!(account = id, secs, cause = "its limit mqtt_messages", "an account is blocked");
-            self.enforce_all(&self.read().branch(id));
+            self.enforce_branch(id);
             drop(changing);
         }
         Ok(())
@@ -182,12 +183,12 @@ impl Accounts {
         }
     }
 
-    /// What has become of accounts is in force for all their clients.
-    fn enforce_all(&self, accounts: &[u64]) {
+    /// What has become of an account is in force for its clients and those of all below it.
+    fn enforce_branch(&self, account: u64) {
         let tokens: Vec<u64> = {
             let directory = self.read();
-            let of_all = accounts.iter().flat_map(|account| directory.tokens_of(*account));
-            of_all.map(|token| token.id).collect()
+            let branch = directory.branch(account).into_iter();
+            branch.flat_map(|id| directory.tokens_of(id)).map(|token| token.id).collect()
         };
         tokens.into_iter().for_each(|token| self.enforce(token));
     }
@@ -217,16 +218,27 @@ fn check_quota(
     }
 }
 
-/// Whether the limit that an account is to have is one of the account above it.
+/// Whether the limit that an account is to have is one of an account above the place where it is
+/// to stand: nobody else may change it, the account itself least of all.
 fn check_limit(directory: &Directory, account: &Account) -> Result<(), ChangeError> {
-    if account.limit == 0
-        || directory.limit(account.limit).is_some_and(|limit| {
-            directory.is_in_branch(limit.account, account.id) || limit.account == account.parent
-        })
-    {
+    // Nothing is above the root.
+    let above = if account.parent == 0 { account.id } else { account.parent };
+    let is_above = |limit: &Arc<Limit>| directory.is_in_branch(limit.account, above);
+    if account.limit == 0 || directory.limit(account.limit).is_some_and(is_above) {
         return Ok(());
     }
-    Err(ChangeError::Invalid(Invalid::new("limit_id", "no such limit")))
+    Err(ChangeError::Invalid(Invalid::new("limit_id", "no limit of an account above it")))
+}
+
+/// Whether all below an account may keep their limits where it goes: what is left behind says
+/// nothing any more.
+fn check_limits_below(directory: &Directory, id: u64, parent: u64) -> Result<(), ChangeError> {
+    let of = |id: &u64| Some(directory.limit_for(*id)?.account);
+    let may_stay = |of: u64| directory.is_in_branch(id, of) || directory.is_in_branch(of, parent);
+    match directory.branch(id).iter().skip(1).filter_map(of).all(may_stay) {
+        true => Ok(()),
+        false => Err(Invalid::new("cid", "one below has a limit that would stay behind").into()),
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub enum ChangeError {
     Permanent,
     /// A limit of the account forbids another one.
     Quota(&'static str),
+    /// The account has so many of these already, which is all it may have.
+    Full(&'static str, u64),
     /// It cannot be written down.
     Tables(Arc<TablesError>),
     /// The system has no randomness for a key.
@@ -36,6 +38,7 @@ impl fmt::Display for ChangeError {
             Self::NotFound => f.write_str("not found"),
             Self::Permanent => f.write_str("it is there for good"),
             Self::Quota(limit) => write!(f, "the limit {limit} of the account is reached"),
+            Self::Full(what, most) => write!(f, "an account has up to {most} {what}"),
             Self::Tables(error) => write!(f, "it cannot be written down: {error}"),
             Self::NoRandomness(error) => error.fmt(f),
         }

@@ -184,7 +184,7 @@ impl From<ChangeError> for Fault {
             ChangeError::Misplaced(_) => Code::BadRequest,
             ChangeError::NotFound => Code::NotFound,
             ChangeError::Permanent => Code::Forbidden,
-            ChangeError::Quota(_) => Code::Quota,
+            ChangeError::Quota(_) | ChangeError::Full(..) => Code::Quota,
             ChangeError::Tables(_) => Code::Unavailable,
             ChangeError::NoRandomness(_) => Code::Internal,
         };

@@ -273,3 +273,46 @@ fn an_account_that_publishes_too_much_is_blocked_for_as_long_as_its_limit_says()
     assert!(rig.accounts.read().account(parent).unwrap().blocked > 0);
     rig.connect(rig.master.expose(), "not of the account");
 }
+
+#[test]
+fn an_account_makes_so_many_limits_and_no_more() {
+    let rig = Rig::start();
+    let child = rig.account(ROOT_ACCOUNT);
+    let made = rig.accounts.create_limits(child, &vec![json!({}); 10_001]);
+    let refused: Vec<_> = made.iter().filter_map(|it| it.as_ref().err()).collect();
+    assert_eq!((made.len(), refused.len()), (10_001, 1));
+    assert_eq!(refused[0].to_string(), "an account has up to 10000 limits");
+    rig.accounts.remove_limit(made[0].as_ref().unwrap().id).unwrap();
+    rig.accounts.create_limit(child, &json!({})).unwrap();
+    rig.accounts.create_limit(ROOT_ACCOUNT, &json!({})).unwrap();
+}
+
+/// Spec 17.3: a limit is one of those above, wherever the account moves.
+#[test]
+fn an_account_has_no_limit_that_it_may_change_itself_or_that_is_of_others() {
+    let rig = Rig::start();
+    let (one, two) = (rig.account(ROOT_ACCOUNT), rig.account(ROOT_ACCOUNT));
+    let below = rig.account(one);
+    let limit = |of: u64| rig.accounts.create_limit(of, &json!({"tokens_count": 5})).unwrap().id;
+    let (of_root, of_one, of_below) = (limit(ROOT_ACCOUNT), limit(one), limit(below));
+    let set = |limit: u64| {
+        let set = rig.accounts.update_account(below, None, &json!({"limit_id": limit}));
+        set.map(|account| account.limit).map_err(|error| error.to_string())
+    };
+    assert_eq!([set(of_one), set(of_root)], [Ok(of_one), Ok(of_root)]);
+    let refused = "limit_id: no limit of an account above it";
+    assert_eq!([set(of_below), set(limit(two))], [(); 2].map(|()| Err(refused.to_owned())));
+    let body = json!({"name": "new", "limit_id": of_root});
+    assert_eq!(rig.accounts.create_account(one, &body).unwrap().limit, of_root);
+    rig.accounts.update_account(below, Some(two), &json!({})).unwrap();
+    rig.accounts.update_account(below, Some(one), &json!({"limit_id": of_one})).unwrap();
+    assert!(rig.accounts.update_account(below, Some(two), &json!({})).is_err(), "it stays behind");
+    rig.accounts.update_account(below, Some(two), &json!({"limit_id": 0})).unwrap();
+    rig.accounts.update_account(below, Some(one), &json!({})).unwrap();
+    let lowest = rig.account(below);
+    for (limit, moves) in [(of_one, false), (of_below, true)] {
+        rig.accounts.update_account(lowest, None, &json!({"limit_id": limit})).unwrap();
+        let moved = rig.accounts.update_account(below, Some(two), &json!({}));
+        assert_eq!(moved.is_ok(), moves);
+    }
+}

@@ -9,6 +9,9 @@ use super::{Planned, Sent, only};
 use crate::accounts::{Accounts, ChangeError};
 use crate::notices::Change;
 
+/// Limits that an account makes: no limit bounds how many there are.
+const LIMITS_MAX: u64 = 10_000;
+
 impl Accounts {
     /// Makes a limit of an account, for those below it.
     ///
@@ -26,8 +29,14 @@ impl Accounts {
     ) -> Vec<Result<Arc<Limit>, ChangeError>> {
         self.together(bodies, |directory, draft, body| {
             directory.account(account).ok_or(ChangeError::NotFound)?;
+            let count = || directory.limits_of(account).count() as u64;
+            let owned = draft.owned.get_or_insert_with(count);
+            if *owned >= LIMITS_MAX {
+                return Err(ChangeError::Full("limits", LIMITS_MAX));
+            }
             let id = draft.greatest.limit + 1;
             let limit = Limit::create(body, id, account)?;
+            *owned += 1;
             draft.greatest.limit = id;
             Ok(Planned::new(vec![Row::Limit(limit.clone())], Vec::new(), |accounts| {
                 accounts.put_limit(limit, Change::Created)

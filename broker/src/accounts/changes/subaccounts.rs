@@ -5,7 +5,7 @@ use std::sync::Arc;
 use longshore_acl::{Account, Quota, ROOT_ACCOUNT, Removal, Row};
 use serde_json::Value;
 
-use super::{Planned, Sent, check_limit, check_quota, only};
+use super::{Planned, Sent, check_limit, check_limits_below, check_quota, only};
 use crate::accounts::{Accounts, ChangeError, secs};
 use crate::clock::wall;
 use crate::notices::Change;
@@ -27,13 +27,14 @@ impl Accounts {
     ) -> Vec<Result<Arc<Account>, ChangeError>> {
         self.together(bodies, |directory, draft, body| {
             directory.can_create(parent)?;
-            let children = directory.children(parent).count() as u64 + draft.made;
-            check_quota(directory, parent, Quota::SubaccountsCount, children)?;
+            let owned =
+                draft.owned.get_or_insert_with(|| directory.children(parent).count() as u64);
+            check_quota(directory, parent, Quota::SubaccountsCount, *owned)?;
             let id = draft.greatest.account + 1;
             let account = Account::create(body, id, parent, secs(wall()))?;
             check_limit(directory, &account)?;
+            *owned += 1;
             draft.greatest.account = id;
-            draft.made += 1;
             Ok(Planned::new(vec![Row::Account(account.clone())], Vec::new(), move |accounts| {
                 accounts.put_account(account);
                 let account = accounts.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
@@ -73,13 +74,14 @@ impl Accounts {
             // does not make it too deep for the next.
             if let Some(parent) = parent.filter(|parent| *parent != stood) {
                 directory.can_move(id, parent)?;
+                check_limits_below(directory, id, parent)?;
                 account.parent = parent;
             }
             check_limit(directory, &account)?;
             Ok(Planned::new(vec![Row::Account(account.clone())], Vec::new(), move |accounts| {
                 let change = if account.parent == stood { Change::Updated } else { Change::Moved };
                 accounts.put_account(account);
-                accounts.enforce_all(&accounts.read().branch(id));
+                accounts.enforce_branch(id);
                 let account = accounts.read().account(id).cloned().ok_or(ChangeError::NotFound)?;
                 accounts.tell_account(&account, stood, change);
                 Ok(account)
@@ -122,7 +124,7 @@ impl Accounts {
                 // Of what is below it some may be gone already, with the one before.
                 let removal = accounts.read().removal(id);
                 accounts.write(|directory| directory.remove(&removal));
-                removal.tokens.iter().for_each(|token| accounts.enforce(*token));
+                removal.tokens.iter().for_each(|token| accounts.forget(*token));
                 accounts.end(&removal.accounts);
                 // What there was below it goes with it, and so does what is said of that.
                 accounts.tell_account(&account, account.parent, Change::Deleted);

@@ -31,13 +31,14 @@ impl Accounts {
     ) -> Vec<Result<(Arc<Token>, TokenKey), ChangeError>> {
         self.together(bodies, |directory, draft, body| {
             directory.account(account).ok_or(ChangeError::NotFound)?;
-            let of_account = directory.tokens_of(account).count() as u64 + draft.made;
-            check_quota(directory, account, Quota::TokensCount, of_account)?;
+            let count = || directory.tokens_of(account).count() as u64;
+            let owned = draft.owned.get_or_insert_with(count);
+            check_quota(directory, account, Quota::TokensCount, *owned)?;
             let (key, record) = KeyRecord::generate(directory.secret())?;
             let id = draft.greatest.token + 1;
             let token = Token::create(body, id, account, record, secs(wall()))?;
+            *owned += 1;
             draft.greatest.token = id;
-            draft.made += 1;
             Ok(Planned::new(vec![Row::Token(token.clone())], Vec::new(), |accounts| {
                 let token = accounts.put_token(token);
                 accounts.tell_token(&token, Change::Created);
@@ -102,11 +103,15 @@ impl Accounts {
             if id == MASTER_TOKEN && change == Change::Deleted {
                 return Err(ChangeError::Permanent);
             }
-            let token = directory.token(id).filter(|_| draft.gone.insert(id));
+            let token = directory.token(id).filter(|token| {
+                // Since it was found to have come to its end, it may have been changed.
+                change != Change::Expired || !token.is_valid_at(secs(wall()))
+            });
+            let token = token.filter(|_| draft.gone.insert(id));
             let token = Arc::clone(token.ok_or(ChangeError::NotFound)?);
             Ok(Planned::new(Vec::new(), vec![Row::token_key(id)], move |accounts| {
                 accounts.write(|directory| drop(directory.remove_token(id)));
-                accounts.enforce(id);
+                accounts.forget(id);
                 accounts.tell_token(&token, change);
                 Ok(token)
             }))
