@@ -1,12 +1,14 @@
 //! A mosquitto of one's own, and what it has received.
 
 use std::fmt::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -60,6 +62,7 @@ impl Mosquitto {
         let at = |name: &str| folder.path().join(name);
         let port = free_port();
         let mut text = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
+        text.push_str("log_dest stderr\nlog_type information\n");
         text.push_str(&lines.replace("FOLDER", folder.path().to_str().unwrap()));
         if let Some(authority) = &authority {
             let (certificate, key) = authority.issue("localhost");
@@ -77,7 +80,7 @@ impl Mosquitto {
             std::fs::write(at("plain"), port.to_string()).unwrap();
         }
         std::fs::write(at("mosquitto.conf"), text).unwrap();
-        let broker = run(folder.path(), port);
+        let broker = run(folder.path());
         Self { broker, folder, port, authority }
     }
 
@@ -123,7 +126,7 @@ impl Mosquitto {
 
     /// Starts it again, at the same port.
     pub(crate) fn restart(&mut self) {
-        self.broker = run(self.folder.path(), self.port);
+        self.broker = run(self.folder.path());
     }
 }
 
@@ -151,18 +154,23 @@ fn free_port() -> u16 {
     port.expect("a free port")
 }
 
-fn run(folder: &Path, port: u16) -> Child {
+/// A broker that listens: it says so.
+fn run(folder: &Path) -> Child {
     let mut command = Command::new(program("mosquitto"));
     command.arg("-c").arg(folder.join("mosquitto.conf"));
-    let mut broker = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    for port in [port, plain(folder)] {
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert_eq!(broker.try_wait().unwrap(), None, "mosquitto has ended");
-            assert!(begun.elapsed() < Duration::from_secs(60), "mosquitto does not listen");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
+    let mut broker = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(broker.stderr.take().unwrap());
+    let (sender, listens) = channel();
+    // It reads until the broker ends, which would wait for somebody to read.
+    thread::spawn(move || {
+        let mut said = said.lines().map_while(Result::ok);
+        let has_begun = said.any(|line| line.ends_with(" running"));
+        // Whoever waits may have given up.
+        let _ = sender.send(has_begun);
+        said.for_each(drop);
+    });
+    let has_begun = listens.recv_timeout(Duration::from_secs(60));
+    assert_eq!(has_begun, Ok(true), "mosquitto listens");
     broker
 }
 
