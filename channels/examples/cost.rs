@@ -2,7 +2,8 @@
 //! each waits for its answer, and everything is durable when it comes.
 //!
 //! ```text
-//! cargo run --release -p longshore-channels --example cost -- [connections] [batches each]
+//! cargo run --release -p longshore-channels --example cost -- \
+//!     [connections] [batches each] [messages a batch]
 //! ```
 //!
 //! Devices are another process, so the time of the processor that is told is that of the hub alone:
@@ -25,7 +26,6 @@ use serde_json::{Value, json};
 #[global_allocator]
 static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const BATCH: usize = 10;
 const RECORD: &str =
     "270413;205601;5544.6025;N;03739.6834;E;1;2;3;4;0.0;1;0;14.77,0.02;NA;fuel:2:45.8,hw:3:V4.5";
 
@@ -33,16 +33,17 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, address, connections, batches] = &arguments[..]
+    if let [role, address, connections, batches, batch] = &arguments[..]
         && role == "devices"
     {
-        return devices(address.parse()?, connections.parse()?, batches.parse()?);
+        let to = address.parse()?;
+        return devices(to, connections.parse()?, batches.parse()?, batch.parse()?);
     }
     let number = |at: usize, usual: usize| arguments.get(at).map_or(Ok(usual), |it| it.parse());
-    hub(number(0, 100)?, number(1, 200)?)
+    hub(number(0, 100)?, number(1, 200)?, number(2, 10)?)
 }
 
-fn hub(connections: usize, batches: usize) -> Outcome<()> {
+fn hub(connections: usize, batches: usize, batch: usize) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let key = TokenKey::generate()?;
     let path = folder.path().to_owned();
@@ -61,13 +62,13 @@ fn hub(connections: usize, batches: usize) -> Outcome<()> {
     }
     let (began, before) = (Instant::now(), processor_time()?);
     let status = Command::new(std::env::current_exe()?)
-        .args(["devices", &uri, &connections.to_string(), &batches.to_string()])
+        .args(["devices", &uri, &connections.to_string(), &batches.to_string(), &batch.to_string()])
         .status()?;
     let (lasted, spent) = (began.elapsed(), processor_time()?.saturating_sub(before));
     if !status.success() {
         return Err("the devices have failed".into());
     }
-    let messages = connections * batches * BATCH;
+    let messages = connections * batches * batch;
     let rate = messages as f64 / lasted.as_secs_f64();
     let cost = spent.as_secs_f64() * 1e6 / messages as f64;
     println!("{messages} messages over {connections} connections in {lasted:.2?}");
@@ -79,7 +80,7 @@ fn hub(connections: usize, batches: usize) -> Outcome<()> {
 fn silent(uri: &str, connections: usize) -> Outcome<()> {
     let before = memory_kb()?;
     let mut devices = Command::new(std::env::current_exe()?)
-        .args(["devices", uri, &connections.to_string(), "0"])
+        .args(["devices", uri, &connections.to_string(), "0", "0"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -125,7 +126,7 @@ fn processor_time() -> Outcome<Duration> {
 }
 
 /// All devices in one thread: each sends a batch, then each is waited for.
-fn devices(to: SocketAddr, connections: usize, batches: usize) -> Outcome<()> {
+fn devices(to: SocketAddr, connections: usize, batches: usize, batch: usize) -> Outcome<()> {
     let mut devices = Vec::new();
     for number in 0..connections {
         let mut device = TcpStream::connect(to)?;
@@ -139,13 +140,14 @@ fn devices(to: SocketAddr, connections: usize, batches: usize) -> Outcome<()> {
         // Until the hub has looked.
         std::io::stdin().read_to_end(&mut Vec::new())?;
     }
-    let batch = format!("#B#{}\r\n", [RECORD; BATCH].join("|"));
+    let answer = format!("#AB#{batch}\r\n");
+    let batch = format!("#B#{}\r\n", vec![RECORD; batch].join("|"));
     for _ in 0..batches {
         for device in &mut devices {
             device.write_all(batch.as_bytes())?;
         }
         for device in &mut devices {
-            expect(device, b"#AB#10\r\n")?;
+            expect(device, answer.as_bytes())?;
         }
     }
     Ok(())

@@ -34,12 +34,21 @@ const ROW_BYTES: u64 = 40;
 /// A batch of one connection, on its way to the disk and then to the broker.
 pub(crate) struct Entry {
     pub(crate) live: Arc<Live>,
-    /// Keys and JSON; none where the channel keeps nothing.
-    pub(crate) rows: Vec<(u64, Vec<u8>)>,
-    /// What is published once they are durable.
+    /// Keys of messages; none where the channel keeps nothing.
+    pub(crate) keys: Vec<u64>,
+    /// What is published once they are durable: states, and then these messages.
     pub(crate) publications: Vec<Message>,
     /// What became of it.
     pub(crate) done: oneshot::Sender<Result<(), NotKept>>,
+}
+
+impl Entry {
+    /// Keys and JSON of the messages that are kept.
+    fn rows(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let states = self.publications.len() - self.keys.len();
+        let messages = self.publications[states..].iter();
+        self.keys.iter().copied().zip(messages.map(|it| &it.payload[..]))
+    }
 }
 
 /// Why a batch was not taken.

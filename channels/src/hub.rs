@@ -112,7 +112,9 @@ impl Hub {
         }
         let (done, outcome) = oneshot::channel();
         let live = Arc::clone(&channel.live);
-        let mut entry = Entry { live, rows: Vec::new(), publications: states, done };
+        let keys = Vec::with_capacity(messages.len());
+        let mut entry = Entry { live, keys, publications: states, done };
+        entry.publications.reserve(messages.len());
         let place = self.buffer.place().await.ok_or(NotKept::Failed)?;
         // Keys are given in the order in which they are written: nothing waits from here on.
         let now = self.micros();
@@ -147,7 +149,7 @@ impl Hub {
             return Err(NotKept::TooLarge);
         }
         if channel.messages_ttl > 0 {
-            entry.rows.push((key, json.clone()));
+            entry.keys.push(key);
         }
         let publication = Publication::new(topic, json).qos(QoS::AtLeastOnce);
         let publication = publication.property(Property::UserProperty("timestamp", &time));

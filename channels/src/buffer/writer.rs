@@ -96,15 +96,17 @@ impl Writer<'_> {
     fn add(&mut self, group: &mut Group, work: Work) {
         match work {
             Work::Keep(entry) => {
-                let head = group.head(&entry.live);
-                for (key, value) in &entry.rows {
-                    head.newest = *key;
-                    head.size += value.len() as u64 + ROW_BYTES;
-                }
-                for (key, value) in &entry.rows {
-                    let row = super::row_key(entry.live.id, *key);
+                let mut bytes = 0;
+                for (key, value) in entry.rows() {
+                    let row = super::row_key(entry.live.id, key);
                     group.changes.put(&self.buffer.rows, &row, value);
-                    group.bytes += value.len();
+                    bytes += value.len();
+                }
+                group.bytes += bytes;
+                if let Some(newest) = entry.keys.last() {
+                    let head = group.head(&entry.live);
+                    head.newest = *newest;
+                    head.size += bytes as u64 + entry.keys.len() as u64 * ROW_BYTES;
                 }
                 group.entries.push(entry);
             }
@@ -184,7 +186,7 @@ impl Writer<'_> {
             }
             return Vec::new();
         }
-        let newest = group.entries.iter().flat_map(|it| &it.rows).map(|(key, _)| *key).max();
+        let newest = group.entries.iter().flat_map(|it| &it.keys).copied().max();
         if let Some(newest) = newest {
             self.buffer.committed.fetch_max(newest, Ordering::Release);
         }

@@ -1,11 +1,12 @@
 //! Who a message is from. An ident is a level of topics, so it has only what may stand in one.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The name a device gives itself: often its IMEI. 1..=255 characters, none of them `#`, `+`, `/`
-/// or one that is not printed.
+/// or one that is not printed. Each message of a device has it, and a copy is one more reference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ident(Box<str>);
+pub struct Ident(Arc<str>);
 
 /// Why a text is no ident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

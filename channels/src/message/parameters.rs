@@ -1,7 +1,7 @@
 //! Parameters by name: a flat object whose keys come out in order.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
@@ -64,7 +64,10 @@ impl Parameters {
         value: impl Into<Value>,
     ) -> Result<(), TooMany> {
         debug_assert!(parameter::find(name).is_some(), "{name} is not in the table");
-        self.insert_counted(Cow::Owned(format!("{name}.{number}")), value.into())
+        let mut numbered = String::with_capacity(name.len() + ".1000".len());
+        // Memory takes all that is written.
+        let _ = write!(numbered, "{name}.{number}");
+        self.insert_counted(Cow::Owned(numbered), value.into())
     }
 
     /// Sets a parameter by the name that a device has for it: one of the table, or else one that
@@ -118,8 +121,11 @@ impl Parameters {
         }
     }
 
-    /// Where the parameter of this name is, or would be.
+    /// Where the parameter of this name is, or would be. Many protocols have theirs in order.
     fn place(&self, name: &str) -> Result<usize, usize> {
+        if self.0.last().is_none_or(|(last, _)| last.as_ref() < name) {
+            return Err(self.0.len());
+        }
         self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     }
 
@@ -154,7 +160,9 @@ impl Serialize for Parameters {
 fn custom(name: &str) -> String {
     let is_forbidden = |c: char| matches!(c, '#' | '+' | '/') || c.is_control();
     let name = name.strip_prefix(CUSTOM).unwrap_or(name);
-    let mut custom = CUSTOM.to_owned();
+    let bytes = CUSTOM.len() + name.len();
+    let mut custom = String::with_capacity(bytes.min(Parameters::NAME_BYTES_MAX));
+    custom.push_str(CUSTOM);
     for character in name.chars() {
         let character = if is_forbidden(character) { '_' } else { character };
         if custom.len() + character.len_utf8() > Parameters::NAME_BYTES_MAX {

@@ -5,6 +5,8 @@
 
 mod record;
 
+use std::borrow::Cow;
+
 use record::{Flaw, Layout};
 
 use crate::message::{Ident, Message};
@@ -265,7 +267,7 @@ fn data(body: &[u8], layout: Layout, device: &Device) -> Step {
         let fault = Error::parse("the checksum of a packet is wrong");
         return Step::faulty(fault, format!("#{kind}#{bad_checksum}\r\n"));
     };
-    match record::read(&String::from_utf8_lossy(body), layout, &device.ident) {
+    match record::read(&characters(body), Some(layout), &device.ident) {
         Ok(message) => Step::telling(vec![message], format!("#{kind}#1\r\n")),
         Err(flaw) => {
             let fault = Error::parse(format!("a packet has {flaw}"));
@@ -280,7 +282,7 @@ fn black_box(body: &[u8], device: &Device) -> Step {
     let Ok(body) = checked(body, b'|', device.has_checksums) else {
         return Step::faulty(Error::parse("the checksum of a black box is wrong"), "#AB#\r\n");
     };
-    let text = String::from_utf8_lossy(body);
+    let text = characters(body);
     let records = || text.split('|').filter(|record| !record.is_empty());
     if records().take(RECORDS_MAX + 1).count() > RECORDS_MAX {
         let fault = Error::violation(format!("a black box has more than {RECORDS_MAX} records"));
@@ -288,7 +290,7 @@ fn black_box(body: &[u8], device: &Device) -> Step {
     }
     let mut step = Step::default();
     for (at, text) in records().enumerate() {
-        match record::read(text, Layout::of(text), &device.ident) {
+        match record::read(text, None, &device.ident) {
             Ok(message) => step.messages.push(message),
             Err(flaw) => {
                 let fault = || Error::parse(format!("record {at} of a black box has {flaw}"));
@@ -308,6 +310,12 @@ fn from_driver(body: &[u8], device: &Device) -> Step {
     let mut message = Message::new(device.ident.clone());
     message.parameters.set("driver.message", String::from_utf8_lossy(body));
     Step::telling(vec![message], "#AM#1\r\n")
+}
+
+/// The characters of records; what is none becomes one that stands for it. Nearly all have none but
+/// good ones, which is found out faster alone.
+fn characters(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// A body without its checksum, if it has one: the checksum covers all in front of it, with the

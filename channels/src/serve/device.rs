@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,9 +115,14 @@ impl Device<'_> {
     async fn run(&mut self) -> Result<Infallible, Ending> {
         let idle = Duration::from_secs(self.open.hub.options.idle_secs);
         let mut silent_until = Instant::now() + idle;
+        // It stays as it is while a device speaks, and is set anew when it has come.
+        let mut alarm = pin!(sleep_until(silent_until));
         loop {
             let answer_until = self.asked.as_ref().map(|(_, _, until)| *until);
             let until = answer_until.map_or(silent_until, |it| it.min(silent_until));
+            if until < alarm.deadline() || alarm.is_elapsed() {
+                alarm.as_mut().reset(until);
+            }
             tokio::select! {
                 biased;
                 () = self.peer.bell.notified() => {}
@@ -125,11 +131,14 @@ impl Device<'_> {
                     self.read().await?;
                     silent_until = Instant::now() + idle;
                 }
-                () = sleep_until(until) => {
-                    if until == silent_until {
+                () = &mut alarm => {
+                    let now = Instant::now();
+                    if silent_until <= now {
                         return Err(Ending::of(CloseCode::Inactivity));
                     }
-                    self.answered(None).await;
+                    if answer_until.is_some_and(|until| until <= now) {
+                        self.answered(None).await;
+                    }
                 }
             }
             if let Some(code) = self.peer.closing() {

@@ -6,7 +6,7 @@ use jiff::civil;
 use serde_json::Value;
 
 use crate::message::{Ident, Message, Parameters, Timestamp};
-use crate::protocol::position;
+use crate::protocol::position::is_place;
 
 pub(super) const PARAMETERS: &[&str] = &[
     "position.latitude",
@@ -53,59 +53,71 @@ pub(super) enum Flaw {
 const SHORT_FIELDS: usize = 10;
 const FULL_FIELDS: usize = 16;
 
-impl Layout {
-    /// The layout of a record that does not say it.
-    pub(super) fn of(text: &str) -> Self {
-        let fields = text.split(';').take(SHORT_FIELDS + 1).count();
-        if fields > SHORT_FIELDS { Self::Full } else { Self::Short }
-    }
-}
-
-pub(super) fn read(text: &str, layout: Layout, ident: &Ident) -> Result<Message, Flaw> {
-    let count = if layout == Layout::Short { SHORT_FIELDS } else { FULL_FIELDS };
+/// Reads a record; its number of fields says which layout it has where that is not known.
+pub(super) fn read(text: &str, layout: Option<Layout>, ident: &Ident) -> Result<Message, Flaw> {
     // Texts of parameters may have semicolons; nothing before them can.
-    let fields: Vec<&str> = text.splitn(count, ';').collect();
-    let [date, time, lat, north, lon, east, speed, course, height, sats, ref more @ ..] =
-        fields[..]
-    else {
-        return Err(Flaw::Structure);
-    };
-    if fields.len() != count || layout == Layout::Short && sats.contains(';') {
+    let (mut fields, mut count, mut rest) = ([""; FULL_FIELDS], 1, text);
+    while count < FULL_FIELDS
+        && let Some((field, more)) = cut(rest, b';')
+    {
+        fields[count - 1] = field;
+        (count, rest) = (count + 1, more);
+    }
+    fields[count - 1] = rest;
+    let is_full = layout.map_or(count > SHORT_FIELDS, |it| it == Layout::Full);
+    if count != if is_full { FULL_FIELDS } else { SHORT_FIELDS } {
         return Err(Flaw::Structure);
     }
+    let [date, time, lat, north, lon, east, speed, course, height, sats, more @ ..] = fields;
+    let [hdop, inputs, outputs, adc, key, texts] = more;
     let mut message = Message::new(ident.clone());
     message.timestamp = moment(date, time)?;
+    let place = place([lat, north], [lon, east])?;
+    let [speed, course, height] = [speed, course, height].map(|it| number(it, Flaw::Motion));
+    let (speed, course, height) = (speed?, course?, height?);
+    let (sats, hdop) = (number(sats, Flaw::Satellites)?, number(hdop, Flaw::Satellites)?);
+    let (inputs, outputs) = (bits(inputs)?, bits(outputs)?);
+    // In the order of their names, so that none has to make room for another.
     let parameters = &mut message.parameters;
-    if is_there(lat) || is_there(lon) {
-        let latitude = degrees(lat, north, "N", "S").ok_or(Flaw::Coordinates)?;
-        let longitude = degrees(lon, east, "E", "W").ok_or(Flaw::Coordinates)?;
-        if !position::set(parameters, latitude, longitude) {
-            return Err(Flaw::Coordinates);
-        }
+    analog(parameters, adc)?;
+    parameters.set("din", inputs);
+    parameters.set("dout", outputs);
+    if is_there(key) {
+        parameters.set("ibutton.code", key);
     }
-    for (name, text, flaw) in [
-        ("position.speed", speed, Flaw::Motion),
-        ("position.direction", course, Flaw::Motion),
-        ("position.altitude", height, Flaw::Motion),
-        ("position.satellites", sats, Flaw::Satellites),
-    ] {
-        parameters.set(name, number(text, flaw)?);
+    parameters.set("position.altitude", height);
+    parameters.set("position.direction", course);
+    parameters.set("position.hdop", hdop);
+    if let Some((latitude, longitude)) = place {
+        parameters.set("position.latitude", latitude);
+        parameters.set("position.longitude", longitude);
     }
-    if let [hdop, inputs, outputs, adc, key, texts] = *more {
-        parameters.set("position.hdop", number(hdop, Flaw::Satellites)?);
-        parameters.set("din", bits(inputs)?);
-        parameters.set("dout", bits(outputs)?);
-        analog(parameters, adc)?;
-        if is_there(key) {
-            parameters.set("ibutton.code", key);
-        }
-        if is_there(texts) {
-            for text in texts.split(',') {
-                parameter(parameters, text).ok_or(Flaw::Parameters)?;
-            }
+    parameters.set("position.satellites", sats);
+    parameters.set("position.speed", speed);
+    if is_there(texts) {
+        for text in split(texts, b',') {
+            parameter(parameters, text).ok_or(Flaw::Parameters)?;
         }
     }
     Ok(message)
+}
+
+/// A text up to a separator, which is ASCII, and behind it. Fields are so short that a search as
+/// `str` has it costs more than to look at each byte.
+fn cut(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let end = text.bytes().position(|byte| byte == separator)?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
+/// What stands between separators.
+fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (piece, more) = cut(text, separator).unzip();
+        rest = more;
+        Some(piece.unwrap_or(text))
+    })
 }
 
 /// `NA` is what a device has not got; some send nothing instead.
@@ -122,8 +134,8 @@ fn number(text: &str, flaw: Flaw) -> Result<Option<f64>, Flaw> {
 }
 
 fn decimal(text: &str) -> Option<f64> {
-    let number = if text.contains(',') { text.replace(',', ".").parse() } else { text.parse() };
-    number.ok().filter(|number: &f64| number.is_finite())
+    let number = text.parse().ok().or_else(|| text.replace(',', ".").parse().ok());
+    number.filter(|number: &f64| number.is_finite())
 }
 
 fn bits(text: &str) -> Result<Option<u32>, Flaw> {
@@ -138,7 +150,7 @@ fn analog(parameters: &mut Parameters, text: &str) -> Result<(), Flaw> {
     if !is_there(text) {
         return Ok(());
     }
-    for (at, text) in text.split(',').enumerate() {
+    for (at, text) in split(text, b',').enumerate() {
         if is_there(text) {
             let volts = decimal(text).ok_or(Flaw::Analog)?;
             parameters.set_numbered("ain", at + 1, volts).map_err(|_| Flaw::Analog)?;
@@ -156,12 +168,12 @@ fn moment(date: &str, time: &str) -> Result<Option<Timestamp>, Flaw> {
 }
 
 fn civil_moment(date: &str, time: &str) -> Option<civil::DateTime> {
-    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let (time, fraction) = cut(time, b'.').unwrap_or((time, "0"));
     let ([day, month, year], [hour, minute, second]) = (pairs(date)?, pairs(time)?);
     if !(1..=9).contains(&fraction.len()) || !fraction.bytes().all(|it| it.is_ascii_digit()) {
         return None;
     }
-    let nanos = format!("{fraction:0<9}").parse().ok()?;
+    let nanos = fraction.parse::<i32>().ok()? * 10_i32.pow(9 - fraction.len() as u32);
     civil::DateTime::new(2_000 + i16::from(year), month, day, hour, minute, second, nanos).ok()
 }
 
@@ -174,17 +186,25 @@ fn pairs(text: &str) -> Option<[i8; 3]> {
     Some([pair(0)?, pair(2)?, pair(4)?])
 }
 
+/// Latitude and longitude, if the device knows where it is.
+fn place(latitude: [&str; 2], longitude: [&str; 2]) -> Result<Option<(f64, f64)>, Flaw> {
+    if !is_there(latitude[0]) && !is_there(longitude[0]) {
+        return Ok(None);
+    }
+    let place = degrees(latitude, ["N", "S"]).zip(degrees(longitude, ["E", "W"]));
+    place.filter(|it| is_place(it.0, it.1)).map(Some).ok_or(Flaw::Coordinates)
+}
+
 /// Degrees and minutes in one, and the hemisphere: `5544.6025` and `N` (R11.8).
-fn degrees(text: &str, hemisphere: &str, positive: &str, negative: &str) -> Option<f64> {
-    let point = text.find(['.', ',']).unwrap_or(text.len());
-    let (degrees, minutes) = text.split_at_checked(point.checked_sub(2)?)?;
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let minutes = minutes.replace(',', ".");
-    if !is_digits(degrees) || !is_digits(&minutes) {
+fn degrees([text, hemisphere]: [&str; 2], [positive, negative]: [&str; 2]) -> Option<f64> {
+    let is_point = |byte: u8| matches!(byte, b'.' | b',');
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || is_point(byte)) {
         return None;
     }
+    let point = text.bytes().position(is_point).unwrap_or(text.len());
+    let (degrees, minutes) = text.split_at(point.checked_sub(2)?);
     let degrees: f64 = if degrees.is_empty() { 0.0 } else { degrees.parse().ok()? };
-    let minutes: f64 = minutes.parse().ok().filter(|minutes| *minutes < 60.0)?;
+    let minutes = decimal(minutes).filter(|minutes| *minutes < 60.0)?;
     let value = degrees + minutes / 60.0;
     match hemisphere {
         _ if hemisphere == positive => Some(value),
@@ -195,8 +215,8 @@ fn degrees(text: &str, hemisphere: &str, positive: &str, negative: &str) -> Opti
 
 /// `name:type:value`; the type is 1 for whole numbers, 2 for others and 3 for texts (R11.5).
 fn parameter(parameters: &mut Parameters, text: &str) -> Option<()> {
-    let mut parts = text.splitn(3, ':');
-    let (name, kind, text) = (parts.next()?, parts.next()?, parts.next()?);
+    let (name, rest) = cut(text, b':')?;
+    let (kind, text) = cut(rest, b':')?;
     let value = match kind {
         "1" => text.parse::<i64>().map(Value::from).ok().or_else(|| decimal(text).map(Value::from)),
         "2" => decimal(text).map(Value::from),
@@ -220,7 +240,7 @@ fn parameter(parameters: &mut Parameters, text: &str) -> Option<()> {
 
 /// What is said of cells of the mobile network: `mcc` of the one it is in, `mcc2` of another.
 fn cell(name: &str) -> Option<(&'static str, Option<usize>)> {
-    let (stem, number) = match name.find(|c: char| c.is_ascii_digit()) {
+    let (stem, number) = match name.bytes().position(|byte| byte.is_ascii_digit()) {
         Some(at) => (&name[..at], Some(name[at..].parse().ok().filter(|it| *it < 1_000)?)),
         None => (name, None),
     };
