@@ -76,7 +76,7 @@ pub use self::answer::{Answer, Items, Outcome, Part, Written};
 pub use self::call::{Call, Caller};
 pub use self::fault::{Code, Fault};
 pub use self::route::{Answering, Gate, Handler, Route, Takes};
-pub use self::schema::{Field, Fields, Kind, Object, Shown};
+pub use self::schema::{Field, Fields, Kind, NUMBER, Object, Shown};
 pub use self::selector::{Picked, Selector, Sieve};
 
 use self::answer::Body;

@@ -15,7 +15,7 @@ use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
 use crate::rest::collection::{self, Chosen, Each};
 use crate::rest::{
-    Call, Caller, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Takes,
+    Call, Caller, Code, Fault, Field, Gate, Handler, Kind, NUMBER, Object, Outcome, Route, Takes,
 };
 
 mod row;
@@ -217,7 +217,8 @@ impl<T: Item> Objects<T> {
         let route = |method, path, about, takes, work: fn(&Arc<Self>, &Call) -> Outcome| {
             let objects = Arc::clone(self);
             let handler = Handler::blocking(move |call| work(&objects, call));
-            let (gate, gives) = (Gate::Part(T::URI), Some(T::OBJECT));
+            let gate = Gate::Part(T::URI);
+            let gives = Some(if method == Method::Delete { &NUMBER } else { T::OBJECT });
             Route { method, path, about, gate, takes, gives, handler }
         };
         let (one, many) = (Takes::One(T::OBJECT), Takes::Many(T::OBJECT));

@@ -161,9 +161,8 @@ pub fn list<S: Shelf>(shelf: &S, call: &Call) -> Outcome {
 fn change<S: Shelf, D>(
     (shelf, call): (&S, &Call),
     change: impl FnOnce(&[u64]) -> Result<Each<D, S::Error>, Fault>,
-    show: impl Fn(u64, D) -> Map<String, Value>,
+    show: impl Fn(u64, D) -> Value,
 ) -> Outcome {
-    let fields = call.fields()?;
     let (found, mut faults) = choose(shelf, call)?;
     if found.len() > CHANGES_MAX {
         let reason = format!("the selector means more than {CHANGES_MAX} objects");
@@ -173,7 +172,7 @@ fn change<S: Shelf, D>(
     let mut done = Vec::new();
     for (id, outcome) in ids.iter().zip(change(&ids)?) {
         match outcome {
-            Ok(outcome) => done.push(fields.of(show(*id, outcome))),
+            Ok(outcome) => done.push(show(*id, outcome)),
             Err(error) => faults.push(error.into().about(*id)),
         }
     }
@@ -185,9 +184,9 @@ fn change<S: Shelf, D>(
 /// # Errors
 /// When the call makes no sense.
 pub fn update<S: Shelf>(shelf: &S, call: &Call) -> Outcome {
-    let (body, show) = (call.object()?, shelf.show(call)?);
+    let (fields, body, show) = (call.fields()?, call.object()?, shelf.show(call)?);
     let update = |ids: &[u64]| shelf.update(call, ids, body);
-    change((shelf, call), update, |_, object| show(&object, S::fields(&object)))
+    change((shelf, call), update, |_, it| fields.of(show(&it, S::fields(&it))))
 }
 
 /// How what was sent changes an object: PATCH merges.
@@ -198,14 +197,14 @@ pub fn sent<'a>(call: &Call, body: &'a Value) -> Sent<'a> {
     }
 }
 
-/// Removes all objects that the selector means, and answers with their numbers.
+/// Removes all objects that the selector means, and answers with their numbers alone
+/// ([`NUMBER`](super::NUMBER)).
 ///
 /// # Errors
 /// When the call makes no sense.
 pub fn remove<S: Shelf>(shelf: &S, call: &Call) -> Outcome {
     let remove = |ids: &[u64]| Ok(shelf.remove(call, ids));
-    let show = |id: u64, ()| Map::from_iter([("id".to_owned(), id.into())]);
-    change((shelf, call), remove, show)
+    change((shelf, call), remove, |id, ()| id.into())
 }
 
 /// Makes an object of each that was sent, and answers with what was made.

@@ -5,6 +5,7 @@ use longshore_acl::Method;
 
 use super::logs;
 use super::route::{Gate, Handler, Route, Takes};
+use super::schema::NUMBER;
 
 mod explain;
 mod messages;
@@ -45,7 +46,7 @@ static SESSIONS: [Route; 3] = [
         about: "End sessions, with their connections",
         gate: GATE,
         takes: Takes::Nothing,
-        gives: Some(&sessions::OBJECT),
+        gives: Some(&NUMBER),
         handler: waiting!(sessions::remove),
     },
 ];
@@ -84,7 +85,7 @@ static SUBSCRIPTIONS: [Route; 4] = [
         about: "Take subscriptions of sessions away",
         gate: GATE,
         takes: Takes::Nothing,
-        gives: Some(&subscriptions::OBJECT),
+        gives: Some(&NUMBER),
         handler: waiting!(subscriptions::remove),
     },
 ];

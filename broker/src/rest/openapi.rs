@@ -56,7 +56,8 @@ fn describe(router: &Router, module: &str) -> Value {
             Takes::Nothing => None,
             Takes::One(object) | Takes::Many(object) | Takes::Data(object) => Some(object),
         };
-        objects.extend(takes.into_iter().chain(route.gives));
+        let gives = route.gives.filter(|object| !object.is_number());
+        objects.extend(takes.into_iter().chain(gives));
     }
     let mut schemas = Map::new();
     for object in objects {
@@ -88,8 +89,9 @@ fn operation(route: &Route) -> Value {
         "responses": {"200": {"description": "what was asked for"}},
     });
     if let Some(object) = route.gives {
+        let item = if object.is_number() { number() } else { reference(object.name) };
         let result = json!({"type": "object", "properties": {
-            "result": {"type": "array", "items": reference(object.name)},
+            "result": {"type": "array", "items": item},
             "errors": reference("Errors"),
         }});
         operation["responses"]["200"]["content"] = json!({"application/json": {"schema": result}});
@@ -139,12 +141,15 @@ fn parameters(route: &Route) -> Vec<Value> {
     let text = || json!({"type": "string"});
     let mut all = Vec::new();
     for name in route.parameters() {
-        let about = "all, numbers, tests as field=value with * and ?, {expression}";
+        let about = match route.path {
+            "/mqtt/messages/{sel}" => "a topic filter; for GET, with $filter before it too",
+            _ => "all, numbers, tests as field=value with * and ?, {expression}",
+        };
         let mut selector = parameter("path", name, text(), about);
         selector["example"] = "all".into();
         all.push(selector);
     }
-    if let Some(object) = route.gives {
+    if let Some(object) = route.gives.filter(|object| !object.is_number()) {
         let names: BTreeSet<&str> = object
             .fields
             .iter()
@@ -153,8 +158,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             .collect();
         let about = format!("fields to answer with, parted by commas: {names:?}");
         all.push(parameter("query", "fields", text(), &about));
-        let is_list = matches!(route.takes, Takes::Nothing) && route.method == Method::Get;
-        if is_list && route.parameters().next().is_some() {
+        if has_parts(route) {
             let whole = || json!({"type": "integer", "minimum": 0});
             all.push(parameter("query", "limit", whole(), "objects to answer with at most"));
             all.push(parameter("query", "offset", whole(), "objects to leave out before"));
@@ -164,8 +168,17 @@ fn parameters(route: &Route) -> Vec<Value> {
         let about = format!("JSON with the keys of {}", sent_name(object));
         all.push(parameter("query", "data", text(), &about));
     }
-    if route.path == "/const/values" {
-        all.push(parameter("query", "names", text(), "dictionaries, parted by commas"));
+    let others: &[(&str, &str)] = match route.path {
+        "/const/values" => &[("names", "dictionaries, parted by commas")],
+        "/mqtt/explain" => {
+            &[("client_id", "whose session it is"), ("topic", "the name of the message's topic")]
+        }
+        _ => &[],
+    };
+    for (name, about) in others {
+        let mut other = parameter("query", name, text(), about);
+        other["required"] = true.into();
+        all.push(other);
     }
     if route.gate != Gate::Open {
         let whole = json!({"type": "integer"});
@@ -174,6 +187,14 @@ fn parameters(route: &Route) -> Vec<Value> {
         all.push(parameter("header", TRACE, text(), "its name for the call, for logs"));
     }
     all
+}
+
+/// Whether it is a list of objects as all collections are: others, and what shards are asked for, go
+/// out as a whole.
+fn has_parts(route: &Route) -> bool {
+    let is_list = matches!(route.takes, Takes::Nothing) && route.method == Method::Get;
+    let is_collection = matches!(route.gate, Gate::Part(_)) && route.module() != "mqtt";
+    is_list && is_collection && route.parameters().count() == 1
 }
 
 fn sent_name(object: &Object) -> String {
@@ -187,7 +208,7 @@ fn reference(name: &str) -> Value {
 fn schema<'a>(object: &Object, fields: impl Iterator<Item = &'a Field>) -> Value {
     let property = |field: &Field| {
         let mut property = match field.kind {
-            Kind::Whole => json!({"type": "integer", "format": "int64", "minimum": 0}),
+            Kind::Whole => number(),
             Kind::Text => json!({"type": "string"}),
             Kind::Flag => json!({"type": "boolean"}),
             Kind::Object => json!({"type": "object"}),
@@ -199,6 +220,10 @@ fn schema<'a>(object: &Object, fields: impl Iterator<Item = &'a Field>) -> Value
     };
     let properties: Map<String, Value> = fields.map(property).collect();
     json!({"type": "object", "properties": properties, "additionalProperties": object.is_open})
+}
+
+fn number() -> Value {
+    json!({"type": "integer", "format": "int64", "minimum": 0})
 }
 
 fn errors() -> Value {
@@ -249,6 +274,31 @@ mod tests {
             }
         }
         assert_eq!(documented, of_table);
+    }
+
+    /// Spec of the modules: R2.10, R2.19.
+    #[test]
+    fn a_document_says_what_is_answered_by_delete_and_which_lists_have_parts() {
+        let router = Router::new(Vec::new()).unwrap();
+        let of = |module: &str, path: &str, method: &str| {
+            let operation = describe(&router, module)["paths"][path][method].clone();
+            let schema = "/responses/200/content/application~1json/schema/properties/result/items";
+            let named = |it: &Value| it["name"].as_str().unwrap().to_owned();
+            let names = operation["parameters"].as_array().unwrap().iter().map(named);
+            (operation.pointer(schema).cloned().unwrap_or_default(), names.collect::<Vec<_>>())
+        };
+        for (module, path) in [
+            ("platform", "/platform/tokens/{sel}"),
+            ("mqtt", "/mqtt/sessions/{sel}"),
+            ("mqtt", "/mqtt/sessions/{sel}/subscriptions/{sel2}"),
+        ] {
+            let (item, names) = of(module, path, "delete");
+            assert_eq!((item, names.contains(&"fields".to_owned())), (number(), false), "{path}");
+            let (item, names) = of(module, path, "get");
+            assert!(item["$ref"].is_string());
+            assert_eq!(names.contains(&"limit".to_owned()), module == "platform", "{path}");
+        }
+        assert_eq!(of("mqtt", "/mqtt/explain", "get").1[..2], ["client_id", "topic"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use longshore_acl::{Account, Limit, Method, Token};
 
 use super::logs;
 use super::route::{Gate, Handler, Route, Takes};
+use super::schema::NUMBER;
 
 mod collection;
 mod customer;
@@ -59,7 +60,7 @@ macro_rules! routes_of {
                 about: concat!("Remove ", $name, " for good"),
                 gate: GATE,
                 takes: Takes::Nothing,
-                gives: Some(&$module::OBJECT),
+                gives: Some(&NUMBER),
                 handler: Handler::Blocking(collection::remove::<$kind>),
             },
         ]

@@ -82,7 +82,16 @@ pub struct Object {
     pub is_open: bool,
 }
 
+/// What DELETE answers with: no object, but the number that one had (specification of the modules,
+/// R2.19).
+pub static NUMBER: Object = Object { name: "Number", fields: &[], is_open: false };
+
 impl Object {
+    /// Whether it is [`NUMBER`].
+    pub(crate) fn is_number(&self) -> bool {
+        std::ptr::eq(self, &NUMBER)
+    }
+
     /// Whether the field of this name is part of the state of an object.
     pub(crate) fn has_state(&self, name: &str) -> bool {
         self.fields.iter().any(|field| field.name == name && field.shown != Shown::Asked)

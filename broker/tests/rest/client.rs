@@ -43,12 +43,14 @@ impl Answer {
 
     /// The numbers of the objects.
     pub(crate) fn ids(&self) -> Vec<u64> {
-        self.json()["result"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| it["id"].as_u64().unwrap())
-            .collect()
+        let json = self.json();
+        json["result"].as_array().unwrap().iter().map(|it| it["id"].as_u64().unwrap()).collect()
+    }
+
+    /// The numbers of what was removed.
+    pub(crate) fn removed(&self) -> Vec<u64> {
+        let json = self.json();
+        json["result"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect()
     }
 
     /// Status and code of the first error.

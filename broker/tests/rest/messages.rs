@@ -67,7 +67,7 @@ fn a_call_that_names_a_response_topic_is_answered_there() {
             "200",
             json!({"result": [{"name": "m"}]}),
         ),
-        ("delete/platform/limits/1", "", "200", json!({"result": [{"id": 1}]})),
+        ("delete/platform/limits/1", "", "200", json!({"result": [1]})),
     ];
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let call = "flespi/rest/get/auth/info?fields=cid";

@@ -161,7 +161,7 @@ fn objects_of_a_module_are_made_listed_changed_and_removed() {
     let patched = rig.ask("PATCH /gw/depots/all", json!({"metadata": {"d": 4}})).result();
     assert_eq!(patched[1]["metadata"], json!({"c": 3, "d": 4}));
     assert_eq!(patched[1]["size"], "small");
-    assert_eq!(rig.ask("DELETE /gw/depots/1", "").result(), [json!({"id": 1})]);
+    assert_eq!(rig.ask("DELETE /gw/depots/1", "").removed(), [1]);
     assert_eq!(rig.ask("GET /gw/depots/all", "").ids(), [2]);
     let steps = [
         "None Some(1)",

@@ -76,13 +76,40 @@ fn a_session_is_made_and_subscribes_before_its_client_comes() {
     let b = subscribed[1]["id"].as_u64().unwrap();
     let changed = rig.ask(&format!("PUT {path}/{b}?fields=qos,rap"), json!({"qos": 0})).result();
     assert_eq!(changed, [json!({"qos": 0, "rap": true})]);
-    assert_eq!(rig.ask(&format!("DELETE {path}/topic=b"), "").ids(), [b]);
+    assert_eq!(rig.ask(&format!("DELETE {path}/topic=b"), "").removed(), [b]);
     let mut client = connect(&rig, &rig.key, "later");
     assert_eq!(client.messages(), ["a/1=x"]);
     // Of one that is there, too.
     rig.ask(&format!("POST {path}"), json!([{"topic": "c", "qos": 1}])).result();
     rig.ask("POST /mqtt/messages", json!({"topic": "c", "payload": "y"})).result();
     assert_eq!(client.messages(), ["c=y"]);
+}
+
+/// Broker specification, 15.2.2; of the modules: R2.16.
+#[test]
+fn subscriptions_that_are_not_there_or_cannot_change_are_told_beside_the_others() {
+    let rig = Rig::new();
+    rig.ask("POST /mqtt/sessions", json!([{"client_id": "a"}, {"client_id": "b"}])).result();
+    let path = "/mqtt/sessions/all/subscriptions";
+    let body = json!([{"topic": "x", "qos": 1}]);
+    let x = rig.ask(&format!("POST {path}"), body).ids();
+    let y = rig.ask(&format!("POST {path}"), json!({"topic": "y"})).ids()[0];
+    let one = "/mqtt/sessions/client_id=a/subscriptions";
+    assert_eq!(rig.ask(&format!("DELETE {one}/{}", x[0]), "").removed(), [x[0]]);
+    let both = rig.ask(&format!("GET {path}/{},7", x[0]), "");
+    assert_eq!((both.status, both.ids()), (200, vec![x[0]]), "it is there in one of them");
+    let errors = json!([{"code": 6, "id": 7, "reason": "no such object"}]);
+    assert_eq!(both.json()["errors"], errors);
+    assert_eq!(rig.ask(&format!("DELETE {path}/7"), "").refusal(), (404, 6));
+    let put = rig.ask(&format!("PUT {one}/all"), json!({"topic": "x", "qos": 0}));
+    assert_eq!(put.refusal(), (400, 3));
+    let put = rig.ask(&format!("PUT {path}/all"), json!({"topic": "y", "qos": 1}));
+    assert_eq!((put.status, put.ids()), (200, vec![y, y]));
+    assert_eq!(put.json()["errors"][0]["id"], x[0], "and it has changed the others");
+    let many = vec![json!({"topic": "z"}); 10_000];
+    let names: Vec<_> = (0..10).map(|at| json!({"client_id": at.to_string()})).collect();
+    rig.ask("POST /mqtt/sessions", json!(names)).result();
+    assert_eq!(rig.ask(&format!("POST {path}"), json!(many)).refusal(), (413, 8));
 }
 
 /// Broker specification, 15.2: nothing of it is written down, and nothing else happens that would
@@ -95,7 +122,7 @@ fn a_session_that_nobody_keeps_is_subscribed_and_unsubscribed() {
     let made = rig.ask(&format!("POST {path}"), json!({"topic": "a", "qos": 1})).ids();
     rig.ask("POST /mqtt/messages", json!({"topic": "a", "payload": "x"})).result();
     assert_eq!(client.messages(), ["a=x"]);
-    assert_eq!(rig.ask(&format!("DELETE {path}/all"), "").ids(), made);
+    assert_eq!(rig.ask(&format!("DELETE {path}/all"), "").removed(), made);
     let posted = rig.ask("POST /mqtt/messages", json!({"topic": "a", "payload": "y"})).result();
     assert_eq!(posted[0]["subscribed"], json!(false));
 }
@@ -107,7 +134,7 @@ fn a_session_that_is_deleted_is_gone() {
     let mut client = connect(&rig, &rig.key, "device");
     client.subscribe("a");
     let id = rig.ask("GET /mqtt/sessions/client_id=device", "").ids()[0];
-    assert_eq!(rig.ask(&format!("DELETE /mqtt/sessions/{id}"), "").ids(), [id]);
+    assert_eq!(rig.ask(&format!("DELETE /mqtt/sessions/{id}"), "").removed(), [id]);
     assert!(matches!(client.next(), Some(Got::Packet(_, 0x98, _))));
     assert_eq!(rig.ask("GET /mqtt/sessions/all", "").result(), [] as [Value; 0]);
     assert_eq!(rig.ask(&format!("DELETE /mqtt/sessions/{id}"), "").refusal(), (404, 6));

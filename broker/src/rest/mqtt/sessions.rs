@@ -1,5 +1,7 @@
 //! Sessions: to list, to make and to end them (broker specification, 15.2.1 and 15.2.8).
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -50,7 +52,7 @@ pub(super) fn stopped() -> Fault {
 /// Sessions that a request means, as they come.
 pub(super) struct Chosen<'a> {
     call: &'a Call,
-    accounts: Vec<u64>,
+    accounts: Arc<[u64]>,
     selector: Selector,
     shard: usize,
     place: u32,
@@ -69,7 +71,7 @@ impl<'a> Chosen<'a> {
             Selector::All | Selector::Where(_) => Vec::new(),
         };
         missing.sort_unstable();
-        Ok(Self { call, accounts, selector, shard: 0, place: 0, missing })
+        Ok(Self { call, accounts: accounts.into(), selector, shard: 0, place: 0, missing })
     }
 
     /// The next of them; none at the end.
@@ -79,7 +81,7 @@ impl<'a> Chosen<'a> {
         if matches!(self.selector, Selector::Ids(_)) && self.missing.is_empty() {
             return Ok(None);
         }
-        let (accounts, place) = (self.accounts.clone(), self.place);
+        let (accounts, place) = (Arc::clone(&self.accounts), self.place);
         let slice = ask(mailbox, move |shard, _| shard.show_sessions(&accounts, place, SLICE));
         let slice = slice.await.ok_or_else(stopped)?;
         let shard = self.shard;
@@ -225,12 +227,13 @@ pub(super) async fn remove(call: Call) -> Outcome {
     let (found, mut faults) = Chosen::of(&call)?.all().await?;
     let mut done = Vec::new();
     for (at, shown) in found {
-        let (id, number) = (shown.id, shown.object.get("id").cloned().unwrap_or_default());
+        let number = shown.object.get("id").and_then(Value::as_u64).unwrap_or(0);
+        let id = shown.id;
         let mailbox = &call.api.mailboxes[at];
         let was_there = ask_durably(mailbox, move |shard, now| shard.remove_session(id, now));
         match was_there.await.ok_or_else(stopped)? {
-            true => done.push(Value::Object(Map::from_iter([("id".to_owned(), number)]))),
-            false => faults.push(Fault::not_found(number.as_u64().unwrap_or(0))),
+            true => done.push(number.into()),
+            false => faults.push(Fault::not_found(number)),
         }
     }
     Ok(Answer::partly(done, faults))

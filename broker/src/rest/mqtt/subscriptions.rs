@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 
+use hashbrown::HashSet;
 use longshore_codec::{QoS, RetainHandling};
 use serde_json::{Map, Value};
 
@@ -33,7 +34,7 @@ pub(super) static OBJECT: Object = Object {
     is_open: false,
 };
 
-/// Subscriptions of one answer.
+/// Subscriptions that one request makes, and those of one answer.
 const SHOWN_MAX: usize = 100_000;
 
 /// A subscription that was found: the shard and the session it is of.
@@ -44,6 +45,10 @@ struct Found {
 }
 
 impl Found {
+    fn id(&self) -> u64 {
+        self.object.get("id").and_then(Value::as_u64).unwrap_or(0)
+    }
+
     fn topic(&self) -> String {
         self.object.get("topic").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
@@ -52,7 +57,12 @@ impl Found {
 /// The subscriptions that the path means, and what of it is not there.
 async fn choose(call: &Call) -> Result<(Vec<Found>, Vec<Fault>), Fault> {
     let mut selector = Selector::parse(call.parameter(1), &OBJECT)?;
-    let (sessions, faults) = Chosen::of(call)?.all().await?;
+    let (sessions, mut faults) = Chosen::of(call)?.all().await?;
+    let listed: HashSet<u64> = match &selector {
+        Selector::Ids(ids) => ids.iter().copied().collect(),
+        Selector::All | Selector::Where(_) => HashSet::new(),
+    };
+    let mut missing = listed.clone();
     let mut found = Vec::new();
     for (at, shown) in sessions {
         let session = shown.id;
@@ -61,8 +71,10 @@ async fn choose(call: &Call) -> Result<(Vec<Found>, Vec<Fault>), Fault> {
         for object in objects.await.ok_or_else(stopped)? {
             let is_meant = match &mut selector {
                 Selector::All => true,
-                Selector::Ids(ids) => {
-                    object.get("id").and_then(Value::as_u64).is_some_and(|id| ids.contains(&id))
+                Selector::Ids(_) => {
+                    let id = object.get("id").and_then(Value::as_u64).unwrap_or(0);
+                    missing.remove(&id);
+                    listed.contains(&id)
                 }
                 Selector::Where(sieve) => sieve.takes(&Value::Object(object.clone()))?,
             };
@@ -74,6 +86,10 @@ async fn choose(call: &Call) -> Result<(Vec<Found>, Vec<Fault>), Fault> {
             let reason = format!("the selectors mean more than {SHOWN_MAX} subscriptions");
             return Err(Fault::new(Code::TooLarge, reason));
         }
+    }
+    // A number that one of the sessions has is there.
+    if let Selector::Ids(ids) = selector {
+        faults.extend(ids.into_iter().filter(|id| missing.contains(id)).map(Fault::not_found));
     }
     Ok((found, faults))
 }
@@ -88,6 +104,10 @@ pub(super) async fn create(call: Call) -> Outcome {
     let (fields, objects) = (call.fields()?, call.objects()?);
     let by = call.caller()?.principal.class;
     let (sessions, mut faults) = Chosen::of(&call)?.all().await?;
+    if objects.len().saturating_mul(sessions.len()) > SHOWN_MAX {
+        let reason = format!("they would be more than {SHOWN_MAX} subscriptions");
+        return Err(Fault::new(Code::TooLarge, reason));
+    }
     let mut done = Vec::new();
     for (place, object) in objects.iter().enumerate() {
         let (topic, subscription) = match asked(object, None) {
@@ -117,33 +137,39 @@ pub(super) async fn update(call: Call) -> Outcome {
     let (found, mut faults) = choose(&call).await?;
     let mut done = Vec::new();
     for known in found {
-        let (topic, subscription) = asked(&object, Some(&known.object))?;
-        if topic != known.topic() {
-            return Err(Fault::new(Code::Format, "a topic filter does not change").field("topic"));
-        }
-        let session = known.session;
+        // What is wrong with one of them takes nothing back of those before it.
+        let (topic, subscription) = match asked(&object, Some(&known.object)) {
+            Ok(asked) if asked.0 == known.topic() => asked,
+            wrong => {
+                let fault = || Fault::new(Code::Format, "a topic filter does not change");
+                faults
+                    .push(wrong.err().unwrap_or_else(|| fault().field("topic")).about(known.id()));
+                continue;
+            }
+        };
+        let (session, id) = (known.session, known.id());
         let made = ask_durably(&call.api.mailboxes[known.shard], move |shard, now| {
             shard.subscribe_for(session, by, &topic, subscription, now)
         });
         match made.await.ok_or_else(stopped)? {
             Ok(object) => done.push(fields.of(object)),
-            Err(denied) => faults.push(refused(denied)),
+            Err(denied) => faults.push(refused(denied).about(id)),
         }
     }
     Ok(Answer::partly(done, faults))
 }
 
 pub(super) async fn remove(call: Call) -> Outcome {
-    let (found, faults) = choose(&call).await?;
+    let (found, mut faults) = choose(&call).await?;
     let mut done = Vec::new();
     for known in found {
-        let (session, topic) = (known.session, known.topic());
+        let (session, topic, id) = (known.session, known.topic(), known.id());
         let gone = ask_durably(&call.api.mailboxes[known.shard], move |shard, now| {
             shard.unsubscribe_for(session, &topic, now)
         });
-        if gone.await.ok_or_else(stopped)? {
-            let id = known.object.get("id").cloned().unwrap_or_default();
-            done.push(Value::Object(Map::from_iter([("id".to_owned(), id)])));
+        match gone.await.ok_or_else(stopped)? {
+            true => done.push(id.into()),
+            false => faults.push(Fault::not_found(id)),
         }
     }
     Ok(Answer::partly(done, faults))
