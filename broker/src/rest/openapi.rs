@@ -189,8 +189,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     all
 }
 
-/// Whether it is a list of objects as all collections are: others, and what shards are asked for, go
-/// out as a whole.
+/// Whether it is a list of objects as all collections are: others, and what shards are asked for,
+/// go out as a whole.
 fn has_parts(route: &Route) -> bool {
     let is_list = matches!(route.takes, Takes::Nothing) && route.method == Method::Get;
     let is_collection = matches!(route.gate, Gate::Part(_)) && route.module() != "mqtt";
