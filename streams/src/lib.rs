@@ -17,6 +17,7 @@ pub mod failure;
 mod mask;
 mod message;
 mod module;
+mod packets;
 mod protocol;
 mod queue;
 mod runner;

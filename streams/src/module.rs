@@ -25,6 +25,7 @@ use tokio::time::sleep;
 use self::intake::Intake;
 use self::links::Links;
 use self::stream::Stream;
+use crate::packets::Packets;
 use crate::{Queue, QueueError, Queues, Targets};
 
 mod early;
@@ -49,13 +50,21 @@ pub struct Options {
     /// Bytes of the queue of one stream; a full one takes nothing until it is drained to three
     /// quarters. Default 100,000,000 (section 9).
     pub queue_bytes: u64,
+    /// Bytes of raw traffic that a stream with `packets_ttl` keeps, or slightly more for a moment;
+    /// the oldest makes room for what is new. Default 64 MiB, as that of a channel.
+    pub packets_bytes: u64,
     /// Streams of one account. Default 10,000.
     pub streams_per_account: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { allow: Vec::new(), queue_bytes: 100_000_000, streams_per_account: 10_000 }
+        Self {
+            allow: Vec::new(),
+            queue_bytes: 100_000_000,
+            packets_bytes: 64 << 20,
+            streams_per_account: 10_000,
+        }
     }
 }
 
@@ -72,6 +81,7 @@ pub struct Streams {
     objects: Arc<Objects<Stream>>,
     links: Arc<Links>,
     queues: Queues,
+    packets: Arc<Packets>,
     targets: Targets,
     queue_bytes: u64,
     /// Streams whose runners have to look at what they are.
@@ -99,6 +109,7 @@ impl Streams {
         let targets = Targets::new(&options.allow)?;
         let queues = Queues::open(context.tables())?;
         let links = Arc::new(Links::open(context.tables())?);
+        let packets = Arc::new(Packets::open(context.tables(), options.packets_bytes, now)?);
         let (marked, changed) = (Arc::<Mutex<BTreeSet<u64>>>::default(), Arc::new(Notify::new()));
         let on_change = {
             let (queues, links, bytes) = (queues.clone(), Arc::clone(&links), options.queue_bytes);
@@ -133,6 +144,7 @@ impl Streams {
             objects,
             links,
             queues,
+            packets,
             targets,
             queue_bytes: options.queue_bytes,
             marked,
@@ -194,7 +206,9 @@ impl Module for Streams {
                     () = listen => {}
                 }
             };
-            tokio::join!(listen, Arc::clone(&self).work());
+            tokio::join!(listen, Arc::clone(&self).work(), Arc::clone(&self).keep_packets());
+            // What the last batches were.
+            Arc::clone(&self).keep_packets_once().await;
             // Or it would hold the tables for a moment longer than the broker is there.
             self.queues.close().await;
         })

@@ -18,10 +18,12 @@
 //! ```
 
 use std::future::{Future, pending};
+use std::sync::Arc;
 
 use crate::ConfigurationError;
 use crate::failure::Failure;
 use crate::message::Message;
+use crate::packets::{Packets, Tape};
 use crate::protocol::Configuration;
 use crate::target::Targets;
 
@@ -136,6 +138,20 @@ impl AnySink {
                 Self::Thingsboard(ThingsboardSink::new(it, targets, stream)?)
             }
         })
+    }
+
+    /// From now on notes what goes over as packets of this stream.
+    pub(crate) fn record(&mut self, packets: &Arc<Packets>, stream: u64) {
+        let (tape, dialler) = match self {
+            Self::Http(it) => (&mut it.tape, &it.dialler),
+            Self::Wialon(it) => (&mut it.tape, &it.dialler),
+            Self::Mqtt(MqttSink { publisher: it, .. })
+            | Self::Aws(AwsSink { publisher: it, .. })
+            | Self::Thingsboard(ThingsboardSink { publisher: it, .. }) => {
+                (&mut it.tape, &it.dialler)
+            }
+        };
+        *tape = Tape::new(Arc::clone(packets), stream, dialler.target.to_string());
     }
 }
 

@@ -20,6 +20,7 @@ use super::stream::{BLOCKED_BY_STORAGE, Stream};
 use super::{Streams, now};
 use crate::{ENTRY_BYTES_MAX, Protocol, QueueError};
 
+mod packets;
 mod sources;
 
 /// Links that one request makes or changes.
@@ -188,6 +189,9 @@ pub(super) fn routes(streams: &Arc<Streams>) -> Vec<Route> {
     }
     for path in ["/gw/streams/{sel}/messages", "/registry/streams/{sel}/messages"] {
         routes.extend(messages(streams, path));
+    }
+    for path in ["/gw/streams/{sel}/packets", "/registry/streams/{sel}/packets"] {
+        routes.push(packets::reading(streams, path));
     }
     for path in ["/gw/stream-protocols/{sel}", "/registry/stream-protocols/{sel}"] {
         routes.push(Route {

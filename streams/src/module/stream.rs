@@ -16,6 +16,8 @@ use crate::{
 const QUEUE_TTL_MAX: u64 = 864_000;
 /// The same where nothing is said.
 const QUEUE_TTL: u64 = 86_400;
+/// Seconds that raw traffic is kept at most, as channels keep theirs.
+const PACKETS_TTL_MAX: u64 = 2_592_000;
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 255;
 /// Why a stream takes nothing: its queue is full (R8.9).
@@ -34,6 +36,12 @@ const FIELDS: &[Field] = &[
         "queue_ttl",
         Kind::Whole,
         "Seconds that a message waits at most, up to 864000; 86400 by default, 0 stops the stream",
+    )
+    .set(),
+    Field::new(
+        "packets_ttl",
+        Kind::Whole,
+        "Seconds that raw traffic is kept, up to 2592000; 0 unless said, for none",
     )
     .set(),
     Field::new(
@@ -75,6 +83,8 @@ pub(super) struct Stream {
     pub(super) setup: Option<Setup>,
     /// Seconds that a message waits in its queue.
     queue_ttl: u64,
+    /// Seconds that its raw traffic is kept; with 0 none is.
+    pub(super) packets_ttl: u64,
     pub(super) live: Arc<Live>,
 }
 
@@ -83,6 +93,7 @@ pub(super) struct Stream {
 pub(super) struct Setup {
     enabled: bool,
     queue_ttl: u64,
+    pub(super) keeps_packets: bool,
     pub(super) configuration: Configuration,
     validate: String,
     convert: Value,
@@ -210,7 +221,12 @@ impl Item for Stream {
             kept.insert(SECRETS.to_owned(), secrets.into());
         }
         let mut or = |name: &str, value: Value| kept.entry(name).or_insert(value).clone();
+        let packets_ttl = or("packets_ttl", 0.into()).as_u64();
+        let packets_ttl = packets_ttl
+            .filter(|secs| *secs <= PACKETS_TTL_MAX)
+            .ok_or_else(|| wrong("packets_ttl", "is a number of seconds from 0 to 2592000"))?;
         let setup = Setup {
+            keeps_packets: packets_ttl > 0,
             enabled: or("enabled", true.into()) == true,
             queue_ttl: or("queue_ttl", QUEUE_TTL.into()).as_u64().unwrap_or(QUEUE_TTL),
             configuration: read,
@@ -227,14 +243,18 @@ impl Item for Stream {
         }
         setup.rules().map_err(|error| wrong(&error.field, &error.text))?;
         let live = before.map_or_else(Arc::default, |it| Arc::clone(&it.live));
-        Ok(Self { head, kept, queue_ttl: setup.queue_ttl, setup: Some(setup), live })
+        let queue_ttl = setup.queue_ttl;
+        Ok(Self { head, kept, setup: Some(setup), queue_ttl, packets_ttl, live })
     }
 
     fn invalid(head: Head, kept: Map<String, Value>) -> Option<Self> {
         // What waits is kept as long as any: nobody has said for how long.
-        let queue_ttl = kept.get("queue_ttl").and_then(Value::as_u64);
-        let queue_ttl = queue_ttl.unwrap_or(QUEUE_TTL_MAX).min(QUEUE_TTL_MAX);
-        Some(Self { head, kept, setup: None, queue_ttl, live: Arc::default() })
+        let secs = |name: &str, most: u64| {
+            kept.get(name).and_then(Value::as_u64).unwrap_or(most).min(most)
+        };
+        let queue_ttl = secs("queue_ttl", QUEUE_TTL_MAX);
+        let packets_ttl = secs("packets_ttl", PACKETS_TTL_MAX);
+        Some(Self { head, kept, setup: None, queue_ttl, packets_ttl, live: Arc::default() })
     }
 
     fn head(&self) -> Head {

@@ -8,7 +8,7 @@ use longshore_broker::module::{Head, Item};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::stream::{BLOCKED_BY_CONFIGURATION, Setup, Stream};
 use super::{Streams, now};
@@ -94,6 +94,32 @@ impl Streams {
         }
     }
 
+    /// Writes the packets of streams until the broker stops.
+    pub(super) async fn keep_packets(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.context.stopped() => return,
+                () = sleep(TICK) => Arc::clone(&self).keep_packets_once().await,
+            }
+        }
+    }
+
+    pub(super) async fn keep_packets_once(self: Arc<Self>) {
+        if self.packets.is_empty() {
+            return;
+        }
+        // It says itself what is wrong.
+        let _ = spawn_blocking(move || {
+            self.packets.keep(|id| match self.objects.get(id) {
+                Some(stream) => stream.packets_ttl,
+                // One that could not be read has not said for how long.
+                None if self.objects.has_row(id) => u64::MAX,
+                None => 0,
+            });
+        })
+        .await;
+    }
+
     async fn run_stream(&self, stream: &Stream, setup: &Setup, stop: impl Future<Output = ()>) {
         let mut options = RunnerOptions::new(now);
         options.batch_messages = setup.configuration.batch_messages();
@@ -101,7 +127,12 @@ impl Streams {
         // What was checked when it was sent is right.
         let sink = AnySink::new(&setup.configuration, &self.targets, &head.id.to_string());
         let (sink, rules, queue) = match (sink, setup.rules(), self.queue(stream)) {
-            (Ok(sink), Ok(rules), Ok(queue)) => (sink, rules, queue),
+            (Ok(mut sink), Ok(rules), Ok(queue)) => {
+                if setup.keeps_packets {
+                    sink.record(&self.packets, head.id);
+                }
+                (sink, rules, queue)
+            }
             (sink, rules, queue) => {
                 let error = [
                     sink.err().map(|it| it.to_string()),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::ConfigurationError;
 use crate::mask::Mask;
 use crate::message::{Message, Parameters};
+use crate::packets::Tape;
 use crate::protocol::AwsConfiguration;
 use crate::sink::mqtt::client_id;
 use crate::sink::publisher::{Plan, Publisher, is_topic};
@@ -40,7 +41,7 @@ const THINGS_MAX: usize = 100_000;
 /// is one for a shadow alone that is older than what this sink has reported there.
 #[derive(Debug)]
 pub struct AwsSink {
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     thing: Option<Mask>,
     topic: Option<Mask>,
     /// Time of what each thing's shadow has.
@@ -70,6 +71,7 @@ impl AwsSink {
             credentials: None,
             window: WINDOW,
             session: None,
+            tape: Tape::default(),
         };
         let mask = |it: &Option<String>| it.as_deref().map(Mask::new);
         let (thing, topic) = (mask(&configuration.thing_name), mask(&configuration.mqtt_topic));

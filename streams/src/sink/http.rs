@@ -16,6 +16,7 @@ use crate::ConfigurationError;
 use crate::failure::{CLOSED, Failure, PROTOCOL};
 use crate::mask::Mask;
 use crate::message::Message;
+use crate::packets::{Side, Tag, Tape};
 use crate::protocol::HttpConfiguration;
 use crate::sink::{Outcome, Sink};
 use crate::target::{Target, Targets};
@@ -28,11 +29,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of that body, at most.
 const BODY_MAX: usize = 64 << 10;
 
+/// Bytes of a word of a header that is looked for in answers, at least: shorter ones are found
+/// anywhere.
+const SECRET_BYTES: usize = 4;
+
 /// One POST a batch, one after another. Status 200 acknowledges, and nothing else does; a redirect
 /// is not followed.
 #[derive(Debug)]
 pub struct HttpSink {
-    dialler: Dialler,
+    pub(super) dialler: Dialler,
+    pub(super) tape: Tape,
     uri: Uri,
     headers: HeaderMap,
     /// None where messages keep theirs.
@@ -81,7 +87,7 @@ impl HttpSink {
         }
         let dialler = Dialler { target, targets: targets.clone(), tls: is_https.then_some(tls) };
         let ident = Some(Mask::new(&configuration.ident)).filter(|it| !it.is_just("ident"));
-        Ok(Self { dialler, uri, headers, ident, connection: None })
+        Ok(Self { dialler, tape: Tape::default(), uri, headers, ident, connection: None })
     }
 
     fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
@@ -113,14 +119,15 @@ impl HttpSink {
         body.into()
     }
 
-    async fn connect(&mut self) -> Result<&mut Connection, Failure> {
+    async fn connect(&mut self) -> Result<(), Failure> {
         let stream = self.dialler.dial().await?;
         let (requests, connection) = handshake(TokioIo::new(stream)).await.map_err(failure)?;
         let driver = tokio::spawn(async move {
             // Whoever waits for an answer gets the error.
             let _ = connection.await;
         });
-        Ok(self.connection.insert(Connection { requests, driver }))
+        self.connection = Some(Connection { requests, driver });
+        Ok(())
     }
 
     /// Posts once, on the connection that is there or on a new one, and gives the status.
@@ -129,33 +136,64 @@ impl HttpSink {
         if let Some(connection) = &mut self.connection
             && connection.requests.ready().await.is_ok()
         {
+            self.tape.note(Side::Hub, Tag::default(), &body);
             match connection.requests.send_request(request).await {
                 Ok(response) => return Ok(self.finish(response).await),
                 // The server may have closed it while it was idle, and that is no failure.
                 Err(_) => self.close(),
             }
         }
-        let request = self.request(body);
-        let sent = self.connect().await?.requests.send_request(request).await;
+        let request = self.request(body.clone());
+        self.connect().await?;
+        self.tape.note(Side::Hub, Tag::default(), &body);
+        let Some(connection) = &mut self.connection else { return Err(Failure::closed()) };
+        let sent = connection.requests.send_request(request).await;
         Ok(self.finish(sent.map_err(failure)?).await)
     }
 
     /// Reads the rest of an answer, or lets go of the connection.
     async fn finish(&mut self, response: http::Response<Incoming>) -> StatusCode {
         let status = response.status();
+        let (is_noted, mut noted) = (self.tape.is_on(), Vec::new());
         let mut body = response.into_body();
         let read = timeout(BODY_TIMEOUT, async {
             let mut length = 0;
             while let Some(frame) = body.frame().await {
-                length += frame.ok()?.data_ref().map_or(0, Bytes::len);
+                let frame = frame.ok()?;
+                let data = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                length += data.len();
                 (length <= BODY_MAX).then_some(())?;
+                if is_noted {
+                    noted.extend_from_slice(data);
+                }
             }
             Some(())
         });
         if !matches!(read.await, Ok(Some(()))) {
             self.close();
         }
+        if is_noted {
+            self.blot(&mut noted);
+            let tag = Tag { status: Some(status.as_u16()), ..Tag::default() };
+            self.tape.note(Side::Platform, tag, &noted);
+        }
         status
+    }
+
+    /// Makes secret headers unreadable that an answer repeats.
+    fn blot(&self, answer: &mut [u8]) {
+        let secrets = self.headers.values().filter(|it| it.is_sensitive());
+        let words = secrets.flat_map(|it| it.as_bytes().split(|it| *it == b' '));
+        for word in words.filter(|it| it.len() >= SECRET_BYTES) {
+            let mut at = 0;
+            while let Some(rest) = answer.get_mut(at..at + word.len()) {
+                let is_secret = rest == word;
+                if is_secret {
+                    rest.fill(b'*');
+                }
+                at += if is_secret { word.len() } else { 1 };
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::mask::Mask;
 use crate::message::Message;
+use crate::packets::Tape;
 use crate::protocol::MqttConfiguration;
 use crate::sink::publisher::{Plan, Publisher, WINDOW, is_topic};
 use crate::sink::session::{Credentials, Publication};
@@ -16,7 +17,7 @@ use crate::{ConfigurationError, Secret};
 /// made is skipped (R6.18).
 #[derive(Debug)]
 pub struct MqttSink {
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     topics: Vec<Mask>,
 }
 
@@ -45,6 +46,7 @@ impl MqttSink {
             credentials,
             window: WINDOW,
             session: None,
+            tape: Tape::default(),
         };
         Ok(Self {
             publisher,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::failure::Failure;
+use crate::packets::Tape;
 use crate::sink::Outcome;
 use crate::sink::session::{Credentials, Publication, Session};
 use crate::tls::Dialler;
@@ -27,6 +28,7 @@ pub(super) struct Publisher {
     pub(super) credentials: Option<Credentials>,
     pub(super) window: usize,
     pub(super) session: Option<Session>,
+    pub(super) tape: Tape,
 }
 
 impl Publisher {
@@ -57,7 +59,7 @@ impl Publisher {
         }
         self.open().await.map_err(|it| (0, it))?;
         match &mut self.session {
-            Some(session) => session.publish(publications, self.window).await,
+            Some(session) => session.publish(publications, self.window, &self.tape).await,
             None => Ok(()),
         }
     }

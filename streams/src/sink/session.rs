@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::codec::Framed;
 
 use crate::failure::{Failure, PROTOCOL};
+use crate::packets::{Side, Tag, Tape};
 use crate::tls::Stream;
 
 /// After so long without a PINGREQ there is one.
@@ -81,6 +82,7 @@ impl Session {
         &mut self,
         publications: &[Publication],
         window: usize,
+        tape: &Tape,
     ) -> Result<(), (usize, Failure)> {
         let mut is_acknowledged = vec![false; publications.len()];
         let (mut done, mut sent) = (0, 0);
@@ -89,11 +91,16 @@ impl Session {
             for publication in publications.iter().take(until).skip(sent) {
                 let packet = Packet::Publish(publish(publication, packet_id(sent)));
                 self.framed.feed(packet).await.map_err(|it| (done, failure(it)))?;
+                let (topic, packet_id) = (Some(&*publication.topic), Some(packet_id(sent)));
+                let tag = Tag { topic, packet_id, status: None };
+                tape.note(Side::Hub, tag, &publication.payload);
                 sent += 1;
             }
             self.framed.flush().await.map_err(|it| (done, failure(it)))?;
             match self.next().await.map_err(|it| (done, it))? {
                 Packet::PubAck(ack) => {
+                    let tag = Tag { packet_id: Some(ack.pkid), ..Tag::default() };
+                    tape.note(Side::Platform, tag, &puback(ack.pkid));
                     let Some(at) = (done..sent).find(|at| packet_id(*at) == ack.pkid) else {
                         let text = "the broker acknowledged what was not sent";
                         return Err((done, Failure::new(PROTOCOL, text)));
@@ -151,6 +158,12 @@ fn publish(publication: &Publication, packet_id: u16) -> Publish {
     packet.payload = publication.payload.clone();
     packet.pkid = packet_id;
     packet
+}
+
+/// The bytes that PUBACK came as.
+fn puback(packet_id: u16) -> [u8; 4] {
+    let [high, low] = packet_id.to_be_bytes();
+    [0x40, 2, high, low]
 }
 
 fn failure(error: Error) -> Failure {

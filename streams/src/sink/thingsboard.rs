@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::failure::Failure;
 use crate::mask::Mask;
 use crate::message::Message;
+use crate::packets::Tape;
 use crate::protocol::ThingsboardConfiguration;
 use crate::sink::mqtt::{client_id, dialler};
 use crate::sink::publisher::{Plan, Publisher, WINDOW};
@@ -36,7 +37,7 @@ const TELEMETRY: &str = "v1/gateway/telemetry";
 /// message without time or name, or of more than 60,000 bytes, is skipped.
 #[derive(Debug)]
 pub struct ThingsboardSink {
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     device: Mask,
     /// Devices that this session has connected.
     connected: HashSet<String>,
@@ -77,6 +78,7 @@ impl ThingsboardSink {
             }),
             window: WINDOW,
             session: None,
+            tape: Tape::default(),
         };
         let device = Mask::new(&configuration.device_name);
         Ok(Self { publisher, device, connected: HashSet::new() })

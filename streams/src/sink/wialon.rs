@@ -11,6 +11,7 @@ use crate::failure::{Failure, PROTOCOL};
 use crate::mask::Mask;
 use crate::message::parameters::value;
 use crate::message::{Message, Parameters};
+use crate::packets::{Side, Tag, Tape};
 use crate::protocol::WialonConfiguration;
 use crate::sink::mqtt::dialler;
 use crate::sink::{Outcome, Sink};
@@ -53,7 +54,8 @@ const SATELLITES: &str = "position.satellites";
 /// packet is answered.
 #[derive(Debug)]
 pub struct WialonSink {
-    dialler: Dialler,
+    pub(super) dialler: Dialler,
+    pub(super) tape: Tape,
     ident: Mask,
     stream: Option<Connection>,
 }
@@ -76,7 +78,8 @@ impl WialonSink {
         targets: &Targets,
     ) -> Result<Self, ConfigurationError> {
         let dialler = dialler(&configuration.uri, targets, None)?;
-        Ok(Self { dialler, ident: Mask::new(&configuration.ident), stream: None })
+        let ident = Mask::new(&configuration.ident);
+        Ok(Self { dialler, tape: Tape::default(), ident, stream: None })
     }
 
     /// Packets of a batch with the places of their messages, and the places of those without.
@@ -106,6 +109,7 @@ impl WialonSink {
         if packets.is_empty() {
             return Ok(());
         }
+        let tape = self.tape.clone();
         let stream = self.connection().await.map_err(|it| (0, it))?;
         let (mut reader, mut writer) = split(stream);
         let lost = |error| Failure { code: DISCONNECTED, ..Failure::of_io(&error) };
@@ -113,6 +117,7 @@ impl WialonSink {
         let write = async {
             for (_, packet) in packets {
                 writer.write_all(packet).await?;
+                tape.note(Side::Hub, Tag::default(), packet);
                 written.fetch_add(1, Ordering::Relaxed);
             }
             writer.flush().await
@@ -121,6 +126,7 @@ impl WialonSink {
         let read = async {
             while answered < packets.len() {
                 let answer = reader.read_u8().await.map_err(lost)?;
+                tape.note(Side::Platform, Tag::default(), &[answer]);
                 if answer != ACKNOWLEDGED {
                     let text = format!("the server answered 0x{answer:02x}, not 0x11");
                     return Err(Failure::new(PROTOCOL, text));

@@ -47,7 +47,8 @@ fn a_stream_is_checked_when_it_is_sent() {
     let sent = json!([{"configuration": {"protocol": "http", "uri": "http://example.com/"}}]);
     let made = hubs.rig.ask("POST /gw/streams", sent).result();
     let want = json!({"id": made[0]["id"], "cid": 1, "name": "", "enabled": true,
-        "queue_ttl": 86_400, "protocol_id": 1, "validate_message": "", "convert_message": null,
+        "queue_ttl": 86_400, "packets_ttl": 0, "protocol_id": 1,
+        "validate_message": "", "convert_message": null,
         "configuration": {"protocol": "http", "uri": "http://example.com/"}, "metadata": {},
         "queue_size": 0, "connected": false, "blocked": 0});
     assert_eq!(made, [want]);

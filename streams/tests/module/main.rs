@@ -8,6 +8,7 @@
 mod client;
 mod forms;
 mod life;
+mod packets;
 mod rig;
 mod rights;
 #[path = "../streams/server.rs"]
