@@ -97,7 +97,7 @@ impl Handler for Stdout {
     fn take(&mut self, batch: &[Message]) -> Outcome {
         let mut lines = Vec::new();
         for message in batch {
-            lines.extend(message.json());
+            lines.extend_from_slice(message.json().as_bytes());
             lines.push(b'\n');
         }
         let mut stdout = io::stdout().lock();
@@ -289,7 +289,7 @@ fn consume(
     while let Ok(first) = from.recv() {
         let mut batch = vec![first];
         batch.extend(from.try_iter().take(usize::from(most) - 1));
-        let read = |(_, it): &Arrived| Message::read(&it.payload);
+        let read = |(_, it): &Arrived| Message::read(it.payload.to_vec());
         let messages: Vec<_> = batch.iter().filter_map(read).collect();
         deliver(handlers, &messages);
         for (client, publish) in &batch {

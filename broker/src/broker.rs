@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -68,6 +69,8 @@ pub struct Broker {
     addresses: Vec<(Listen, SocketAddr)>,
     totals: Totals,
     links: Arc<[mpsc::UnboundedSender<Pipe>]>,
+    /// The shard of modules, the last, if there are any.
+    hub: Option<usize>,
     next_link: Arc<AtomicUsize>,
     tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
@@ -86,7 +89,12 @@ impl Builder {
     pub fn start(self) -> Result<Broker, StartError> {
         let (doors, addresses) = open(self.listen, self.tls.is_some())?;
         let auth = self.auth.map_or_else(nobody_knows, Ok)?;
-        let mut configs = Config::of(shards(self.shards), self.limits, auth, seed());
+        let (clients, has_hub) = (shards(self.shards), !self.modules.is_empty());
+        let count = clients + usize::from(has_hub);
+        let mut configs = Config::of(count, self.limits, auth, seed());
+        if has_hub {
+            configs[0].commons.set_hub(clients);
+        }
         configs.iter_mut().for_each(|config| config.dialect = self.dialect);
         let around = Around {
             mailboxes: configs.iter().map(|_| Mailbox::default()).collect(),
@@ -96,8 +104,10 @@ impl Builder {
         };
         let keeping = Keeping { storage: self.storage, disk: self.disk, accounts: self.accounts };
         let Kept { store, accounts, folder } = keeping.open(&mut configs, &around)?;
-        let (arrivals, arriving): (Vec<_>, Vec<_>) =
+        let (mut arrivals, arriving): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::channel(ARRIVALS)).unzip();
+        // Nobody comes to the shard of modules from outside.
+        arrivals.truncate(clients);
         let (links, pipes): (Vec<_>, Vec<_>) =
             configs.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let (stop, stopped) = watch::channel(false);
@@ -105,6 +115,7 @@ impl Builder {
         let broker = Broker {
             addresses,
             links: links.into(),
+            hub: has_hub.then_some(clients),
             next_link: Arc::default(),
             totals: around.totals.clone(),
             tls: Arc::new(ArcSwapOption::from_pointee(self.tls)),
@@ -263,12 +274,17 @@ impl Broker {
         Link::open(self.opener(), client_id)
     }
 
-    /// Hands clients of this process to shards.
+    /// Hands clients of this process to the shards of clients.
     fn opener(&self) -> Opener {
+        self.opener_of(0..self.hub.unwrap_or(self.links.len()))
+    }
+
+    /// Hands clients of this process to these shards.
+    fn opener_of(&self, shards: Range<usize>) -> Opener {
         let (links, next) = (Arc::clone(&self.links), Arc::clone(&self.next_link));
         let open = move |pipe| {
-            // Each shard takes one in turn.
-            let shard = next.fetch_add(1, Ordering::Relaxed) % links.len();
+            // Each takes one in turn.
+            let shard = shards.start + next.fetch_add(1, Ordering::Relaxed) % shards.len();
             // A broker that has stopped drops the pipe, which closes it.
             drop(links[shard].send(pipe));
         };
@@ -320,8 +336,14 @@ impl Broker {
             let inside =
                 Inside { store, begin: (restored.clone(), gone), ways, config, number, around };
             let until = stopped.clone();
-            let name = format!("longshore-{number}");
-            self.spawn(&name, move |runtime| inside.run(runtime, until))?;
+            let is_hub = self.hub == Some(number);
+            let name = if is_hub { "longshore-hub" } else { &format!("longshore-{number}") };
+            self.spawn(name, move |runtime| {
+                if is_hub {
+                    module::give_way();
+                }
+                inside.run(runtime, until);
+            })?;
         }
         begin_together(&all_restored, restored, begin)
     }
@@ -377,7 +399,8 @@ impl Broker {
         let unreadable = |cause| StartError::Module(Box::new(cause));
         let tables = Tables::open(&folder.join(MODULES_FOLDER)).map_err(unreadable)?;
         let tables = self.tables.get_or_init(|| tables).clone();
-        let (accounts, opener) = (Arc::clone(accounts), self.opener());
+        let hub = self.hub.unwrap_or_default();
+        let (accounts, opener) = (Arc::clone(accounts), self.opener_of(hub..hub + 1));
         let (folder, stopped) = (folder.to_owned(), stopped.clone());
         let context = Context { accounts, folder, tables, opener, stopped };
         let made = makers.iter().map(|make| make(context.clone()).map_err(StartError::Module));
@@ -460,14 +483,15 @@ impl Drop for Broker {
     }
 }
 
-/// How many shards there are where so many are asked for.
+/// How many shards of clients there are where so many are asked for. There is room for another.
 fn shards(asked: usize) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    match asked {
+    let count = match asked {
         0 if cores() <= 2 => 1,
-        0 => cores().min(Config::SHARDS_MAX),
-        asked => asked.min(Config::SHARDS_MAX),
-    }
+        0 => cores(),
+        asked => asked,
+    };
+    count.min(Config::SHARDS_MAX - 1)
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

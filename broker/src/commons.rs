@@ -59,6 +59,8 @@ pub(crate) struct Commons {
     appended: [AtomicU64; SHARDS_MAX],
     /// Where notices for the logs of accounts go, if anybody keeps those.
     notices: OnceLock<Arc<Notices>>,
+    /// The shard of modules, if they have one of their own.
+    hub: OnceLock<usize>,
     /// Who answers calls of REST that come as messages, if anybody does.
     calls: OnceLock<Arc<dyn TakeCalls>>,
     connections: AtomicUsize,
@@ -108,6 +110,7 @@ impl Commons {
             base: AtomicU32::new(0),
             appended: [const { AtomicU64::new(0) }; SHARDS_MAX],
             notices: OnceLock::new(),
+            hub: OnceLock::new(),
             calls: OnceLock::new(),
             connections: AtomicUsize::new(0),
             addresses: DashMap::new(),
@@ -119,6 +122,17 @@ impl Commons {
         let dialect = *self.dialect.get_or_init(|| dialect);
         let mut namespaces = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
         namespaces.has_selectors = Some(dialect.selectors);
+    }
+
+    /// This shard, the last, is that of modules.
+    pub(crate) fn set_hub(&self, shard: usize) {
+        let set = self.hub.set(shard);
+        assert!(set.is_ok(), "a broker has one shard of modules");
+    }
+
+    /// The shard that has the clients of modules, and publishes what they retain.
+    pub(crate) fn hub(&self) -> Option<usize> {
+        self.hub.get().copied()
     }
 
     fn dialect(&self) -> Dialect {

@@ -157,7 +157,7 @@ impl Link {
 
     /// Publishes a message, whose topic may have wildcards: one that removes what is retained.
     pub(crate) async fn clear(&self, message: Message) -> Result<Outcome, LinkError> {
-        match self.client().send(&message, true).await? {
+        match self.client().send_all([Ok(message)]).await?.pop().flatten() {
             None => Ok(Outcome { reason: ReasonCode::Success }),
             Some(answer) => answer.outcome().await,
         }
@@ -172,12 +172,8 @@ impl Link {
         &self,
         messages: impl IntoIterator<Item: Borrow<Message>>,
     ) -> Result<Vec<Outcome>, LinkError> {
-        let (client, mut answers) = (self.client(), Vec::new());
-        for message in messages {
-            let message = message.borrow();
-            message.check()?;
-            answers.push(client.send(message, answers.is_empty()).await?);
-        }
+        let checked = |message: _| Borrow::<Message>::borrow(&message).check().map(|()| message);
+        let answers = self.client().send_all(messages.into_iter().map(checked)).await?;
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
             outcomes.push(match answer {

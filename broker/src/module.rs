@@ -167,7 +167,7 @@ impl Context {
     pub fn link_of(&self, token: &str, client_id: &str) -> Result<Link, Refusal> {
         let credentials = Credentials { username: Some(token), password: None };
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (_, principal) = self.accounts.token_of(&credentials, here)?;
+        let (_, principal) = self.accounts.token_unheard(&credentials, here)?;
         Ok(Link::open(acting_as(&self.opener, principal), client_id))
     }
 
@@ -271,7 +271,7 @@ pub(crate) fn giving_way<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 /// Has this thread, and those that it starts, stand behind the shards where processors are short: a
 /// hub that has more to do than they can takes longer, and clients of the broker do not notice.
 #[cfg(target_os = "linux")]
-fn give_way() {
+pub(crate) fn give_way() {
     // There it is the thread that has the number, and not the process.
     if let Err(cause) = rustix::process::setpriority_process(None, NICE) {
         debug!(%cause, "the thread of a module does not give way to shards");
@@ -279,7 +279,7 @@ fn give_way() {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_way() {}
+pub(crate) fn give_way() {}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
+use longshore_acl::BROKER_CLASS;
 use longshore_codec::PacketId;
 use longshore_storage::{Entry as Stored, Position, Replay};
 
@@ -505,8 +506,7 @@ impl Recovery {
         for (account, replayed) in std::mem::take(&mut self.retained) {
             commons.retained.restore(account, replayed);
         }
-        let hasher = BuildHasherDefault::<DefaultHasher>::new();
-        let shards = configs.len();
+        let (shards, hub) = (configs.len(), commons.hub());
         let restore = |config: &Config| {
             Restore::new(reader.spare_file(), config.limits.queue_memory / shards)
         };
@@ -526,8 +526,7 @@ impl Recovery {
                     found => session.in_flight.push((id, found.flatten())),
                 }
             }
-            let place = hasher.hash_one((session.account, &session.client_id));
-            let (sessions, restore) = &mut of_shards[(place % configs.len() as u64) as usize];
+            let (sessions, restore) = &mut of_shards[shard_of(&session, shards, hub)];
             session.waiting = restore.queue(session.waits.queue(), &groups);
             session.waits = Waits::default();
             sessions.push(session);
@@ -557,6 +556,16 @@ impl Recovery {
             last.get(&owner) == Some(&session.holder)
         });
     }
+}
+
+/// Where a session goes on, of so many shards: those of modules on theirs.
+fn shard_of(session: &Session, shards: usize, hub: Option<usize>) -> usize {
+    if let Some(hub) = hub.filter(|_| session.class == BROKER_CLASS) {
+        return hub;
+    }
+    let hasher = BuildHasherDefault::<DefaultHasher>::new();
+    let hash = hasher.hash_one((session.account, &session.client_id));
+    (hash % hub.unwrap_or(shards) as u64) as usize
 }
 
 fn restored_will(will: &WillEvent<'_>) -> Will {

@@ -300,10 +300,15 @@ impl Retained {
             part.topics = topics;
             return;
         }
+        let mut of_parts: Vec<_> = self.parts.iter().map(|_| Vec::new()).collect();
         for item in topics {
-            let mut part = self.part(self.place(item.topic()));
-            self.note_end(&mut part, &item);
-            part.topics.insert(item);
+            of_parts[self.place(item.topic())].push(item);
+        }
+        for (place, items) in of_parts.into_iter().enumerate() {
+            let mut part = self.part(place);
+            items.iter().for_each(|item| self.note_end(&mut part, item));
+            // They are in order: it is made as a whole.
+            part.topics = items.into_iter().collect();
         }
     }
 

@@ -74,7 +74,7 @@ impl Accounts {
     /// Retains what modules say is the state of objects of an account, in this order.
     pub(crate) fn retain_all(&self, states: Vec<OwnMessage>) {
         if let Some(broker) = self.broker.get() {
-            broker.mailboxes[0].put_task(publish_all(states, |_| {}));
+            broker.mailboxes[broker.hub()].put_task(publish_all(states, |_| {}));
         }
     }
 
@@ -87,7 +87,7 @@ impl Accounts {
             };
             let mut task = publish_all(states, |_| {});
             let work = move |shard: &mut Shard, now| (task(shard, now) == Step::Done).then_some(());
-            broker.mailboxes[0].put_task(durably(work, say));
+            broker.mailboxes[broker.hub()].put_task(durably(work, say));
         }
     }
 
@@ -178,16 +178,42 @@ impl Accounts {
         let left = objects.chain(tokens).chain(limits).collect();
         drop(directory);
         let (accounts, right) = (Arc::downgrade(self), HashSet::new());
-        self.renew(STATES, Box::new(Renewal { accounts, right, left }));
+        let Some(broker) = self.broker.get() else { return };
+        broker.renew(0, STATES, Box::new(Renewal { accounts, right, left }));
     }
 
-    /// Brings what is retained under topics that a filter matches up to date, in slices.
-    pub(crate) fn renew(&self, filter: &str, mut renew: Box<dyn Renew>) {
-        let Some(broker) = self.broker.get() else { return };
-        let retained = &broker.commons.retained;
+    /// Brings what modules retain under topics that a filter matches up to date, in slices.
+    pub(crate) fn renew(&self, filter: &str, renew: Box<dyn Renew>) {
+        if let Some(broker) = self.broker.get() {
+            broker.renew(broker.hub(), filter, renew);
+        }
+    }
+
+    fn state_of(&self, (kind, id): (Kind, u64)) -> Option<(u64, Map<String, Value>)> {
+        let directory = self.read();
+        match kind {
+            Kind::Token => directory.token(id).map(|it| (it.account, it.to_json(None))),
+            Kind::Limit => directory.limit(id).map(|it| (it.account, it.to_json())),
+            Kind::Account => {
+                let account = directory.account(id).filter(|account| account.parent != 0);
+                account.map(|it| (it.parent, it.to_json()))
+            }
+        }
+    }
+}
+
+impl Attached {
+    /// The shard that publishes what modules retain, so that it stays in order.
+    fn hub(&self) -> usize {
+        self.commons.hub().unwrap_or_default()
+    }
+
+    /// Brings what this shard retains under topics that a filter matches up to date, in slices.
+    fn renew(&self, shard: usize, filter: &str, mut renew: Box<dyn Renew>) {
+        let retained = &self.commons.retained;
         let read = |account| Some((account, retained.read(&[account], filter, true)?));
         let mut reads: VecDeque<_> = retained.holders().into_iter().filter_map(read).collect();
-        broker.mailboxes[0].put_task(Box::new(move |shard, now| {
+        self.mailboxes[shard].put_task(Box::new(move |shard, now| {
             let Some((account, mut read)) = reads.pop_front() else {
                 for _ in 0..SLICE {
                     let Some(states) = renew.next() else {
@@ -214,18 +240,6 @@ impl Accounts {
             }
             Step::More
         }));
-    }
-
-    fn state_of(&self, (kind, id): (Kind, u64)) -> Option<(u64, Map<String, Value>)> {
-        let directory = self.read();
-        match kind {
-            Kind::Token => directory.token(id).map(|it| (it.account, it.to_json(None))),
-            Kind::Limit => directory.limit(id).map(|it| (it.account, it.to_json())),
-            Kind::Account => {
-                let account = directory.account(id).filter(|account| account.parent != 0);
-                account.map(|it| (it.parent, it.to_json()))
-            }
-        }
     }
 }
 

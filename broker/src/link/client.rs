@@ -1,7 +1,9 @@
 //! The client's side of MQTT 5, as far as a link needs it.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::iter::Peekable;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -17,6 +19,8 @@ use crate::net::pipe::{Pipe, Receiver, ToShard};
 
 /// Messages in flight to the broker when CONNACK names no Receive Maximum.
 const RECEIVE_MAXIMUM: u16 = u16::MAX;
+/// Messages that are sent before somebody else has a turn.
+const SENT_AT_ONCE: usize = 64;
 /// Bytes of messages that wait for the program before the broker has to.
 const INBOX_BYTES: usize = 1 << 20;
 
@@ -227,52 +231,63 @@ impl Client {
         self.lock().closed
     }
 
-    /// Sends a message as soon as there is room; what to wait for, above QoS 0.
-    /// Of those that are sent together one `is_first`: its DUP tells the shard that all before it
-    /// are answered, and that what a full inbox has refused of them comes now or never.
-    pub(super) async fn send(
+    /// Sends messages in order as soon as there is room; what to wait for of each, above QoS 0.
+    /// The first of them says so: its DUP tells the shard that all before it are answered, and that
+    /// what a full inbox has refused of them comes now or never.
+    pub(super) async fn send_all<M: Borrow<Message>>(
         &self,
-        message: &Message,
-        is_first: bool,
-    ) -> Result<Option<Answer>, LinkError> {
-        poll_fn(|cx| self.poll_send(cx, message, is_first)).await
+        messages: impl IntoIterator<Item = Result<M, LinkError>>,
+    ) -> Result<Vec<Option<Answer>>, LinkError> {
+        let (mut messages, mut answers) = (messages.into_iter().peekable(), Vec::new());
+        while messages.peek().is_some() {
+            poll_fn(|cx| self.poll_send(cx, &mut messages, &mut answers)).await?;
+        }
+        Ok(answers)
     }
 
-    fn poll_send(
+    /// Sends some, under one lock: the shard asks for it with each answer.
+    fn poll_send<M: Borrow<Message>>(
         &self,
         cx: &mut Context<'_>,
-        message: &Message,
-        is_first: bool,
-    ) -> Poll<Result<Option<Answer>, LinkError>> {
+        messages: &mut Peekable<impl Iterator<Item = Result<M, LinkError>>>,
+        answers: &mut Vec<Option<Answer>>,
+    ) -> Poll<Result<(), LinkError>> {
         let mut state = self.lock();
         if state.closed {
             return Poll::Ready(Err(state.error()));
         }
-        let Some(quota) = state.quota else {
+        let Some(quota) = state.quota.filter(|quota| state.sent.len() < usize::from(*quota)) else {
             state.publishers.push(cx.waker().clone());
             return Poll::Pending;
         };
-        let acknowledged = message.qos != QoS::AtMostOnce;
-        if acknowledged && state.sent.len() >= usize::from(quota) {
-            state.publishers.push(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let packet_id = acknowledged.then(|| state.new_id());
-        let publish = Publish {
-            dup: is_first && acknowledged,
-            qos: message.qos,
-            retain: message.retain,
-            topic: message.topic.as_bytes(),
-            packet_id,
-            properties: message.properties(),
-            payload: &message.payload,
-        };
-        ready!(self.to_shard.poll_write(cx, |out| encode_publish(Version::V5, &publish, out)));
-        Poll::Ready(Ok(packet_id.map(|id| {
-            let slot = Arc::<Slot>::default();
-            state.sent.insert(id.get(), Sent { received: None, slot: Arc::clone(&slot) });
-            Answer(slot)
-        })))
+        let count = SENT_AT_ONCE.min(usize::from(quota) - state.sent.len());
+        let mut faulty = None;
+        ready!(self.to_shard.poll_write(cx, |out| {
+            for message in std::iter::from_fn(|| messages.next()).take(count) {
+                let message = match &message {
+                    Ok(message) => message.borrow(),
+                    Err(fault) => return faulty = Some(*fault),
+                };
+                let acknowledged = message.qos != QoS::AtMostOnce;
+                let packet_id = acknowledged.then(|| state.new_id());
+                let publish = Publish {
+                    dup: acknowledged && answers.is_empty(),
+                    qos: message.qos,
+                    retain: message.retain,
+                    topic: message.topic.as_bytes(),
+                    packet_id,
+                    properties: message.properties(),
+                    payload: &message.payload,
+                };
+                encode_publish(Version::V5, &publish, out);
+                answers.push(packet_id.map(|id| {
+                    let slot = Arc::<Slot>::default();
+                    state.sent.insert(id.get(), Sent { received: None, slot: Arc::clone(&slot) });
+                    Answer(slot)
+                }));
+            }
+        }));
+        Poll::Ready(faulty.map_or(Ok(()), Err))
     }
 
     /// Writes a packet other than PUBLISH.

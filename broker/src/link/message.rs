@@ -78,7 +78,7 @@ impl Message {
         const PACKET_MAX: usize = 268_435_455 - 16;
         let size = self.topic.len() + self.properties.len() + self.payload.len();
         let valid = size <= PACKET_MAX
-            && topic::validate(self.topic.as_bytes()).is_ok()
+            && topic::is_valid(&self.topic)
             && self.properties().validate(Carrier::Publish).is_ok()
             && self.properties().topic_alias().is_none()
             && self.properties().subscription_identifier().is_none();

@@ -201,3 +201,18 @@ fn what_is_taken_together_is_what_would_be_taken_one_after_another() {
     }
     assert!(longest > 4_000, "most must not stand near the front: {longest}");
 }
+
+#[test]
+fn sessions_of_modules_come_back_on_the_shard_of_modules_and_those_of_clients_on_no_other() {
+    let session = |class, number: usize| Session {
+        class,
+        client_id: format!("client-{number}").into(),
+        ..Session::default()
+    };
+    for number in 0..100 {
+        assert_eq!(shard_of(&session(BROKER_CLASS, number), 3, Some(2)), 2);
+        assert!(shard_of(&session(1, number), 3, Some(2)) < 2);
+        assert_eq!(shard_of(&session(BROKER_CLASS, number), 1, None), 0, "without modules");
+    }
+    assert!((0..100).any(|number| shard_of(&session(1, number), 3, None) == 2));
+}
