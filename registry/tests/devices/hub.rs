@@ -183,7 +183,11 @@ impl Hub {
     }
 
     /// The same, once it is as it should be: what channels publish is written a moment later.
-    pub(crate) fn until(&self, request: &str, is_right: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn until(
+        &self,
+        request: &str,
+        mut is_right: impl FnMut(&[Value]) -> bool,
+    ) -> Vec<Value> {
         until(request, || Some(self.get(request)).filter(|answer| is_right(answer)))
     }
 
