@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use longshore_acl::Method;
 use longshore_broker::module::{Item, Paths};
-use longshore_broker::rest::{Gate, Handler, Outcome, Route, Takes};
+use longshore_broker::rest::{Call, Gate, Handler, NUMBER, Outcome, Route, Takes};
 
 use crate::channel::Channel;
 use crate::channels::Channels;
@@ -50,7 +50,7 @@ fn of_messages(channels: &Arc<Channels>) -> [Route; 2] {
             about: "Delete the messages before a key",
             gate,
             takes: Takes::Data(&messages::DELETION),
-            gives: None,
+            gives: Some(&NUMBER),
             handler: Handler::waiting(move |call| {
                 Box::pin(messages::delete(Arc::clone(&deleter), call))
             }),
@@ -59,7 +59,7 @@ fn of_messages(channels: &Arc<Channels>) -> [Route; 2] {
 }
 
 fn of_connections(channels: &Arc<Channels>) -> [Route; 2] {
-    let route = |method, about, work: fn(&Channels, &longshore_broker::rest::Call) -> Outcome| {
+    let route = |method, about, gives, work: fn(&Channels, &Call) -> Outcome| {
         let channels = Arc::clone(channels);
         Route {
             method,
@@ -67,13 +67,13 @@ fn of_connections(channels: &Arc<Channels>) -> [Route; 2] {
             about,
             gate: Gate::Sub(Channel::URI, "connections"),
             takes: Takes::Nothing,
-            gives: Some(&connections::CONNECTION),
+            gives: Some(gives),
             handler: Handler::blocking(move |call| work(&channels, call)),
         }
     };
     [
-        route(Method::Get, "Read who is connected", connections::list),
-        route(Method::Delete, "Close connections", connections::close),
+        route(Method::Get, "Read who is connected", &connections::CONNECTION, connections::list),
+        route(Method::Delete, "Close connections", &NUMBER, connections::close),
     ]
 }
 

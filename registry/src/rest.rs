@@ -6,8 +6,8 @@ use std::sync::Arc;
 use longshore_acl::Method;
 use longshore_broker::module::Paths;
 use longshore_broker::rest::{
-    Answer, Answering, Call, Code, Fault, Field, Fields, Gate, Handler, Items, Kind, Object,
-    Outcome, Route, Takes, Written,
+    Answer, Answering, Call, Code, Fault, Field, Fields, Gate, Handler, Items, Kind, NUMBER,
+    Object, Outcome, Route, Takes, Written,
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -132,7 +132,7 @@ fn messages(registry: &Arc<Registry>) -> Vec<Part> {
             submodule: "messages",
             about: "Remove what devices have said",
             takes: data,
-            gives,
+            gives: &NUMBER,
             handler: waiting(registry, messages::remove),
         },
         telemetry(Method::Get, both!("/{sel}/telemetry"), streamed(registry, messages::telemetry)),
@@ -150,12 +150,12 @@ fn messages(registry: &Arc<Registry>) -> Vec<Part> {
 }
 
 fn telemetry(method: Method, paths: [&'static str; 2], handler: Handler) -> Part {
-    let about = match method {
-        Method::Delete => "Forget parameters of devices",
-        _ => "Read the latest of each parameter of devices",
+    let (about, gives) = match method {
+        Method::Delete => ("Forget parameters of devices", &NUMBER),
+        _ => ("Read the latest of each parameter of devices", &TELEMETRY),
     };
     let (submodule, takes) = ("telemetry", Takes::Nothing);
-    Part { method, paths, submodule, about, takes, gives: &TELEMETRY, handler }
+    Part { method, paths, submodule, about, takes, gives, handler }
 }
 
 /// Commands.
@@ -196,14 +196,15 @@ fn orders(registry: &Arc<Registry>) -> Vec<Part> {
             nothing,
             streamed(registry, commands::queue),
         ),
-        part(
-            Method::Delete,
-            both!("/{sel}/commands-queue/{commands}"),
-            queue,
-            "Cancel commands that wait for devices",
-            nothing,
-            waiting(registry, commands::cancel),
-        ),
+        Part {
+            method: Method::Delete,
+            paths: both!("/{sel}/commands-queue/{commands}"),
+            submodule: queue,
+            about: "Cancel commands that wait for devices",
+            takes: nothing,
+            gives: &NUMBER,
+            handler: waiting(registry, commands::cancel),
+        },
         part(
             Method::Get,
             both!("/{sel}/commands-result"),

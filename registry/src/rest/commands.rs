@@ -279,7 +279,7 @@ pub(super) async fn cancel(registry: Arc<Registry>, call: Call) -> Outcome {
     for (device, command) in waiting {
         let id = command.id;
         match registry.courier.end(&device, command, State::Canceled).await {
-            Ok(()) => done.push(serde_json::json!({"id": id})),
+            Ok(()) => done.push(id.into()),
             Err(cause) => faults.push(unkept(&cause).about(id)),
         }
     }

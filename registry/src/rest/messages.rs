@@ -129,7 +129,7 @@ pub(super) async fn remove(registry: Arc<Registry>, call: Call) -> Outcome {
             (slice, removal) = blocking(move || (removal.next_slice(), removal)).await?;
             match slice {
                 Ok(None) => {
-                    done.push(json!({"id": id}));
+                    done.push(id.into());
                     break;
                 }
                 Ok(Some(rows)) if rows.is_empty() => {}
@@ -183,7 +183,7 @@ pub(super) async fn forget(registry: Arc<Registry>, call: Call) -> Outcome {
     for device in devices {
         let id = device.head().id;
         match ask(&registry.works, device, What::Forget(Names::parse(&names)?)).await {
-            Ok(_) => done.push(json!({"id": id})),
+            Ok(_) => done.push(id.into()),
             Err(fault) => faults.push(fault.about(id)),
         }
     }

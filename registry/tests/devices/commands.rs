@@ -110,7 +110,8 @@ fn a_queued_command_goes_when_the_device_connects_and_its_result_is_kept() {
     for request in ["GET", "DELETE"] {
         assert_eq!(hub.rig.ask(&format!("{request} {path}/7"), "").refusal(), (404, 6));
     }
-    hub.ask(&format!("DELETE {path}/{}", number(2)), Value::Null);
+    let gone = hub.ask(&format!("DELETE {path}/{}", number(2)), Value::Null);
+    assert_eq!(gone, [number(2)], "R2.19");
     drop(hub);
 
     let hub = place.start(|_| {}, ECHO);

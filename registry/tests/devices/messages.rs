@@ -171,7 +171,8 @@ fn messages_are_posted_and_telemetry_is_forgotten_by_rest() {
 
     let mut states = hub.listen_all(&format!("flespi/state/gw/devices/{id}/telemetry/n"));
     assert_eq!(next(&mut states).1, "3");
-    hub.ask(&format!("DELETE /gw/devices/{id}/telemetry/n,x"), Value::Null);
+    let path = format!("/gw/devices/{id}/telemetry/n,x");
+    assert_eq!(hub.ask(&format!("DELETE {path}"), Value::Null), [id], "R2.19");
     assert_eq!(next(&mut states).1, "", "nothing is retained any more");
     let left = hub.get(&format!("/gw/devices/{id}/telemetry"))[0]["telemetry"].clone();
     assert!(left.get("n").is_none() && left.get("x").is_none() && left.get("ident").is_some());

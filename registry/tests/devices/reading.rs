@@ -110,7 +110,8 @@ fn messages_are_removed_by_time_and_filter_and_all_of_them() {
     let hub = place.open();
     let id = with_history(&hub, 3_000);
     let remove = |data: Value| {
-        hub.ask(&format!("DELETE /gw/devices/{id}/messages?data={}", encoded(&data)), Value::Null);
+        let path = format!("/gw/devices/{id}/messages?data={}", encoded(&data));
+        assert_eq!(hub.ask(&format!("DELETE {path}"), Value::Null), [id], "R2.19");
         numbers(&read(&hub, id, &json!({})))
     };
     assert_eq!(remove(json!({"from": 1_000_100})), (0..10).collect::<Vec<_>>());
