@@ -252,7 +252,7 @@ static KEYS: &[Key] = &[
         section: "threads",
         name: "shards",
         set: |config, value, _| {
-            config.shards = value.number(&(0..=64))?;
+            config.shards = value.number(&(0..=63))?;
             Ok(())
         },
         show: |config| config.shards.to_string(),

@@ -92,8 +92,9 @@ impl Builder {
         self
     }
 
-    /// Threads that serve clients, each with a shard of them; at most 64. 0 takes one for each
-    /// core, and one on two cores: there a second costs more in wake-ups than it gives.
+    /// Threads that serve clients, each with a shard of them; at most 63. 0 takes one for each
+    /// core, and one on two cores: there a second costs more in wake-ups than it gives. Modules
+    /// have another.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
