@@ -99,9 +99,9 @@ pub struct Limits {
     /// Seconds of keep alive the broker imposes on a client that asks for more or for none, told as
     /// Server Keep Alive; 0 imposes none. Default 0.
     pub keep_alive_secs: u16,
-    /// Retained messages, those of the broker itself and of modules included: some eleven states of
-    /// a device, and another for each parameter of its telemetry. A further topic gets 0x97. Default
-    /// 10,000,000.
+    /// Retained messages, those of the broker itself and of modules included: some eleven states
+    /// of a device, and another for each parameter of its telemetry. A further topic gets 0x97.
+    /// Default 10,000,000.
     pub retained_messages: usize,
     /// Bytes of topic, properties and payload of all retained messages, of large ones also where
     /// they are in the journal alone; 0x97. Memory needs some 80 bytes beside for each, and for a
