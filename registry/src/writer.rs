@@ -267,13 +267,13 @@ impl Writer {
             .of_account(account)
             .property(Property::UserProperty("timestamp", &time));
         step.written.messages.push(message);
-        let (states, telemetry) = (&mut step.written.states, telemetry_topics(id));
+        let (states, topics) = (&mut step.written.states, telemetry_topics(id));
         for (name, json) in updated.set {
             let state =
                 |topic| State { account, topic, payload: Some(json), since: Some(times.at) };
-            states.extend(topic_under(&telemetry, name).map(state));
+            states.extend(topic_under(&topics, name).map(state));
         }
-        clear(states, device, updated.gone);
+        clear(states, account, &topics, updated.gone);
         step.touched.insert(id, Arc::clone(device));
         step.written.heard.insert(id, Arc::clone(device));
         Ok(())
@@ -324,7 +324,8 @@ impl Writer {
                 let is_meant = |name: &str| names.as_ref().is_none_or(|it| it.takes(name));
                 let gone = state.telemetry.forget(|name, _| is_meant(name));
                 *bytes -= before - state.telemetry.bytes();
-                clear(&mut step.written.states, device, gone);
+                let account = device.head().account;
+                clear(&mut step.written.states, account, &telemetry_topics(id), gone);
                 step.touched.insert(id, Arc::clone(device));
             }
             What::Sweep => return self.sweep(step, device).map(Ok),
@@ -466,7 +467,8 @@ impl Writer {
         let gone = state.telemetry.forget_old(now);
         *bytes -= before - state.telemetry.bytes();
         if !gone.is_empty() {
-            clear(&mut step.written.states, device, gone);
+            let account = device.head().account;
+            clear(&mut step.written.states, account, &telemetry_topics(id), gone);
             step.touched.insert(id, Arc::clone(device));
         }
         step.swept.push(Arc::clone(device));
@@ -482,7 +484,7 @@ impl Writer {
         let gone = state.telemetry.forget(|_, _| true);
         self.states.remove(&id);
         let states = &mut step.written.states;
-        clear(states, device, gone);
+        clear(states, device.head().account, &telemetry_topics(id), gone);
         let shelves = &self.shelves;
         let own = ["blocked", "connected", "last_active", "messages_size"].map(str::to_owned);
         let settings = shelves.settings(device)?.into_iter();
@@ -514,10 +516,8 @@ fn topic_under(topics: &str, name: &str) -> Option<String> {
 }
 
 /// Nothing is retained of these parameters any more.
-fn clear(states: &mut Vec<State>, device: &Device, names: Vec<Box<str>>) {
-    let account = device.head().account;
-    let under = telemetry_topics(device.head().id);
-    let topics = names.iter().filter_map(|name| topic_under(&under, name));
+fn clear(states: &mut Vec<State>, account: u64, topics: &str, names: Vec<Box<str>>) {
+    let topics = names.iter().filter_map(|name| topic_under(topics, name));
     states.extend(topics.map(|topic| State { account, topic, payload: None, since: None }));
 }
 
