@@ -89,11 +89,12 @@ impl Builder {
     pub fn start(self) -> Result<Broker, StartError> {
         let (doors, addresses) = open(self.listen, self.tls.is_some())?;
         let auth = self.auth.map_or_else(nobody_knows, Ok)?;
-        let (clients, has_hub) = (shards(self.shards), !self.modules.is_empty());
-        let count = clients + usize::from(has_hub);
+        let clients = shards(self.shards);
+        let hub = (!self.modules.is_empty()).then_some(clients);
+        let count = clients + usize::from(hub.is_some());
         let mut configs = Config::of(count, self.limits, auth, seed());
-        if has_hub {
-            configs[0].commons.set_hub(clients);
+        if let Some(hub) = hub {
+            configs[0].commons.set_hub(hub);
         }
         configs.iter_mut().for_each(|config| config.dialect = self.dialect);
         let around = Around {
@@ -115,7 +116,7 @@ impl Builder {
         let broker = Broker {
             addresses,
             links: links.into(),
-            hub: has_hub.then_some(clients),
+            hub,
             next_link: Arc::default(),
             totals: around.totals.clone(),
             tls: Arc::new(ArcSwapOption::from_pointee(self.tls)),
