@@ -14,6 +14,8 @@ pub const NAME_CHARS_MAX: usize = 255;
 pub const DESCRIPTION_CHARS_MAX: usize = 1_024;
 /// Bounds of a limit that concern no part of this broker.
 pub const FOREIGN_QUOTAS_MAX: usize = 200;
+/// A bound that is none, beside 0: it is shown as it was set.
+const UNBOUNDED: i64 = -1;
 
 /// An account: a space of topics, sessions and retained messages of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,8 +168,9 @@ pub struct Limit {
     /// What its owner keeps with it; null when nothing.
     #[serde(default, skip_serializing_if = "Json::is_null")]
     pub metadata: Json,
-    /// By name, those over 0. Names that concern no part of this broker are kept for those who set
-    /// them: `channels_count` comes from tools that set all there are.
+    /// By name, those other than 0. Names that concern no part of this broker are kept for those
+    /// who set them: `channels_count` comes from tools that set all there are, to -1 unless they
+    /// are told another bound, and expect to read that again.
     quotas: Map<String, Value>,
 }
 
@@ -206,7 +209,7 @@ impl Limit {
     }
 
     fn set(&mut self, name: &str, value: &Value) -> Result<(), Invalid> {
-        if json::number(name, value)? == 0 {
+        if *value != UNBOUNDED && json::number(name, value)? == 0 {
             self.quotas.remove(name);
             return Ok(());
         }
@@ -231,7 +234,7 @@ impl Limit {
         fields
     }
 
-    /// The bound on `quota`; `None` when there is none.
+    /// The bound on `quota`; `None` when there is none, as with 0 or -1.
     pub fn value(&self, quota: Quota) -> Option<u64> {
         self.quotas.get(quota.name()).and_then(Value::as_u64)
     }
@@ -272,9 +275,22 @@ mod tests {
         let open = limit.update(&json!({"mqtt_sessions": 0, "description": "b"})).unwrap();
         assert_eq!(open.value(Quota::MqttSessions), None);
         assert_eq!(Limit { description: String::new(), ..open.clone() }.name, limit.name);
-        for bad in [json!({"mqtt_sessions": -1}), json!({"x": "y"}), json!({"cid": 1})] {
+        for bad in [json!({"mqtt_sessions": -2}), json!({"x": "y"}), json!({"cid": 1})] {
             assert!(limit.update(&bad).is_err(), "{bad}");
         }
+    }
+
+    /// Broker specification, 17.3: Terraform's provider sends -1 for each bound it was not told.
+    #[test]
+    fn a_bound_of_minus_1_is_none_and_is_shown_as_it_was_set() {
+        let body = json!({"mqtt_sessions": -1, "channels_count": -1, "api_calls": 20});
+        let limit = Limit::create(&body, 3, 1).unwrap();
+        let bounds = [Quota::MqttSessions, Quota::ApiCalls].map(|quota| limit.value(quota));
+        assert_eq!(bounds, [None, Some(20)]);
+        let shown = limit.to_json();
+        assert_eq!((&shown["mqtt_sessions"], &shown["channels_count"]), (&json!(-1), &json!(-1)));
+        let stored: Limit = serde_json::from_value(json!(limit)).unwrap();
+        assert_eq!(stored, limit);
     }
 
     #[test]

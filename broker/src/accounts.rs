@@ -62,6 +62,9 @@ pub struct Accounts {
     /// The class of each token that was shown since the start.
     classes: DashMap<u64, u32>,
     last_class: AtomicU32,
+    /// What the clients of tokens that are no more may do. Their classes stay known, for whoever
+    /// is of one that nobody knows may do everything; so all have this one.
+    nothing: Arc<Rights>,
     attempts: Mutex<Attempts>,
     options: Options,
     /// Topics of modules that tokens open.
@@ -178,6 +181,7 @@ impl Accounts {
             kept,
             classes: DashMap::new(),
             last_class: AtomicU32::new(CLASSES_KEPT),
+            nothing: Arc::new(Rights::nothing()),
             attempts: Mutex::new(Attempts::new(options.failures_per_minute)),
             options,
             grants: Mutex::default(),
@@ -238,7 +242,7 @@ impl Accounts {
             );
         }
         drop(directory);
-        commons.set_rights(NOBODY_CLASS, Arc::new(Rights::nothing()));
+        commons.set_rights(NOBODY_CLASS, Arc::clone(&self.nothing));
         commons.set_notices(Arc::clone(&self.notices));
         let attached = self.broker.set(Attached { commons, mailboxes });
         assert!(attached.is_ok(), "accounts are those of one broker");
@@ -350,7 +354,7 @@ impl Accounts {
         *self.classes.entry(token.id).or_insert_with(|| {
             let class = self.last_class.fetch_add(1, Ordering::Relaxed) + 1;
             if token.access.kind() != Kind::Master {
-                self.set_rights(class, self.rights(token));
+                self.set_rights(class, Arc::new(self.rights(token)));
             }
             class
         })
@@ -381,9 +385,9 @@ impl Accounts {
         Rights::compile(&token.access, &self.grants.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set_rights(&self, class: u32, rights: Rights) {
+    fn set_rights(&self, class: u32, rights: Arc<Rights>) {
         if let Some(broker) = self.broker.get() {
-            broker.commons.set_rights(class, Arc::new(rights));
+            broker.commons.set_rights(class, rights);
         }
     }
 
@@ -393,8 +397,8 @@ impl Accounts {
         let Some(class) = self.classes.get(&id).map(|class| *class) else { return };
         let (token, now) = (self.read().token(id).cloned(), secs(wall()));
         let is_open = |token: &&Arc<Token>| token.enabled && token.is_valid_at(now);
-        let rights = token.as_ref().filter(is_open).map(|token| self.rights(token));
-        self.set_rights(class, rights.unwrap_or_else(Rights::nothing));
+        let rights = token.as_ref().filter(is_open).map(|token| Arc::new(self.rights(token)));
+        self.set_rights(class, rights.unwrap_or_else(|| Arc::clone(&self.nothing)));
         self.turn_out(class, token);
     }
 

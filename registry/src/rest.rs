@@ -236,13 +236,13 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
         handler,
     };
     let get = Method::Get;
-    let of_connections = |method, about, handler| Part {
+    let of_connections = |method, about, gives, handler| Part {
         method,
         paths: both!("/{sel}/connections/{connections}"),
         submodule: "connections",
         about,
         takes: Takes::Nothing,
-        gives: &connections::CONNECTION,
+        gives,
         handler,
     };
     let packets = Part {
@@ -269,8 +269,18 @@ fn shadows(registry: &Arc<Registry>) -> Vec<Part> {
             Takes::Data(&shadow::DELETING),
             waiting(registry, shadow::delete),
         ),
-        of_connections(get, "Read how they are connected", streamed(registry, connections::read)),
-        of_connections(Method::Delete, "Close connections", waiting(registry, connections::end)),
+        of_connections(
+            get,
+            "Read how they are connected",
+            &connections::CONNECTION,
+            streamed(registry, connections::read),
+        ),
+        of_connections(
+            Method::Delete,
+            "Close connections",
+            &NUMBER,
+            waiting(registry, connections::end),
+        ),
     ]
 }
 

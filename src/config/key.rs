@@ -322,6 +322,8 @@ static KEYS: &[Key] = &[
     number!(streams.streams_per_account: ANY),
     #[cfg(feature = "streams")]
     number!(streams.queue_bytes: 1..=i64::MAX as u64),
+    #[cfg(feature = "streams")]
+    number!(streams.packets_bytes: SECONDS),
     Key {
         section: "log",
         name: "format",

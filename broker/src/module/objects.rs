@@ -498,6 +498,7 @@ fn settable<T: Item>(
 fn check(field: &Field, value: &Value) -> Result<(), Fault> {
     let (is_right, what) = match field.kind {
         Kind::Whole => (value.is_u64(), "a whole number from 0 on"),
+        Kind::Bound => (value.is_u64() || *value == -1, "a whole number from 0 on, or -1"),
         Kind::Text => (value.is_string(), "a text"),
         Kind::Flag => (value.is_boolean(), "true or false"),
         Kind::Object => (value.is_object(), "an object"),

@@ -193,8 +193,8 @@ fn parameters(route: &Route) -> Vec<Value> {
 /// go out as a whole.
 fn has_parts(route: &Route) -> bool {
     let is_list = matches!(route.takes, Takes::Nothing) && route.method == Method::Get;
-    let is_collection = matches!(route.gate, Gate::Part(_)) && route.module() != "mqtt";
-    is_list && is_collection && route.parameters().count() == 1
+    let is_collection = matches!(route.gate, Gate::Part(_)) && route.parameters().count() == 1;
+    is_list && is_collection && (route.module() != "mqtt" || route.path == "/mqtt/sessions/{sel}")
 }
 
 fn sent_name(object: &Object) -> String {
@@ -209,6 +209,7 @@ fn schema<'a>(object: &Object, fields: impl Iterator<Item = &'a Field>) -> Value
     let property = |field: &Field| {
         let mut property = match field.kind {
             Kind::Whole => number(),
+            Kind::Bound => json!({"type": "integer", "format": "int64", "minimum": -1}),
             Kind::Text => json!({"type": "string"}),
             Kind::Flag => json!({"type": "boolean"}),
             Kind::Object => json!({"type": "object"}),
@@ -287,16 +288,16 @@ mod tests {
             let names = operation["parameters"].as_array().unwrap().iter().map(named);
             (operation.pointer(schema).cloned().unwrap_or_default(), names.collect::<Vec<_>>())
         };
-        for (module, path) in [
-            ("platform", "/platform/tokens/{sel}"),
-            ("mqtt", "/mqtt/sessions/{sel}"),
-            ("mqtt", "/mqtt/sessions/{sel}/subscriptions/{sel2}"),
+        for (module, path, has_parts) in [
+            ("platform", "/platform/tokens/{sel}", true),
+            ("mqtt", "/mqtt/sessions/{sel}", true),
+            ("mqtt", "/mqtt/sessions/{sel}/subscriptions/{sel2}", false),
         ] {
             let (item, names) = of(module, path, "delete");
             assert_eq!((item, names.contains(&"fields".to_owned())), (number(), false), "{path}");
             let (item, names) = of(module, path, "get");
             assert!(item["$ref"].is_string());
-            assert_eq!(names.contains(&"limit".to_owned()), module == "platform", "{path}");
+            assert_eq!(names.contains(&"limit".to_owned()), has_parts, "{path}");
         }
         assert_eq!(of("mqtt", "/mqtt/explain", "get").1[..2], ["client_id", "topic"]);
     }

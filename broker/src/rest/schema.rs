@@ -11,6 +11,8 @@ use super::fault::{Code, Fault};
 pub enum Kind {
     /// A whole number from 0 on.
     Whole,
+    /// A whole number from 0 on, or -1 for no bound.
+    Bound,
     /// A text.
     Text,
     /// True or false.

@@ -85,6 +85,27 @@ fn a_session_is_made_and_subscribes_before_its_client_comes() {
     assert_eq!(client.messages(), ["c=y"]);
 }
 
+/// Broker specification, 15.1.5; of the modules: R2.10.
+#[test]
+fn a_part_of_the_sessions_is_read_by_limit_and_offset() {
+    let rig = Rig::new();
+    let all: Vec<_> = (0..5).map(|at| json!({"client_id": format!("client-{at}")})).collect();
+    rig.ask("POST /mqtt/sessions", json!(all)).result();
+    let all = rig.ask("GET /mqtt/sessions/all", "").ids();
+    for (query, want, part) in [
+        ("limit=2", &all[..2], json!({"limit": 2, "offset": 0, "count": 5})),
+        ("limit=2&offset=4", &all[4..], json!({"limit": 2, "offset": 4, "count": 5})),
+        ("offset=3", &all[3..], json!({"limit": 10_000, "offset": 3, "count": 5})),
+        ("offset=9", &[], json!({"limit": 10_000, "offset": 9, "count": 5})),
+    ] {
+        let got = rig.ask(&format!("GET /mqtt/sessions/all?fields=id&{query}"), "");
+        assert_eq!((got.ids(), &got.json()["pagination"]), (want.to_vec(), &part), "{query}");
+    }
+    let some = rig.ask("GET /mqtt/sessions/client_id=client-*?limit=1", "");
+    assert_eq!((some.ids().len(), &some.json()["pagination"]["count"]), (1, &json!(5)));
+    assert_eq!(rig.ask("GET /mqtt/sessions/all?limit=-1", "").refusal(), (400, 2));
+}
+
 /// Broker specification, 15.2.2; of the modules: R2.16.
 #[test]
 fn subscriptions_that_are_not_there_or_cannot_change_are_told_beside_the_others() {

@@ -74,13 +74,14 @@ fn protocols(call: &Call) -> Outcome {
 fn commands(call: &Call) -> Outcome {
     let (found, faults) =
         Selector::pick(call.parameter(0), &PROTOCOL, PROTOCOLS.map(Protocol::describe))?;
-    let wanted = call.parameter(1);
+    let (fields, wanted) = (call.fields()?, call.parameter(1));
     let commands = found.iter().filter_map(|it| it["commands"].as_array()).flatten();
     let is_wanted = |it: &&Value| {
         wanted == "all"
             || wanted.split(',').any(|name| it["name"] == name.trim_start_matches("name="))
     };
-    Ok(Answer::partly(commands.filter(is_wanted).cloned().collect(), faults))
+    let commands = commands.filter(is_wanted).filter_map(Value::as_object).cloned();
+    Ok(Answer::partly(commands.map(|it| fields.of(it)).collect(), faults))
 }
 
 fn parameters(call: &Call) -> Outcome {

@@ -48,7 +48,10 @@ fn what_the_hub_speaks_is_listed() {
         assert_eq!(names(&format!("GET /gw/{path}/name=wialon*")).len(), 2);
         assert_eq!(rig.ask(&format!("GET /gw/{path}/nothing"), Value::Null).0, 404);
     }
-    assert_eq!(names("GET /gw/protocols/teltonika/commands/all"), ["custom"]);
+    let commands = "GET /gw/protocols/teltonika/commands/all";
+    assert_eq!(names(commands), ["custom"]);
+    let named = rig.result(&format!("{commands}?fields=name"), Value::Null);
+    assert_eq!(named, [json!({"name": "custom"})]);
     assert_eq!(names("GET /gw/message-parameters/position.speed,ain"), ["position.speed", "ain"]);
     assert!(names("GET /gw/message-parameters/unit=V").contains(&json!("battery.voltage")));
     assert!(names("GET /gw/message-parameters/all").len() > 70);

@@ -87,7 +87,7 @@ pub(super) async fn end(registry: Arc<Registry>, call: Call) -> Outcome {
     let begin = {
         let registry = Arc::clone(&registry);
         move || {
-            let (fields, (devices, mut faults)) = (call.fields()?, registry.objects.choose(&call)?);
+            let (devices, mut faults) = registry.objects.choose(&call)?;
             let mut chosen = Chosen::of(&call, &devices)?;
             faults.append(&mut chosen.missing);
             let mut all = Vec::new();
@@ -95,15 +95,14 @@ pub(super) async fn end(registry: Arc<Registry>, call: Call) -> Outcome {
                 let account = device.head().account;
                 all.extend(chosen.of_device(&device)?.into_iter().map(|it| (account, it)));
             }
-            Ok::<_, Fault>((all, faults, fields))
+            Ok::<_, Fault>((all, faults))
         }
     };
-    let (all, faults, fields) = blocking(begin).await??;
+    let (all, faults) = blocking(begin).await??;
     let places = all.iter().map(|(account, it)| (*account, it.channel_id, it.id));
     let closings: Vec<_> = places.map(|place| closing(place, BY_USER)).collect();
     if let Err(cause) = registry.courier.link.publish_all(closings).await {
         return Err(Fault::new(Code::Unavailable, cause.to_string()));
     }
-    let shown = all.into_iter().map(|(_, it)| with_fields(&fields, it.shown));
-    Ok(Answer::partly(shown.collect(), faults))
+    Ok(Answer::partly(all.into_iter().map(|(_, it)| it.id.into()).collect(), faults))
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use longshore_acl::{Method, TopicGrant};
 use longshore_broker::module::{Item, Paths};
 use longshore_broker::rest::{
-    Answer, Call, Code, Fault, Field, Gate, Handler, Kind, Object, Outcome, Route, Selector, Takes,
+    Answer, Call, Code, Fault, Field, Gate, Handler, Kind, NUMBER, Object, Outcome, Route,
+    Selector, Takes,
 };
 use longshore_storage::TablesError;
 use serde_json::{Map, Value, json};
@@ -270,19 +271,21 @@ fn reading(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
         gate: gate(form),
         takes: Takes::Nothing,
         gives: Some(form.object()),
-        handler: of_links(streams, form, |_, _, links| Ok(links)),
+        handler: of_links(streams, form, false, |_, _, links| Ok(links)),
     }
 }
 
+/// Subscriptions have numbers to answer with, as 2018 (R2.19); the links of today have none.
 fn removing(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
+    let is_numbered = form == Form::Subscriptions;
     Route {
         method: Method::Delete,
         path,
         about: "Unlink streams",
         gate: gate(form),
         takes: Takes::Nothing,
-        gives: Some(form.object()),
-        handler: of_links(streams, form, |streams, call, links| {
+        gives: Some(if is_numbered { &NUMBER } else { form.object() }),
+        handler: of_links(streams, form, is_numbered, |streams, call, links| {
             let steps = streams.links.remove(&links).map_err(unkept)?;
             streams.tell_links(&steps, call);
             Ok(steps.into_iter().filter_map(|(before, _)| before).collect())
@@ -290,20 +293,23 @@ fn removing(streams: &Arc<Streams>, path: &'static str, form: Form) -> Route {
     }
 }
 
-/// What is done with links that a call means; those that it gives are shown.
+/// What is done with links that a call means; those that it gives are shown, or their numbers.
 type OnLinks = fn(&Streams, &Call, Vec<Link>) -> Result<Vec<Link>, Fault>;
 
-fn of_links(streams: &Arc<Streams>, form: Form, work: OnLinks) -> Handler {
+fn of_links(streams: &Arc<Streams>, form: Form, is_numbered: bool, work: OnLinks) -> Handler {
     let streams = Arc::clone(streams);
     Handler::waiting(move |call| {
         let streams = Arc::clone(&streams);
         Box::pin(async move {
             let meant = sources::meant(&call, form).await?;
             blocking(move || {
-                let fields = call.fields()?;
+                let fields = if is_numbered { None } else { Some(call.fields()?) };
                 let (links, faults) = chosen(&streams, &call, form, meant)?;
                 let links = work(&streams, &call, links)?;
-                let shown = links.iter().map(|link| fields.of(form.show(link)));
+                let shown = links.iter().map(|link| match &fields {
+                    Some(fields) => fields.of(form.show(link)),
+                    None => link.id.into(),
+                });
                 Ok(Answer::partly(shown.collect(), faults))
             })
             .await

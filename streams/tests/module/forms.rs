@@ -107,7 +107,7 @@ fn subscriptions_of_2018_are_the_links_of_today() {
     hubs.say(&[of_channel(7, "x", 1), of_device(4, 1, "d", 2), of_device(3, 1, "e", 3)]);
     until(|| received(&platform).len() >= 2);
     assert_eq!(received(&platform), [(2, Some(4)), (3, Some(3))]);
-    assert_eq!(ask(&format!("DELETE {path}/all"), json!({})).len(), 3);
+    assert_eq!(ask(&format!("DELETE {path}/all"), json!({})), [1, 2, 3], "R2.19");
     let want = [410, 410, 411, 410, 412, 412, 412];
     hubs.log_with(id, |log| {
         let codes = log.iter().map(|it| it["event_code"].as_u64().unwrap());

@@ -14,7 +14,7 @@ use crate::rest::schema::{Field, Kind, Object};
 
 /// A bound that tools of flespi send along and that bounds nothing here.
 const fn foreign(name: &'static str) -> Field {
-    Field::new(name, Kind::Whole, "Kept for who has sent it, and bounds nothing here").set()
+    Field::new(name, Kind::Bound, "Kept for who has sent it, and bounds nothing here").set()
 }
 
 /// All that flespi has (17.3): another name is mistyped, and would bound nothing unnoticed.
@@ -26,16 +26,16 @@ pub(super) static OBJECT: Object = Object {
         Field::new("name", Kind::Text, "What its owner calls it").set(),
         Field::new("description", Kind::Text, "What its owner says of it").set(),
         Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
-        Field::new("mqtt_sessions", Kind::Whole, "Sessions at a time; 0: no bound").set(),
-        Field::new("mqtt_messages", Kind::Whole, "Messages a minute").set(),
-        Field::new("mqtt_session_storage", Kind::Whole, "Bytes stored for sessions").set(),
-        Field::new("mqtt_retained_storage", Kind::Whole, "Bytes of retained messages").set(),
-        Field::new("mqtt_subscriptions", Kind::Whole, "Subscriptions at a time").set(),
-        Field::new("tokens_count", Kind::Whole, "Tokens").set(),
-        Field::new("subaccounts_count", Kind::Whole, "Accounts below").set(),
-        Field::new("api_calls", Kind::Whole, "REST calls a minute").set(),
-        Field::new("api_traffic", Kind::Whole, "Bytes of REST a minute").set(),
-        Field::new("blocking_duration", Kind::Whole, "Seconds it stays blocked past one").set(),
+        Field::new("mqtt_sessions", Kind::Bound, "Sessions at a time; 0 or -1: no bound").set(),
+        Field::new("mqtt_messages", Kind::Bound, "Messages a minute").set(),
+        Field::new("mqtt_session_storage", Kind::Bound, "Bytes stored for sessions").set(),
+        Field::new("mqtt_retained_storage", Kind::Bound, "Bytes of retained messages").set(),
+        Field::new("mqtt_subscriptions", Kind::Bound, "Subscriptions at a time").set(),
+        Field::new("tokens_count", Kind::Bound, "Tokens").set(),
+        Field::new("subaccounts_count", Kind::Bound, "Accounts below").set(),
+        Field::new("api_calls", Kind::Bound, "REST calls a minute").set(),
+        Field::new("api_traffic", Kind::Bound, "Bytes of REST a minute").set(),
+        Field::new("blocking_duration", Kind::Bound, "Seconds it stays blocked past one").set(),
         foreign("channels_count"),
         foreign("channel_messages"),
         foreign("channel_storage"),
