@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::client::{Rig, send};
+use super::client::{Answer, Rig, send};
 
 /// Broker specification, 15.3.2.
 #[test]
@@ -64,6 +64,7 @@ fn expressions_are_listed_and_tried() {
     for (body, want) in rows {
         let answer = rig.ask("POST /storage/expressions/test", body.clone());
         assert_eq!(answer.json(), json!({"result": want}), "{body}");
+        assert_eq!(test_by_get(&rig, &body).json(), json!({"result": want}), "{body}");
     }
     let partly = json!({"expression": "1 / a", "input": [{"a": 0}, {"a": 2}]});
     let answer = rig.ask("POST /storage/expressions/test", partly).json();
@@ -81,7 +82,18 @@ fn expressions_are_listed_and_tried() {
     for (body, want) in rows {
         let answer = rig.ask("POST /storage/expressions/test", body.clone());
         assert_eq!(answer.refusal(), want, "{body}");
+        assert_eq!(test_by_get(&rig, &body).refusal(), want, "{body}");
     }
+}
+
+/// Tries an expression as flespi-io-js does.
+fn test_by_get(rig: &Rig, body: &Value) -> Answer {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let data: String = body.to_string().bytes().map(escape).collect();
+    rig.ask(&format!("GET /storage/expressions/test?data={data}"), "")
 }
 
 /// Broker specification, 15.3.4.
@@ -116,7 +128,7 @@ fn curl_makes_a_token_and_reads_it() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let tokens = url("/platform/tokens");
     let made = curl(&["--json", "[{\"info\":\"of curl\",\"ttl\":60}]", &tokens]);
