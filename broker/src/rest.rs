@@ -254,8 +254,18 @@ impl Api {
     }
 }
 
-/// Runs the handler where it may run.
+/// Runs the handler where it may run, and answers with the part that was asked for.
 async fn run(call: Call) -> Outcome {
+    let (limit, offset) = match call.route.has_parts() {
+        true => (call.query.number("limit")?, call.query.number("offset")?),
+        false => (None, None),
+    };
+    let answer = handle(call).await?;
+    let is_part = limit.is_some() || offset.is_some();
+    Ok(if is_part { answer.cut(limit, offset.unwrap_or(0)) } else { answer })
+}
+
+async fn handle(call: Call) -> Outcome {
     match call.route.handler.clone() {
         Handler::Waiting(work) => work(call).await,
         Handler::WaitingWith(work) => work(call).await,
