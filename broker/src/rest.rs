@@ -81,6 +81,7 @@ pub use self::selector::{Picked, Selector, Sieve};
 
 use self::answer::Body;
 use self::call::Origin;
+pub(crate) use self::constants::Dictionary;
 use self::intake::{Intake, Received};
 pub(crate) use self::messages::Calls;
 use self::query::{Query, decode};
@@ -109,6 +110,7 @@ pub(crate) struct Api {
     pub(crate) dialect: Dialect,
     /// Where the broker listens.
     pub(crate) addresses: Vec<(Listen, SocketAddr)>,
+    dictionary: Dictionary,
     router: Router,
     intake: Intake,
 }
@@ -127,7 +129,7 @@ impl Api {
         mailboxes: &Mailboxes,
         opener: Opener,
         addresses: &[(Listen, SocketAddr)],
-        router: Router,
+        (router, dictionary): (Router, Dictionary),
     ) -> Arc<Self> {
         Arc::new(Self {
             accounts: Arc::clone(accounts),
@@ -137,6 +139,7 @@ impl Api {
             reader: config.storage.as_ref().map(|storage| Arc::clone(&storage.reader)),
             dialect: config.dialect,
             addresses: addresses.to_vec(),
+            dictionary,
             router,
             intake: Intake::new(Arc::clone(&config.limits)),
         })

@@ -1,5 +1,6 @@
 //! What tools ask for: who one is, regions, dictionaries, expressions, documents.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -40,10 +41,29 @@ fn dictionaries_are_read_by_name() {
     let topics = both[0]["toolbox/topics"]["topics"].as_object().unwrap();
     assert!(topics.keys().all(|topic| topic.starts_with("flespi/")));
     assert!(topics.values().all(|topic| topic["description"].is_string()));
-    assert!(both[0]["toolbox/codes"]["503"]["description"].is_string());
-    assert!(both[0]["toolbox/codes"].get("20").is_none(), "nothing says so");
-    let of_sessions = "flespi/state/mqtt/sessions/{session_id}";
+    assert!(topics.contains_key("flespi/log/mqtt/sessions/{client-id}/closed"));
+    assert!(topics.contains_key("flespi/state/platform/customer/counters/mqtt_sessions"));
+    let of_sessions = "flespi/state/mqtt/sessions/{session-id}";
     assert!(!topics.contains_key(of_sessions), "they are not retained");
+    let toolbox = &both[0]["toolbox/codes"];
+    let codes = toolbox["codes"].as_object().unwrap();
+    for (code, of_code) in codes {
+        assert_eq!(*code, of_code["code"].to_string());
+        let severity = of_code["severity"].as_str().unwrap();
+        assert!(["alert", "info", "notice", "warning"].contains(&severity), "{of_code}");
+        assert!(of_code["description"].is_string());
+        let has_details = of_code["extra_codes"].is_object();
+        assert_eq!(of_code["extra_name"].is_string(), has_details, "{of_code}");
+    }
+    assert_eq!(toolbox["entities"]["base"], json!([1, 2, 3]));
+    assert_eq!(toolbox["entities"]["mqtt"][0], 500);
+    let listed = toolbox["entities"].as_object().unwrap().values();
+    let listed = listed.flat_map(|it| it.as_array().unwrap()).map(Value::to_string);
+    assert_eq!(listed.collect::<BTreeSet<_>>(), codes.keys().cloned().collect());
+    assert_eq!(codes["503"]["extra_name"], "close_code");
+    let of_rest = &codes["1000"]["extra_codes"]["500"];
+    assert_eq!(of_rest["severity"], "alert");
+    assert_eq!(of_rest["code"], 500);
     for bad in ["", "?names=", "?names=nothing"] {
         let answer = send(&mut rig.open(), &format!("GET /const/values{bad}"), &[], b"");
         assert_eq!(answer.refusal(), (400, 2), "{bad}");
