@@ -402,7 +402,11 @@ impl<T: Item> Objects<T> {
         let origin_type = T::ORIGIN;
         self.context
             .tell(account, Event { origin, origin_type, origin_id: id, text, code, fields });
-        self.context.retain(states::<T>(Head { id, account }, old.as_ref(), new.as_ref()));
+        let states = states::<T>(Head { id, account }, old.as_ref(), new.as_ref());
+        match after {
+            Some(_) => self.context.retain(states),
+            None => self.context.retire(states),
+        }
     }
 
     /// Retains anew the state of an object, and of those of its fields that are not as they were:
@@ -518,7 +522,7 @@ fn state_topic<T: Item>() -> String {
     format!("flespi/state/{}", T::URI)
 }
 
-/// What is to be retained of an object and of its fields, where that is not as it was.
+/// What is to be retained of an object and then of its fields, where that is not as it was.
 fn states<T: Item>(
     Head { id, account }: Head,
     old: Option<&Map<String, Value>>,

@@ -4,7 +4,7 @@
 /// Where states of sessions are, where they are retained.
 pub(crate) const SESSION_STATES: &str = "flespi/state/mqtt/sessions/{session_id}";
 /// Where counters are, where they are retained.
-pub(crate) const COUNTERS: &str = "flespi/state/platform/customer/counters/{counter}";
+pub(crate) const COUNTERS: &str = "flespi/state/platform/customer/counters/{group}/{counter}";
 
 /// Where calls of REST are answered that come as messages, where there are such.
 pub(crate) const REST_ANSWERS: &str = "flespi/rest-response/{method}/{uri}";

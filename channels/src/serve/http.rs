@@ -12,10 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderName, HeaderValue,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -34,6 +37,17 @@ use crate::protocol::{self, BODY_BYTES_MAX, CloseCode, Intake};
 const BODY: Duration = Duration::from_secs(60);
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 32 << 10;
+
+/// What is said of an answer. A page of any origin may read it: whoever reaches the port may send.
+const ANSWER: [(HeaderName, &str); 2] =
+    [(CONTENT_TYPE, "text/plain; charset=utf-8"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+/// What a browser asks before it lets a page send JSON.
+const PREFLIGHT: [(HeaderName, &str); 4] = [
+    (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+    (ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+    (ACCESS_CONTROL_MAX_AGE, "86400"),
+];
 
 /// Serves a client until one of both sides ends it.
 pub(crate) async fn serve(
@@ -84,14 +98,19 @@ async fn answer(
     traffic: &RefCell<Traffic>,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let (status, body) = match take(open, peer, traffic, request).await {
-        Ok(reply) => (StatusCode::OK, reply),
-        Err((status, text)) => (status, text.into_bytes()),
+    let is_preflight = request.method() == Method::OPTIONS;
+    let (status, body) = match is_preflight {
+        true => (StatusCode::NO_CONTENT, Vec::new()),
+        false => match take(open, peer, traffic, request).await {
+            Ok(reply) => (StatusCode::OK, reply),
+            Err((status, text)) => (status, text.into_bytes()),
+        },
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, text);
+    let headers = if is_preflight { &PREFLIGHT[..] } else { &ANSWER };
+    let headers = headers.iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
+    response.headers_mut().extend(headers.map(|(name, value)| (name.clone(), value)));
     response
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::hub::Place;
+use super::hub::{Place, next};
 
 /// R0.2, R2.4, R4.1, R4.2, R4.6, R5.5.
 #[test]
@@ -95,6 +95,26 @@ fn the_later_device_of_an_ident_is_blocked_until_it_is_free() {
     hub.say("7", json!({"n": 2}));
     hub.telemetry(second, "n", json!(2));
     assert_eq!(hub.history(second, "n"), [json!(2)]);
+}
+
+/// R7.3.
+#[test]
+fn who_follows_the_fields_of_devices_is_told_that_one_is_deleted() {
+    let place = Place::new();
+    let hub = place.open();
+    let id = hub.device("truck", "7");
+    let mut fields = hub.listen_all("flespi/state/gw/devices/+/name,deleted");
+    let topic = |field: &str| format!("flespi/state/gw/devices/{id}/{field}");
+    let mut said = || {
+        let (topic, payload, retain, _) = next(&mut fields);
+        (topic, payload, retain)
+    };
+    assert_eq!(said(), (topic("name"), "\"truck\"".to_owned(), true));
+    hub.ask(&format!("DELETE /gw/devices/{id}"), Value::Null);
+    assert_eq!(said(), (topic("name"), String::new(), false));
+    assert_eq!(said(), (topic("deleted"), "true".to_owned(), false));
+    drop(fields);
+    hub.until_retained(&format!("flespi/state/gw/devices/{id}/#"), |all| all.is_empty());
 }
 
 /// Brief 002: hardware is replaced without any impact on data processing.
