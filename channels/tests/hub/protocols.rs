@@ -150,7 +150,10 @@ fn a_request_that_says_nothing_is_told_so() {
 #[test]
 fn a_page_may_send_messages_and_read_the_answer() {
     let (_house, rig) = Rig::new();
-    for (protocol, request) in [("http", "POST /"), ("osmand", "GET /?id=a&lat=1&lon=2")] {
+    for (protocol, request, body) in [
+        ("http", "POST /", br#"{"ident":"a"}"#.as_slice()),
+        ("osmand", "GET /?id=a&lat=1&lon=2", b""),
+    ] {
         let channel = rig.channel(protocol, json!({}));
         let head = |request: &str, body: &[u8]| {
             let mut text = String::new();
@@ -162,7 +165,7 @@ fn a_page_may_send_messages_and_read_the_answer() {
         for said in ["allow-origin: *", "allow-methods: get, post", "allow-headers: *"] {
             assert!(preflight.contains(&format!("access-control-{said}\r\n")), "{preflight}");
         }
-        let answer = head(request, br#"{"ident":"a"}"#);
+        let answer = head(request, body);
         assert!(answer.starts_with("http/1.1 200 "), "{protocol}: {answer}");
         assert!(answer.contains("access-control-allow-origin: *\r\n"), "{answer}");
     }
