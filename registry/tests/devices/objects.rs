@@ -61,6 +61,16 @@ fn types_of_devices_are_listed_by_protocol() {
     assert_eq!(names("id<3/device-types/http_generic,mqtt_generic"), ["http", "mqtt"]);
     assert_eq!(names("%7Bid==14%7D/device-types/%7Bprotocol_id==14%7D"), ["teltonika"]);
     assert_eq!(names("name=none/device-types/all"), [""; 0]);
+    let of_14 = &hub.get("/gw/channel-protocols/14/device-types/all")[0];
+    assert_eq!(
+        (&of_14["device_type_name"], &of_14["name"]),
+        (&of_14["name"], &json!("teltonika_generic"))
+    );
+    assert_eq!((&of_14["title"], &of_14["features"]), (&json!("Teltonika generic"), &json!({})));
+    assert_eq!(of_14["configuration"]["properties"]["phone"]["type"], "string");
+    let device = hub.device("d", "1");
+    let named = hub.get(&format!("/gw/devices/{device}?fields=device_type_name"));
+    assert_eq!(named[0], json!({"device_type_name": "teltonika_generic"}));
     for missing in ["14/device-types/4", "nothing/device-types/all", "14/device-types/nothing"] {
         let path = format!("GET /gw/channel-protocols/{missing}");
         assert_eq!(hub.rig.ask(&path, "").refusal(), (404, 6), "{missing}");
