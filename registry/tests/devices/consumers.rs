@@ -60,6 +60,7 @@ fn connections_of_channels_are_those_of_their_devices() {
     let topic = |name: &str| format!("flespi/state/gw/devices/{id}/{name}");
     let mut states = hub.listen_all(&topic("connections/+"));
     let mut connected = hub.listen_all(&topic("connected"));
+    assert_eq!(next(&mut connected).1, "false", "it is told before there is any");
     hub.connect(5, "1", true);
     let (at, text, ..) = next(&mut states);
     let want = json!({"channel_id": 7, "device_id": id, "established": 1_700_000_000.5, "id": 5,

@@ -17,8 +17,11 @@ fn devices_are_made_and_read_under_both_paths_and_in_both_generations_of_fields(
     let ids: Vec<_> = made.iter().map(|it| it["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3]);
     hub.until_retained("flespi/state/gw/devices/3/+", |all| {
-        let zero = |name: &str| all.get(&format!("flespi/state/gw/devices/3/{name}"));
-        ["last_active", "messages_size"].iter().all(|it| zero(it).is_some_and(|it| it == "0"))
+        let is = |name: &str, value: &str| {
+            all.get(&format!("flespi/state/gw/devices/3/{name}")).is_some_and(|it| it == value)
+        };
+        let zeros = ["blocked", "last_active", "messages_size"];
+        is("connected", "false") && zeros.iter().all(|it| is(it, "0"))
     });
     assert_eq!(made[0]["protocol_id"], 14);
     assert_eq!(made[1]["configuration"], json!({"ident": "2", "phone": "+987654321"}));
