@@ -133,7 +133,6 @@ fn channels_are_told_to_close_what_is_deleted_and_who_is_disabled() {
     let id = hub.device("d", "1");
     let mut told = hub.listen_all("flespi/command/gw/channels/7/+");
     let path = format!("/gw/devices/{id}/connections");
-    let ids = |all: &[Value]| all.iter().map(|it| it["id"].clone()).collect::<Vec<_>>();
     for connection in [5, 6] {
         hub.connect(connection, "1", true);
     }
