@@ -30,7 +30,7 @@ use crate::buffer::NotKept;
 use crate::connections::Peer;
 use crate::hub::Origin;
 use crate::live::source;
-use crate::packets::Side;
+use crate::packets::{Side, Transport, Way};
 use crate::protocol::{self, BODY_BYTES_MAX, CloseCode, Intake};
 
 /// How long a body may take to come.
@@ -143,8 +143,8 @@ async fn take(
     let source = source(peer.address);
     // Headers say nothing of the device, and may hold what is secret.
     let line = format!("{} {} {:?}\r\n\r\n", head.method, head.uri, head.version);
-    let at = (peer.id, &*source);
-    let idents = open.note_step(at, &step, &[line.as_bytes(), &body.bytes]);
+    let way = Way { transport: Transport::Http, connection: peer.id, peer: &source };
+    let idents = open.note_step(way, &step, &[line.as_bytes(), &body.bytes]);
     let origin = Origin { channel: &open.channel, peer: &source };
     let later = |why| match why {
         NotKept::TooLarge => (StatusCode::BAD_REQUEST, "a message is too large\n".to_owned()),
@@ -157,7 +157,7 @@ async fn take(
             Err((status, text)) => (*status, text.as_bytes()),
         };
         let line = format!("HTTP/1.1 {status}\r\n\r\n");
-        open.note(Side::Hub, &idents, at, &[line.as_bytes(), text]);
+        open.note(Side::Hub, &idents, way, &[line.as_bytes(), text]);
     }
     kept?;
     traffic.borrow_mut().messages += count;

@@ -17,8 +17,11 @@ fn devices_are_made_and_read_under_both_paths_and_in_both_generations_of_fields(
     let ids: Vec<_> = made.iter().map(|it| it["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3]);
     hub.until_retained("flespi/state/gw/devices/3/+", |all| {
-        let zero = |name: &str| all.get(&format!("flespi/state/gw/devices/3/{name}"));
-        ["last_active", "messages_size"].iter().all(|it| zero(it).is_some_and(|it| it == "0"))
+        let is = |name: &str, value: &str| {
+            all.get(&format!("flespi/state/gw/devices/3/{name}")).is_some_and(|it| it == value)
+        };
+        let zeros = ["blocked", "last_active", "messages_size"];
+        is("connected", "false") && zeros.iter().all(|it| is(it, "0"))
     });
     assert_eq!(made[0]["protocol_id"], 14);
     assert_eq!(made[1]["configuration"], json!({"ident": "2", "phone": "+987654321"}));
@@ -61,6 +64,16 @@ fn types_of_devices_are_listed_by_protocol() {
     assert_eq!(names("id<3/device-types/http_generic,mqtt_generic"), ["http", "mqtt"]);
     assert_eq!(names("%7Bid==14%7D/device-types/%7Bprotocol_id==14%7D"), ["teltonika"]);
     assert_eq!(names("name=none/device-types/all"), [""; 0]);
+    let of_14 = &hub.get("/gw/channel-protocols/14/device-types/all")[0];
+    assert_eq!(
+        (&of_14["device_type_name"], &of_14["name"]),
+        (&of_14["name"], &json!("teltonika_generic"))
+    );
+    assert_eq!((&of_14["title"], &of_14["features"]), (&json!("Teltonika generic"), &json!({})));
+    assert_eq!(of_14["configuration"]["properties"]["phone"]["type"], "string");
+    let device = hub.device("d", "1");
+    let named = hub.get(&format!("/gw/devices/{device}?fields=device_type_name"));
+    assert_eq!(named[0], json!({"device_type_name": "teltonika_generic"}));
     for missing in ["14/device-types/4", "nothing/device-types/all", "14/device-types/nothing"] {
         let path = format!("GET /gw/channel-protocols/{missing}");
         assert_eq!(hub.rig.ask(&path, "").refusal(), (404, 6), "{missing}");
