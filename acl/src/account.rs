@@ -168,9 +168,9 @@ pub struct Limit {
     /// What its owner keeps with it; null when nothing.
     #[serde(default, skip_serializing_if = "Json::is_null")]
     pub metadata: Json,
-    /// By name, those other than 0. Names that concern no part of this broker are kept for those
-    /// who set them: `channels_count` comes from tools that set all there are, to -1 unless they
-    /// are told another bound, and expect to read that again.
+    /// By name, as they were set. Names that concern no part of this broker are kept for those who
+    /// set them: `channels_count` comes from tools that set all there are, to -1 unless they are
+    /// told another bound, and expect to read that again.
     quotas: Map<String, Value>,
 }
 
@@ -209,9 +209,8 @@ impl Limit {
     }
 
     fn set(&mut self, name: &str, value: &Value) -> Result<(), Invalid> {
-        if *value != UNBOUNDED && json::number(name, value)? == 0 {
-            self.quotas.remove(name);
-            return Ok(());
+        if *value != UNBOUNDED {
+            json::number(name, value)?;
         }
         if name.len() > NAME_CHARS_MAX || self.quotas.len() >= FOREIGN_QUOTAS_MAX {
             return Err(Invalid::new(name, "too many bounds, or too long a name"));
@@ -220,7 +219,7 @@ impl Limit {
         Ok(())
     }
 
-    /// As REST shows it: every bound of this broker, 0 when there is none.
+    /// As REST shows it: every bound of this broker, -1 where none was ever set.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut fields = json::fields([
             ("id", self.id.into()),
@@ -229,14 +228,14 @@ impl Limit {
             ("description", self.description.as_str().into()),
             ("metadata", self.metadata.value_or(json!({}))),
         ]);
-        fields.extend(Quota::ALL.map(|quota| (quota.name().to_owned(), 0.into())));
+        fields.extend(Quota::ALL.map(|quota| (quota.name().to_owned(), UNBOUNDED.into())));
         fields.extend(self.quotas.clone());
         fields
     }
 
     /// The bound on `quota`; `None` when there is none, as with 0 or -1.
     pub fn value(&self, quota: Quota) -> Option<u64> {
-        self.quotas.get(quota.name()).and_then(Value::as_u64)
+        self.quotas.get(quota.name()).and_then(Value::as_u64).filter(|bound| *bound > 0)
     }
 }
 
@@ -272,6 +271,7 @@ mod tests {
         assert_eq!(limit.value(Quota::TokensCount), None);
         let shown = limit.to_json();
         assert_eq!((&shown["channels_count"], &shown["api_calls"]), (&json!(2), &json!(0)));
+        assert_eq!(shown["tokens_count"], -1, "none was set");
         let open = limit.update(&json!({"mqtt_sessions": 0, "description": "b"})).unwrap();
         assert_eq!(open.value(Quota::MqttSessions), None);
         assert_eq!(Limit { description: String::new(), ..open.clone() }.name, limit.name);

@@ -95,7 +95,7 @@ impl Item for Channel {
             )
             .set(),
             Field::new("commands_ttl", Kind::Whole, "Seconds, up to 2592000; without effect").set(),
-            Field::new("metadata", Kind::Object, "What its owner keeps with it").set(),
+            Field::new("metadata", Kind::Object, "What its owner keeps with it, if anything").set(),
             Field::new("uri", Kind::Text, "Where devices connect, host:port, over TCP and UDP"),
             Field::new("blocked", Kind::Whole, "Why it takes nothing; 0 if it does"),
             Field::new("messages_size", Kind::Whole, "What it keeps, in KB"),
@@ -140,7 +140,6 @@ impl Item for Channel {
         fields.insert("packets_ttl".to_owned(), packets_ttl.into());
         fields.insert("commands_ttl".to_owned(), commands_ttl.into());
         fields.insert("enabled".to_owned(), is_enabled.into());
-        fields.entry("metadata").or_insert_with(|| Map::new().into());
         let live = before.map_or_else(|| Arc::new(Live::new(head.id)), |it| Arc::clone(&it.live));
         Ok(Self {
             head,

@@ -42,16 +42,34 @@ pub(crate) enum Side {
     Hub = 1,
 }
 
+/// How it went over, by the number that what a device said has as its type. What the hub said has
+/// the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Transport {
+    Tcp = 2,
+    Mqtt = 34,
+    Http = 66,
+    Udp = 130,
+}
+
+/// Where it went over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) transport: Transport,
+    /// Number of the connection; 0 where there is none.
+    pub(crate) connection: u64,
+    /// Where the device is.
+    pub(crate) peer: &'a str,
+}
+
 /// What went over at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said<'a> {
     pub(crate) by: Side,
     /// The devices that it is kept for.
     pub(crate) idents: &'a [Ident],
-    /// Number of the connection; 0 where there is none.
-    pub(crate) connection: u64,
-    /// Where the device is.
-    pub(crate) peer: &'a str,
+    pub(crate) way: Way<'a>,
     /// The bytes, one piece after the other.
     pub(crate) pieces: &'a [&'a [u8]],
 }
@@ -59,7 +77,8 @@ pub(crate) struct Said<'a> {
 /// A packet as it is on the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Packet<'a> {
-    pub(crate) is_of_hub: bool,
+    /// That of its transport and side.
+    pub(crate) kind: u8,
     /// Bytes that went over; there may be fewer in `data`.
     pub(crate) size: u32,
     pub(crate) connection: u64,
@@ -274,10 +293,11 @@ impl Said<'_> {
     /// The value of its row for this device, and how many bytes of it are data.
     fn row(&self, ident: &Ident) -> (Vec<u8>, u32) {
         let size: usize = self.pieces.iter().map(|piece| piece.len()).sum();
-        let mut row = vec![self.by as u8];
+        let Way { transport, connection, peer } = self.way;
+        let mut row = vec![transport as u8 + self.by as u8];
         row.extend(u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes());
-        row.extend(self.connection.to_be_bytes());
-        for text in [ident.as_str(), self.peer] {
+        row.extend(connection.to_be_bytes());
+        for text in [ident.as_str(), peer] {
             // Idents and addresses are short.
             let length = u16::try_from(text.len()).unwrap_or(0);
             row.extend(length.to_be_bytes());
@@ -295,13 +315,18 @@ impl Said<'_> {
 
 impl<'a> Packet<'a> {
     pub(crate) fn read(row: &'a [u8]) -> Option<Self> {
-        let (side, rest) = row.split_first()?;
+        let (kind, rest) = row.split_first()?;
         let (size, rest) = rest.split_first_chunk::<4>()?;
         let (connection, rest) = rest.split_first_chunk::<8>()?;
         let (ident, rest) = text(rest)?;
         let (peer, data) = text(rest)?;
         let (size, connection) = (u32::from_be_bytes(*size), u64::from_be_bytes(*connection));
-        Some(Self { is_of_hub: *side == Side::Hub as u8, size, connection, ident, peer, data })
+        Some(Self { kind: *kind, size, connection, ident, peer, data })
+    }
+
+    /// Whether the hub has said it.
+    pub(crate) fn is_of_hub(&self) -> bool {
+        self.kind % 2 == Side::Hub as u8
     }
 }
 
@@ -335,13 +360,12 @@ mod tests {
         let said = Said {
             by: Side::Hub,
             idents: &[],
-            connection: 5,
-            peer: "1.2.3.4:5",
+            way: Way { transport: Transport::Tcp, connection: 5, peer: "1.2.3.4:5" },
             pieces: &[b"ab", &long],
         };
         let (row, data_bytes) = said.row(&ident);
         let packet = Packet::read(&row).unwrap_or_else(|| panic!("it is whole"));
-        assert!(packet.is_of_hub);
+        assert_eq!((packet.kind, packet.is_of_hub()), (3, true));
         assert_eq!((packet.ident, packet.peer, packet.connection), ("a", "1.2.3.4:5", 5));
         assert_eq!(packet.size as usize, DATA_BYTES_MAX + 2);
         assert_eq!((packet.data.len(), data_bytes as usize), (DATA_BYTES_MAX, DATA_BYTES_MAX));
@@ -357,8 +381,8 @@ mod tests {
         let packets = packets.unwrap_or_else(|error| panic!("{error}"));
         let idents = ["a", "b"].map(|it| Ident::new(it).unwrap_or_else(|error| panic!("{error}")));
         let (live, data) = (Arc::new(Live::new(1)), vec![0; DATA_BYTES_MAX]);
-        let said =
-            Said { by: Side::Device, idents: &idents, connection: 0, peer: "", pieces: &[&data] };
+        let way = Way { transport: Transport::Udp, connection: 0, peer: "" };
+        let said = Said { by: Side::Device, idents: &idents, way, pieces: &[&data] };
         let keys = AtomicU64::new(0);
         let most = WAITING_BYTES / DATA_BYTES_MAX;
         for _ in 0..2 {

@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::channel::Channel;
 use crate::hub::Hub;
 use crate::message::Ident;
-use crate::packets::{self, Said, Side};
+use crate::packets::{self, Said, Side, Way};
 use crate::protocol::{CloseCode, Intake, Step};
 
 mod client;
@@ -38,19 +38,18 @@ impl Open {
     }
 
     /// Keeps what a device has said for the log of packets. Whose it is, if the channel has one.
-    fn note_step(&self, at: (u64, &str), step: &Step, pieces: &[&[u8]]) -> Vec<Ident> {
+    fn note_step(&self, way: Way<'_>, step: &Step, pieces: &[&[u8]]) -> Vec<Ident> {
         if self.channel.packets_ttl == 0 {
             return Vec::new();
         }
         let idents = packets::idents(step.ident.as_ref(), &step.messages);
-        self.note(Side::Device, &idents, at, pieces);
+        self.note(Side::Device, &idents, way, pieces);
         idents
     }
 
-    /// Keeps what was said on a connection, 0 for none, to or by an address.
-    fn note(&self, by: Side, idents: &[Ident], at: (u64, &str), pieces: &[&[u8]]) {
-        let (connection, peer) = at;
-        self.hub.note(&self.channel, Said { by, idents, connection, peer, pieces });
+    /// Keeps what was said.
+    fn note(&self, by: Side, idents: &[Ident], way: Way<'_>, pieces: &[&[u8]]) {
+        self.hub.note(&self.channel, Said { by, idents, way, pieces });
     }
 }
 

@@ -45,15 +45,31 @@ impl Frame {
 /// Fixed header flags that some version allows, for each packet type: bit `f` stands for flags `f`.
 ///
 /// Flags of type 0 are all refused. A PUBLISH may have any but QoS 3 [MQTT-3.3.1-4]. MQTT 3.1
-/// repeats PUBREL, SUBSCRIBE and UNSUBSCRIBE with DUP set (MQTT 3.1, 2.1); whether the version at
-/// hand allows that is for [`decode`](crate::decode) to say.
+/// repeats PUBREL, SUBSCRIBE and UNSUBSCRIBE with DUP set (MQTT 3.1, 2.1), and clients of it send
+/// the latter two with QoS 0; whether the version at hand allows that is for
+/// [`decode`](crate::decode) to say.
 const FLAGS: [u16; 16] = {
     const NONE: u16 = 1 << 0b0000;
     const ONE_OR_DUP: u16 = 1 << 0b0010 | 1 << 0b1010;
+    const ANY_OF_V3_1: u16 = ONE_OR_DUP | 1 << 0b0000 | 1 << 0b1000;
     const PUBLISH: u16 = 0b0011_1111_0011_1111;
     [
-        0, NONE, NONE, PUBLISH, NONE, NONE, ONE_OR_DUP, NONE, ONE_OR_DUP, NONE, ONE_OR_DUP, NONE,
-        NONE, NONE, NONE, NONE,
+        0,
+        NONE,
+        NONE,
+        PUBLISH,
+        NONE,
+        NONE,
+        ONE_OR_DUP,
+        NONE,
+        ANY_OF_V3_1,
+        NONE,
+        ANY_OF_V3_1,
+        NONE,
+        NONE,
+        NONE,
+        NONE,
+        NONE,
     ]
 };
 
@@ -188,8 +204,9 @@ mod tests {
                 0 => Err(Malformed::PacketType(first)),
                 3 if flags & 0b0110 == 0b0110 => Err(Malformed::FixedHeaderFlags(first)),
                 3 => Ok(()),
-                // DUP is for the decoder to judge, which knows the version.
-                6 | 8 | 10 if flags & 0b0111 == 0b0010 => Ok(()),
+                // DUP and QoS 0 are for the decoder to judge, which knows the version.
+                6 if flags & 0b0111 == 0b0010 => Ok(()),
+                8 | 10 if flags & 0b0101 == 0 => Ok(()),
                 6 | 8 | 10 => Err(Malformed::FixedHeaderFlags(first)),
                 _ if flags == 0 => Ok(()),
                 _ => Err(Malformed::FixedHeaderFlags(first)),

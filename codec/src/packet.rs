@@ -285,14 +285,12 @@ fn check_first_byte(version: Version, first: u8) -> Result<PacketType, Error> {
         known => known,
     }
     .ok_or(Malformed::PacketType(first))?;
-    // Before 3.1.1 a repeated PUBREL, SUBSCRIBE or UNSUBSCRIBE has DUP set (MQTT 3.1, 2.1).
+    // Before 3.1.1 a repeated PUBREL, SUBSCRIBE or UNSUBSCRIBE has DUP set (MQTT 3.1, 2.1). The
+    // latter two have QoS 1, but old clients, of PHP among them, send them with QoS 0.
     let ignored = match packet_type {
         PacketType::Publish => 0b1111,
-        PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe
-            if version == Version::V3_1 =>
-        {
-            0b1000
-        }
+        PacketType::Pubrel if version == Version::V3_1 => 0b1000,
+        PacketType::Subscribe | PacketType::Unsubscribe if version == Version::V3_1 => 0b1010,
         _ => 0,
     };
     if (first ^ packet_type.first_byte()) & !ignored != 0 {
@@ -461,6 +459,7 @@ mod tests {
                     0xf0..=0xff if version < Version::V5 => Err(Malformed::PacketType(first)),
                     0x30..=0x3f | 0x62 | 0x82 | 0xa2 => Ok(()),
                     0x6a | 0x8a | 0xaa if dup => Ok(()),
+                    0x80 | 0x88 | 0xa0 | 0xa8 if version == Version::V3_1 => Ok(()),
                     0x10 | 0x20 | 0x40 | 0x50 | 0x70 | 0x90 | 0xb0 | 0xc0 | 0xd0 | 0xe0 | 0xf0 => {
                         Ok(())
                     }

@@ -405,7 +405,7 @@ fn the_fixed_header_is_refused_before_the_packet_comes() {
     let check = |input: &[u8], want: Error| assert_eq!(frame(input, 1_000), Err(want));
     check(b"\x00", malformed(Malformed::PacketType(0)));
     check(b"\x36", malformed(Malformed::FixedHeaderFlags(0x36)));
-    check(b"\x80", malformed(Malformed::FixedHeaderFlags(0x80)));
+    check(b"\x81", malformed(Malformed::FixedHeaderFlags(0x81)));
     check(b"GET / HTTP/1.1", malformed(Malformed::FixedHeaderFlags(b'G')));
     check(b"\x16\x03\x01", malformed(Malformed::FixedHeaderFlags(0x16)));
     check(b"\x30\x80\x80\x80\x80", malformed(Malformed::RemainingLength));

@@ -75,8 +75,12 @@ impl Test {
         }
         let sign = SIGNS.into_iter().find(|sign| rest.starts_with(sign))?;
         let value = &rest[sign.len()..];
-        let is_value =
-            |c: char| !matches!(c, '!' | '<' | '>' | '=') && !OF_EXPRESSIONS.contains(&c);
+        // `event_origin=gw/channels/7` is older than expressions, which have `==`.
+        let may_be_path = sign == "=" && value.starts_with(|c: char| c.is_ascii_alphabetic());
+        let is_value = |c: char| {
+            let is_of_path = may_be_path && c == '/';
+            is_of_path || !matches!(c, '!' | '<' | '>' | '=') && !OF_EXPRESSIONS.contains(&c)
+        };
         if !value.chars().all(is_value) {
             return None;
         }
@@ -129,7 +133,8 @@ mod tests {
     #[test]
     fn both_forms_of_a_filter_choose() {
         let input = json!({"a": 5.0, "b.c": "truck 7", "d": true, "e": -2, "position.speed": 61,
-            "f": {"g": 1.5}, "h": null, "i": [1, 2]});
+            "f": {"g": 1.5}, "h": null, "i": [1, 2],
+            "p": "gw/channels/7"});
         let rows = [
             ("a", true),
             ("a,b.c", true),
@@ -148,6 +153,11 @@ mod tests {
             ("h,h=null", true),
             ("i=[1*]", true),
             ("i=[2*]", false),
+            ("p=gw/channels/*", true),
+            ("p=gw/channels/7,a=5", true),
+            ("p=gw/devices/*", false),
+            ("a=10/2", true),
+            ("a==e/-2+4", true),
             ("position.speed>60&&d==true", true),
             ("position.speed > 60 || x", true),
             ("exists('x')", false),

@@ -76,14 +76,17 @@ impl Follower {
         if let Some(after) = after {
             after.live.attach(&self.shelves);
         }
+        if is_told && let (None, Some(after)) = (before, after) {
+            // It has not been heard yet; the rest comes of what becomes of it, and after this:
+            // nobody finds it before it is in the roster.
+            let states = ["blocked", "last_active", "messages_size"].map(|it| (it, "0"));
+            let states = states.into_iter().chain([("connected", "false")]);
+            let states = states.map(|(name, it)| state_of(after, name, Some(it.to_owned())));
+            self.context.retain(states.collect());
+        }
         let blocked = self.roster.change(before, after);
         if !is_told {
             return;
-        }
-        if let (None, Some(after)) = (before, after) {
-            // It has not been heard yet; the rest comes of what becomes of it.
-            let states = ["last_active", "messages_size"];
-            self.context.retain(states.map(|it| state_of(after, it, Some("0".to_owned()))).into());
         }
         blocked.iter().for_each(|device| tell_blocked(&self.context, device));
         let of = |it: Option<&Arc<Device>>| it.and_then(|it| it.identity.clone());

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use longshore_broker::module::{Item, State};
-use longshore_broker::{Context, Link, LinkError, Message};
+use hashbrown::{HashMap, HashSet};
+use longshore_broker::module::{Item, Objects, State};
+use longshore_broker::{Context, Link, LinkError, Message, Subscription};
 use longshore_codec::{Property, QoS, SubscribeOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::changes::Noted;
 use crate::courier::{ASKED, Courier};
@@ -51,6 +51,7 @@ pub(crate) type Place = (u64, u64, u64);
 pub(crate) struct Connections {
     pub(crate) context: Context,
     pub(crate) link: Link,
+    pub(crate) objects: Arc<Objects<Device>>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) courier: Arc<Courier>,
     pub(crate) noted: Arc<Noted>,
@@ -62,6 +63,36 @@ pub(crate) struct Connections {
     pub(crate) said: Vec<State>,
     /// What channels are to be asked.
     pub(crate) asked: Vec<Message>,
+}
+
+/// What was retained of connections by an earlier process, on its way.
+struct Left {
+    connections: Subscription,
+    connected: Subscription,
+    /// Those of which it is retained whether they are connected.
+    devices: HashSet<u64>,
+    /// When all has come, if nothing comes until then.
+    quiet_at: Instant,
+}
+
+impl Left {
+    /// None once all has come.
+    async fn next(&mut self) -> Option<Message> {
+        let both = async {
+            tokio::select! {
+                it = self.connections.recv() => it,
+                it = self.connected.recv() => it,
+            }
+        };
+        let message = timeout_at(self.quiet_at, both).await.ok().flatten()?;
+        if message.retain {
+            self.quiet_at = Instant::now() + QUIET;
+        }
+        if let Some(place) = message.topic.strip_suffix("/connected") {
+            self.devices.extend(place.rsplit('/').next().and_then(|id| id.parse::<u64>().ok()));
+        }
+        Some(message)
+    }
 }
 
 impl Connections {
@@ -82,23 +113,19 @@ impl Connections {
         let options = SubscribeOptions::new(QoS::AtLeastOnce);
         let mut told = self.link.subscribe(OF_CHANNELS, options).await?;
         let filter = |name: &str| format!("flespi/state/{URI}/+/{name}");
-        let mut left = Some((
-            self.link.subscribe(&filter("connections/+"), options).await?,
-            self.link.subscribe(&filter("connected"), options).await?,
-        ));
+        let mut left = Some(Left {
+            connections: self.link.subscribe(&filter("connections/+"), options).await?,
+            connected: self.link.subscribe(&filter("connected"), options).await?,
+            devices: HashSet::new(),
+            quiet_at: Instant::now() + QUIET,
+        });
         let noted = Arc::clone(&self.noted);
         loop {
             let of_earlier = async {
-                let Some((connections, connected)) = &mut left else {
-                    return std::future::pending().await;
-                };
-                let both = async {
-                    tokio::select! {
-                        it = connections.recv() => it,
-                        it = connected.recv() => it,
-                    }
-                };
-                timeout(QUIET, both).await.ok().flatten()
+                match &mut left {
+                    Some(left) => left.next().await,
+                    None => std::future::pending().await,
+                }
             };
             tokio::select! {
                 message = told.recv() => match message {
@@ -107,7 +134,7 @@ impl Connections {
                 },
                 message = of_earlier => match message {
                     Some(message) => self.check(&message),
-                    None => left = None,
+                    None => self.complete(left.take()),
                 },
                 all = noted.take() => {
                     all.identities.iter().for_each(|identity| self.settle(identity));
@@ -124,18 +151,31 @@ impl Connections {
         let mut levels = message.topic.split('/').skip(4);
         let id = levels.next().and_then(|id| id.parse::<u64>().ok());
         let connection = levels.nth(1).and_then(|id| id.parse::<u64>().ok());
-        let mut all = self.known.values().filter(|(_, device)| {
-            device.as_ref().is_some_and(|device| Some(device.head().id) == id)
+        if !message.retain || message.payload == b"false" {
+            return;
+        }
+        let device = id.and_then(|id| self.objects.get(id));
+        let is_there = device.is_some_and(|it| match connection {
+            Some(connection) => it.live.connections().iter().any(|it| it.id == connection),
+            None => it.live.is_connected(),
         });
-        let is_there = match connection {
-            Some(connection) => all.any(|(told, _)| told.id == connection),
-            None => all.next().is_some(),
-        };
-        if message.retain && !is_there && message.payload != b"false" {
+        if !is_there {
             let payload = connection.is_none().then(|| "false".to_owned());
             let (account, topic) = (message.account(), message.topic.clone());
             self.said.push(State { account, topic, payload, since: None });
         }
+    }
+
+    /// All has come that was retained by an earlier process: devices of which it has not retained
+    /// whether they are connected are not, and it is so said.
+    fn complete(&mut self, left: Option<Left>) {
+        // What ends earlier is lost, and comes again.
+        let is_whole = |it: &Left| it.quiet_at <= Instant::now();
+        let Some(Left { devices, .. }) = left.filter(is_whole) else { return };
+        let is_untold = |it: &Arc<Device>| !devices.contains(&it.head().id);
+        let all = self.objects.list().into_iter().filter(is_untold);
+        let all = all.filter(|device| !device.live.is_connected());
+        self.said.extend(all.map(|it| state_of(&it, "connected", Some("false".to_owned()))));
     }
 
     fn hear(&mut self, message: &Message) {

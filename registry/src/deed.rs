@@ -80,8 +80,12 @@ pub(crate) static EVENTS: [EventKind; 17] = [
 ];
 
 /// Topics that are not those of all objects, and what comes there.
-pub(crate) const TOPICS: [(&str, &str); 22] = [
+pub(crate) const TOPICS: [(&str, &str); 26] = [
     ("flespi/message/gw/devices/{device-id}", "a message of the device"),
+    ("flespi/state/gw/devices/{device-id}/blocked", "6 if another has its ident, or it is invalid"),
+    ("flespi/state/gw/devices/{device-id}/connected", "whether it is connected"),
+    ("flespi/state/gw/devices/{device-id}/last_active", "when it was last heard, 0: never"),
+    ("flespi/state/gw/devices/{device-id}/messages_size", "KB of its history"),
     (
         "flespi/state/gw/devices/{device-id}/telemetry/{parameter}",
         "the latest value of a parameter",

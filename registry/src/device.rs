@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use longshore_broker::module::{Head, Item};
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::device_type::{self, DeviceType};
 use crate::live::Live;
@@ -213,7 +213,7 @@ impl Item for Device {
         let of_type = self.device_type;
         Some(match name {
             "protocol_name" => of_type?.protocol_name.into(),
-            "device_type_name" => of_type?.title.into(),
+            "device_type_name" => of_type?.name.into(),
             "commands" => of_type.map_or_else(|| Value::Array(Vec::new()), |it| it.commands()),
             "blocked" => self.live.blocked().into(),
             "connected" => self.live.is_connected().into(),
@@ -288,6 +288,30 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// What [`check_configuration`] takes, as JSON schema (R3.20). One that is empty is none.
+pub(crate) fn configuration_schema() -> Value {
+    let (least, most) = (PHONE_DIGITS.start(), PHONE_DIGITS.end());
+    json!({
+        "type": "object", "additionalProperties": {"type": "string"},
+        "properties": {
+            IDENT: {
+                "type": "string", "title": "Ident", "maxLength": NAME_CHARS_MAX,
+                "pattern": r"^[^#+/\x00-\x1f\x7f]*$",
+                "description": "What the device calls itself towards channels",
+            },
+            PHONE: {
+                "type": "string", "title": "Phone",
+                "pattern": format!(r"^(\+[0-9]{{{least},{most}}})?$"),
+                "description": "Its number, as +10123456789",
+            },
+            "settings_polling": {
+                "type": "string", "title": "Polling of settings",
+                "description": "once: settings that are not known are asked for",
+            },
+        },
+    })
+}
+
 /// Checks `ident` (R1.7) and `phone` (R4.5); the ident.
 fn check_configuration(configuration: &mut Map<String, Value>) -> Result<Option<String>, Fault> {
     let is_unset = |name: &str, of: &Map<String, Value>| of.get(name).is_some_and(|it| it == "");
@@ -318,8 +342,6 @@ fn check_configuration(configuration: &mut Map<String, Value>) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn read(value: Value) -> Result<Device, Fault> {
@@ -339,6 +361,19 @@ mod tests {
         assert_eq!(shown["metadata"], json!({"color": "red", "doors": "4", "list": "[1]"}));
         assert_eq!((&shown["messages_ttl"], &shown["media_ttl"]), (&json!(0), &json!(TTL_SECS)));
         assert_eq!((&shown["enabled"], &shown["protocol_id"]), (&json!(true), &json!(0)));
+    }
+
+    /// R3.20: for forms that are made of it.
+    #[test]
+    fn the_schema_of_a_configuration_says_what_is_checked() {
+        let schema = configuration_schema();
+        let of = |name: &str| &schema["properties"][name];
+        assert_eq!(of(PHONE)["pattern"], r"^(\+[0-9]{9,15})?$");
+        assert_eq!(of(IDENT)["pattern"], r"^[^#+/\x00-\x1f\x7f]*$");
+        assert_eq!(of(IDENT)["maxLength"], 255);
+        let texts = schema["properties"].as_object().unwrap().values();
+        assert!(texts.into_iter().all(|it| it["type"] == "string"), "{schema}");
+        assert_eq!(schema.get("required"), None);
     }
 
     /// R1.7, R4.1, R4.5.

@@ -3,6 +3,8 @@
 use longshore_broker::rest::{Field, Kind, Object};
 use serde_json::{Map, Value, json};
 
+use crate::device;
+
 /// What a device is.
 #[derive(Debug)]
 pub(crate) struct DeviceType {
@@ -160,11 +162,13 @@ pub(crate) static OBJECT: Object = Object {
         Field::new("id", Kind::Whole, "Its number"),
         Field::new("name", Kind::Text, "Its name"),
         Field::new("title", Kind::Text, "Its name for people"),
-        Field::new("device_type_name", Kind::Text, "Its name for people"),
+        Field::new("device_type_name", Kind::Text, "Its name"),
         Field::new("protocol_id", Kind::Whole, "The protocol of its devices"),
         Field::new("protocol_name", Kind::Text, "Its name"),
         Field::new("commands", Kind::List, "What its devices can be told"),
         Field::new("settings", Kind::List, "What its devices can be set to"),
+        Field::new("configuration", Kind::Object, "JSON schema of that of its devices"),
+        Field::new("features", Kind::Object, "What else is known of it: nothing"),
     ],
     is_open: false,
 };
@@ -192,11 +196,13 @@ impl DeviceType {
             ("id", self.id.into()),
             ("name", self.name.into()),
             ("title", self.title.into()),
-            ("device_type_name", self.title.into()),
+            ("device_type_name", self.name.into()),
             ("protocol_id", self.protocol_id.into()),
             ("protocol_name", self.protocol_name.into()),
             ("commands", self.commands()),
             ("settings", settings.collect()),
+            ("configuration", device::configuration_schema()),
+            ("features", json!({})),
         ];
         fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
     }

@@ -2,8 +2,8 @@
 
 use crate::message::{MICROS, Message, Secs, number};
 
-/// Seconds of a stretch.
-pub(crate) const SECS: std::ops::RangeInclusive<u64> = 60..=1_000_000;
+/// Seconds of a stretch. R4.8 has 60 at least; what draws charts sends as few as 10.
+pub(crate) const SECS: std::ops::RangeInclusive<u64> = 10..=1_000_000;
 
 /// What becomes of the numbers of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

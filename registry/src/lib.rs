@@ -175,6 +175,7 @@ impl Registry {
         let connections = Connections {
             context: self.context.clone(),
             link: link.clone(),
+            objects: Arc::clone(&self.objects),
             roster: Arc::clone(&self.roster),
             courier: Arc::clone(&self.courier),
             noted: Arc::clone(&self.noted),

@@ -23,7 +23,7 @@ pub(crate) static READING: Object = Object {
     fields: &[
         Field::new("from", Kind::Any, "Not before then, in unix seconds; 0: from the first").sent(),
         Field::new("to", Kind::Any, "Not after then, in unix seconds; 0: to the last").sent(),
-        Field::new("count", Kind::Whole, "Messages at most, up to 10000000").sent(),
+        Field::new("count", Kind::Whole, "Messages of all devices at most, up to 10000000").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
         Field::new("fields", Kind::Text, "Parameters, parted by commas, with wildcards").sent(),
         Field::new("filter", Kind::Text, "An expression, or tests like param>=5").sent(),
@@ -120,7 +120,7 @@ impl Asked {
             }
             "generalize" => {
                 let secs = value.as_u64().filter(|secs| generalize::SECS.contains(secs));
-                self.generalize = Some(secs.ok_or_else(|| wrong("from 60 to 1000000 seconds"))?);
+                self.generalize = Some(secs.ok_or_else(|| wrong("from 10 to 1000000 seconds"))?);
             }
             "method" => {
                 self.method = match text()? {
@@ -151,13 +151,19 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new(shelves: &Shelves, device: u64, asked: &Arc<Asked>) -> Self {
-        let Asked { from, to, count, reverse, method, .. } = **asked;
+    /// One of `left` messages at most.
+    pub(crate) fn new(shelves: &Shelves, device: u64, asked: &Arc<Asked>, left: u64) -> Self {
+        let Asked { from, to, reverse, method, .. } = **asked;
         let generalize = asked.generalize.map(|secs| Generalize::new(secs, method, reverse));
         // A stretch is told whole, also the one that the time falls into.
         let from = asked.generalize.map_or(from, |secs| from - from % (secs * MICROS));
         let cursor = Cursor::new(&shelves.history, device, from, to, reverse);
-        Self { asked: Arc::clone(asked), cursor, generalize, left: count }
+        Self { asked: Arc::clone(asked), cursor, generalize, left }
+    }
+
+    /// Messages that it could still have had.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
     }
 
     /// What comes next as JSON, parted by commas: nothing if a slice has nothing that was asked

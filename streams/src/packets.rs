@@ -18,7 +18,7 @@ use longshore_storage::{Changes, Rows, Table, Tables, TablesError};
 
 mod tape;
 
-pub(crate) use self::tape::{Packet, Side, Tag, Tape};
+pub(crate) use self::tape::{Packet, Side, Tag, Tape, Transport};
 
 /// Bytes of one packet that are kept.
 const DATA_BYTES_MAX: usize = 64 << 10;
@@ -55,6 +55,13 @@ struct Waiting {
     last: u64,
     /// Whether some were left out since the last commit.
     is_short: bool,
+}
+
+impl Waiting {
+    fn next_key(&mut self, now: u64) -> u64 {
+        self.last = now.max(self.last + 1);
+        self.last
+    }
 }
 
 /// The packets of all streams.
@@ -114,10 +121,14 @@ impl Packets {
             }
             return;
         }
-        waiting.last = (self.now)().max(waiting.last + 1);
+        let key = waiting.next_key((self.now)());
         waiting.bytes += value.len();
-        let key = waiting.last;
         waiting.rows.push((stream, key, value));
+    }
+
+    /// A number that no packet has: that of a connection.
+    fn next_key(&self) -> u64 {
+        lock(&self.waiting).next_key((self.now)())
     }
 
     /// Whether there is nothing to write and nothing that could become too old.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::ConfigurationError;
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::packets::{Packets, Tape};
+use crate::packets::{Packets, Tape, Transport};
 use crate::protocol::Configuration;
 use crate::target::Targets;
 
@@ -142,16 +142,16 @@ impl AnySink {
 
     /// From now on notes what goes over as packets of this stream.
     pub(crate) fn record(&mut self, packets: &Arc<Packets>, stream: u64) {
-        let (tape, dialler) = match self {
-            Self::Http(it) => (&mut it.tape, &it.dialler),
-            Self::Wialon(it) => (&mut it.tape, &it.dialler),
+        let (tape, dialler, transport) = match self {
+            Self::Http(it) => (&mut it.tape, &it.dialler, Transport::Http),
+            Self::Wialon(it) => (&mut it.tape, &it.dialler, Transport::Tcp),
             Self::Mqtt(MqttSink { publisher: it, .. })
             | Self::Aws(AwsSink { publisher: it, .. })
             | Self::Thingsboard(ThingsboardSink { publisher: it, .. }) => {
-                (&mut it.tape, &it.dialler)
+                (&mut it.tape, &it.dialler, Transport::Mqtt)
             }
         };
-        *tape = Tape::new(Arc::clone(packets), stream, dialler.target.to_string());
+        *tape = Tape::new(Arc::clone(packets), stream, transport, dialler.target.to_string());
     }
 }
 

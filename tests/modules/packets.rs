@@ -1,5 +1,6 @@
 //! Raw traffic of devices, which channels keep.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use super::hub::Hub;
@@ -27,8 +28,8 @@ fn raw_traffic_of_a_device_is_that_of_its_ident() {
     for (ident, device) in devices {
         let logins = |packets: &[Value]| {
             let login = format!("#L#{ident};NA\r\n");
-            let login: String = login.bytes().map(|it| format!("{it:02X}")).collect();
-            packets.iter().filter(|it| it["data"] == login).count()
+            let login = BASE64_STANDARD.encode(login);
+            packets.iter().filter(|it| it["data"] == login && it["type"] == 2).count()
         };
         let path = format!("/gw/devices/{device}/packets");
         // A login and its answer, a message and its answer, of two connections.
@@ -38,6 +39,9 @@ fn raw_traffic_of_a_device_is_that_of_its_ident() {
         assert!(channels.iter().all(|it| packets.iter().any(|p| p["channel_id"] == it.0)));
         let one = rest.list("GET", &format!("{path}?{newest}"), &Value::Null);
         assert_eq!(one.len(), 1);
+        let sent = format!("{path}?{}", query(&json!({"filter": "type=3"})));
+        let sent = rest.list("GET", &sent, &Value::Null);
+        assert!(sent.len() >= 2 && sent.iter().all(|it| it["type"] == 3), "{sent:?}");
     }
     let all = format!("/gw/devices/all/packets?{newest}");
     assert_eq!(rest.list("GET", &all, &Value::Null).len(), devices.len());

@@ -265,6 +265,7 @@ impl<T: Item> Objects<T> {
         let mut topics = vec![(format!("{state}/{one}"), "all fields of the object")];
         let fields = T::OBJECT.fields.iter().filter(|field| field.shown == Shown::Always);
         topics.extend(fields.map(|it| (format!("{state}/{one}/{}", it.name), it.about)));
+        topics.push((format!("{state}/{one}/deleted"), "true as the object is removed"));
         let log = |(what, _): (&str, u64)| format!("flespi/log/{uri}/{one}/{what}");
         topics.push((log(CREATED), "the object was made"));
         topics.push((log(UPDATED), "the object was changed"));
@@ -421,7 +422,11 @@ impl<T: Item> Objects<T> {
         let origin_type = T::ORIGIN;
         self.context
             .tell(account, Event { origin, origin_type, origin_id: id, text, code, fields });
-        self.context.retain(states::<T>(Head { id, account }, old.as_ref(), new.as_ref()));
+        let states = states::<T>(Head { id, account }, old.as_ref(), new.as_ref());
+        match after {
+            Some(_) => self.context.retain(states),
+            None => self.context.retire(states),
+        }
     }
 
     /// Retains anew the state of an object, and of those of its fields that are not as they were:
@@ -537,7 +542,7 @@ fn state_topic<T: Item>() -> String {
     format!("flespi/state/{}", T::URI)
 }
 
-/// What is to be retained of an object and of its fields, where that is not as it was.
+/// What is to be retained of an object and then of its fields, where that is not as it was.
 fn states<T: Item>(
     Head { id, account }: Head,
     old: Option<&Map<String, Value>>,

@@ -40,9 +40,10 @@ pub(crate) fn state_of_session(account: u64, client_id: &str) -> String {
     format!("flespi/state/mqtt/sessions/{}", session_number(account, client_id))
 }
 
-/// Where a counter of an account is retained.
+/// Where a counter of an account is retained: `tokens_count` under `tokens/count`, as tools of
+/// flespi look for `api/calls`, `mqtt/#` and `+/count`.
 pub(crate) fn counter_topic(name: &str) -> String {
-    format!("flespi/state/platform/customer/counters/{name}")
+    format!("flespi/state/platform/customer/counters/{}", name.replacen('_', "/", 1))
 }
 
 impl Kind {

@@ -2,6 +2,7 @@
 //! are checked and made by.
 
 use hashbrown::HashSet;
+use longshore_expression::wildcard;
 use serde_json::{Map, Value};
 
 use super::fault::{Code, Fault};
@@ -121,10 +122,18 @@ impl Object {
     /// The field of this name that is shown.
     pub fn shown(&self, name: &str) -> Result<(), Fault> {
         let mut shown = self.fields.iter().filter(|field| field.shown != Shown::Never);
-        if self.is_open || shown.any(|field| field.name == name) {
+        if self.is_open || shown.clone().any(|field| field.name == name) {
             return Ok(());
         }
-        Err(Fault::new(Code::Format, format!("no field {name:?}")))
+        // A member of one that is an object: `configuration.ident`.
+        let head = name.split_once('.').map(|(head, _)| head);
+        let may_hold = |field: &Field| matches!(field.kind, Kind::Object | Kind::Any);
+        if shown.any(|field| head == Some(field.name) && may_hold(field)) {
+            return Ok(());
+        }
+        let known = self.fields.iter().filter(|field| field.shown != Shown::Never);
+        let known = known.map(|field| field.name).collect::<Vec<_>>().join(", ");
+        Err(Fault::new(Code::Format, format!("no field {name:?}; there are {known}")))
     }
 }
 
@@ -135,29 +144,70 @@ pub(crate) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     Fault::new(Code::Format, reason).field(name)
 }
 
-/// The fields that are wanted of objects (15.1.5).
+/// The fields that are wanted of objects (15.1.5): all that are always shown, or those named.
 #[derive(Debug)]
-pub struct Fields(Option<HashSet<String>>);
+pub struct Fields(Option<Wanted>);
+
+#[derive(Debug, Default)]
+struct Wanted {
+    names: HashSet<String>,
+    /// Fields, and members of each that are wanted of it and nothing else.
+    members: Vec<(String, String)>,
+    /// Names with wildcards, of objects whose fields are not known before.
+    masks: Vec<String>,
+}
 
 impl Fields {
     /// Those listed in `text`; all that are always shown if it is not there, or empty.
     pub fn parse(text: Option<&str>, object: &Object) -> Result<Self, Fault> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
-        let named = |name: &str| object.shown(name).map(|()| name.to_owned());
-        text.split(',').map(str::trim).map(named).collect::<Result<_, _>>().map(|it| Self(Some(it)))
+        let mut wanted = Wanted::default();
+        for name in text.split(',').map(str::trim) {
+            object.shown(name)?;
+            if object.is_open && name.contains('*') {
+                wanted.masks.push(name.to_owned());
+            } else if let Some((field, member)) = name.split_once('.')
+                && object.fields.iter().any(|it| it.name == field)
+            {
+                wanted.members.push((field.to_owned(), member.to_owned()));
+            } else {
+                wanted.names.insert(name.to_owned());
+            }
+        }
+        Ok(Self(Some(wanted)))
     }
 
     /// Whether this one was asked for by its name.
     pub fn name(&self, name: &str) -> bool {
-        self.0.as_ref().is_some_and(|names| names.contains(name))
+        self.0.as_ref().is_some_and(|wanted| wanted.has(name))
     }
 
     /// The object with nothing else.
     pub fn of(&self, mut object: Map<String, Value>) -> Value {
-        if let Some(names) = &self.0 {
-            object.retain(|name, _| names.contains(name));
-        }
+        let Some(wanted) = &self.0 else { return Value::Object(object) };
+        object.retain(|name, value| {
+            if wanted.names.contains(name) || wanted.is_masked(name) {
+                return true;
+            }
+            let Value::Object(members) = value else { return false };
+            members.retain(|member, _| wanted.has_member(name, member));
+            wanted.has(name)
+        });
         Value::Object(object)
+    }
+}
+
+impl Wanted {
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(name) || self.members.iter().any(|(field, _)| field == name)
+    }
+
+    fn has_member(&self, name: &str, member: &str) -> bool {
+        self.members.iter().any(|(of, wanted)| of == name && wanted == member)
+    }
+
+    fn is_masked(&self, name: &str) -> bool {
+        self.masks.iter().any(|mask| wildcard::matches(mask, name))
     }
 }
 
@@ -173,9 +223,11 @@ mod tests {
             Field::new("id", Kind::Whole, ""),
             Field::new("key", Kind::Text, "").asked(),
             Field::new("flags", Kind::Whole, "").sent(),
+            Field::new("configuration", Kind::Object, "").asked(),
         ],
         is_open: false,
     };
+    static OPEN: Object = Object { name: "Open", is_open: true, ..OBJECT };
 
     /// Broker specification, 15.1.5.
     #[test]
@@ -194,5 +246,39 @@ mod tests {
             let got = Fields::parse(text, &OBJECT).map(|fields| fields.of(object()));
             assert_eq!(got.ok(), want, "{text:?}");
         }
+        let fault = Fields::parse(Some("name"), &OBJECT).unwrap_err();
+        assert!(format!("{fault:?}").contains("there are id, key, configuration"), "{fault:?}");
+    }
+
+    /// Clients of flespi ask for `configuration.ident`, and for counters as `*_storage`.
+    #[test]
+    fn members_of_a_field_and_names_with_wildcards_are_chosen() {
+        let object = json!({"id": 1, "a_x": 2, "b_x": 3, "key": {"ident": 4},
+            "configuration": {"ident": "1", "phone": "2", "a.b": 3}});
+        let rows = [
+            (&OBJECT, "configuration.ident", Some(json!({"configuration": {"ident": "1"}}))),
+            (&OBJECT, "id,configuration.a.b", Some(json!({"id": 1, "configuration": {"a.b": 3}}))),
+            (
+                &OBJECT,
+                "configuration.ident,configuration.phone,configuration.none",
+                Some(json!({"configuration": {"ident": "1", "phone": "2"}})),
+            ),
+            (
+                &OBJECT,
+                "configuration.ident,configuration",
+                Some(json!({"configuration": object["configuration"]})),
+            ),
+            (&OBJECT, "key.ident", None),
+            (&OBJECT, "*", None),
+            (&OPEN, "*_x,id", Some(json!({"id": 1, "a_x": 2, "b_x": 3}))),
+            (&OPEN, "id.x", Some(json!({}))),
+        ];
+        for (of, text, want) in rows {
+            let fields = Fields::parse(Some(text), of);
+            let got = fields.map(|fields| fields.of(object.as_object().unwrap().clone()));
+            assert_eq!(got.ok(), want, "{text}");
+        }
+        let fields = Fields::parse(Some("configuration.ident"), &OBJECT).unwrap();
+        assert!(fields.name("configuration") && !fields.name("id"));
     }
 }

@@ -71,9 +71,14 @@ impl OwnMessage {
         Self { only: Some(session), ..self }
     }
 
-    /// The same, retained. At QoS 1: who was away gets what is the state when it comes back.
+    /// The same at QoS 1: who was away gets it when it comes back.
+    pub(crate) fn kept(self) -> Self {
+        Self { qos: QoS::AtLeastOnce, ..self }
+    }
+
+    /// The same, retained, and at QoS 1.
     pub(crate) fn retained(self) -> Self {
-        Self { retain: true, lasts: true, qos: QoS::AtLeastOnce, ..self }
+        Self { retain: true, lasts: true, ..self.kept() }
     }
 
     /// The same, retained as long as this process lasts: it is not worth a write.

@@ -163,6 +163,7 @@ fn what_a_module_says_is_in_the_dictionaries() {
     let mut want: Vec<_> =
         fields.map(|it| format!("flespi/state/gw/depots/{{depot-id}}/{it}")).into();
     want.push("flespi/state/gw/depots/{depot-id}".to_owned());
+    want.push("flespi/state/gw/depots/{depot-id}/deleted".to_owned());
     let said = ["created", "updated", "deleted"];
     want.extend(said.map(|it| format!("flespi/log/gw/depots/{{depot-id}}/{it}")));
     want.sort();

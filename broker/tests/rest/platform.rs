@@ -306,7 +306,7 @@ fn counters_are_retained_when_they_have_changed() {
     let child = rig.account(1);
     let key = rig.token(child, &json!({"type": 1})).1;
     let mut client = Client::connect(&rig.broker, &Ask::with(&rig.key, "reader"));
-    let filter = "flespi/state/platform/customer/counters/mqtt_sessions,mqtt_subscriptions";
+    let filter = "flespi/state/platform/customer/counters/mqtt/sessions,subscriptions";
     assert_eq!(client.subscribe_with(filter, &[("cid", &child.to_string())]), 1);
     let next = |client: &mut Client| match client.next() {
         Some(Got::Message { topic, payload, .. }) => {
@@ -315,10 +315,11 @@ fn counters_are_retained_when_they_have_changed() {
         other => panic!("{other:?}"),
     };
     let device = Client::connect(&rig.broker, &Ask::with(&key, "device"));
-    assert_eq!(next(&mut client), "mqtt_sessions=1");
+    assert_eq!(next(&mut client), "sessions=1");
     drop(device);
-    assert_eq!(next(&mut client), "mqtt_sessions=0");
-    let path = "GET /mqtt/messages/flespi%2Fstate%2Fplatform%2Fcustomer%2Fcounters%2Ftokens_count";
+    assert_eq!(next(&mut client), "sessions=0");
+    let path =
+        "GET /mqtt/messages/flespi%2Fstate%2Fplatform%2Fcustomer%2Fcounters%2Ftokens%2Fcount";
     let kept = rig.ask_for(child, path, "").result();
     assert_eq!((kept.len(), &kept[0]["payload"]), (1, &json!("1")));
 }

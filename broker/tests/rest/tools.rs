@@ -42,7 +42,7 @@ fn dictionaries_are_read_by_name() {
     assert!(topics.keys().all(|topic| topic.starts_with("flespi/")));
     assert!(topics.values().all(|topic| topic["description"].is_string()));
     assert!(topics.contains_key("flespi/log/mqtt/sessions/{client-id}/closed"));
-    assert!(topics.contains_key("flespi/state/platform/customer/counters/mqtt_sessions"));
+    assert!(topics.contains_key("flespi/state/platform/customer/counters/mqtt/sessions"));
     let of_sessions = "flespi/state/mqtt/sessions/{session-id}";
     assert!(!topics.contains_key(of_sessions), "they are not retained");
     let toolbox = &both[0]["toolbox/codes"];

@@ -157,13 +157,22 @@ impl Asked {
         Ok(())
     }
 
+    /// Whether the filter takes it, or there is none.
+    pub(super) fn takes(&self, object: &Value, budget: &mut Budget) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.takes(object, budget))
+    }
+
+    pub(super) fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
     /// The message as it is asked for; none if it is not.
     fn of_message(&self, json: Vec<u8>, budget: &mut Budget) -> Option<Vec<u8>> {
         if self.filter.is_none() && self.fields.is_none() {
             return Some(json);
         }
         let mut message: Value = serde_json::from_slice(&json).ok()?;
-        if self.filter.as_ref().is_some_and(|filter| !filter.takes(&message, budget)) {
+        if !self.takes(&message, budget) {
             return None;
         }
         if let (Some(names), Some(fields)) = (&self.fields, message.as_object_mut()) {

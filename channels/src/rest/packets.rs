@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Kind, Object, Outcome};
 use longshore_expression::Budget;
 use longshore_expression::wildcard::Pattern;
@@ -16,7 +17,6 @@ use crate::channels::Channels;
 use crate::hub::moment;
 use crate::live::Live;
 use crate::packets::{Packet, sized};
-use crate::protocol::hex;
 
 /// Rows of the table of idents that are read at once: they are short.
 const ROWS_MAX: usize = 16_384;
@@ -31,17 +31,21 @@ pub(super) static IDENT: Object = Object {
     is_open: false,
 };
 
+/// What `type` means.
+const TYPES: &str = "2 received over TCP, 34 MQTT, 66 HTTP, 130 UDP; one more if sent";
+
 pub(super) static PACKET: Object = Object {
     name: "ChannelPacket",
     fields: &[
         Field::new("timestamp", Kind::Any, "When it went over, in unix seconds"),
+        Field::new("type", Kind::Whole, TYPES),
+        Field::new("conn", Kind::Whole, "Its connection; 0 over UDP and MQTT"),
         Field::new("ident", Kind::Text, "The device"),
         Field::new("channel_id", Kind::Whole, "Its channel"),
-        Field::new("connection_id", Kind::Whole, "Its connection; null over UDP and MQTT"),
         Field::new("source", Kind::Text, "Who said it: device or hub"),
         Field::new("peer", Kind::Text, "Address and port of the device"),
         Field::new("size", Kind::Whole, "Bytes that went over"),
-        Field::new("data", Kind::Text, "The first 65536 of them, as hexadecimal digits"),
+        Field::new("data", Kind::Text, "The first 65536 of them, in base64"),
     ],
     is_open: false,
 };
@@ -53,6 +57,7 @@ pub(super) static READING: Object = Object {
         Field::new("to", Kind::Any, "timestamp of the last one, unix seconds").sent(),
         Field::new("count", Kind::Whole, "Packets at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
+        Field::new("filter", Kind::Text, "An expression, or tests like type=2").sent(),
     ],
     is_open: false,
 };
@@ -152,6 +157,7 @@ struct Packets {
     lives: Vec<Arc<Live>>,
     mask: Mask,
     asked: Asked,
+    budget: Budget,
 }
 
 impl Slices for Packets {
@@ -162,7 +168,7 @@ impl Slices for Packets {
             return Ok(None);
         }
         let mut slice = Slice { is_reverse: self.asked.is_reverse, ..SLICE };
-        if self.mask.one().is_some() {
+        if self.mask.one().is_some() && !self.asked.is_filtered() {
             let count = usize::try_from(self.asked.count).unwrap_or(usize::MAX);
             slice.rows_max = slice.rows_max.min(count);
         }
@@ -181,8 +187,11 @@ impl Slices for Packets {
             if self.asked.count == 0 {
                 break;
             }
-            self.asked.count -= 1;
-            found.push(shown(*channel, *key, &packet));
+            let shown = shown(*channel, *key, &packet);
+            if self.asked.takes(&shown, &mut self.budget) {
+                self.asked.count -= 1;
+                found.push(shown);
+            }
         }
         Ok(Some(text(&found)))
     }
@@ -190,10 +199,10 @@ impl Slices for Packets {
 
 fn shown(channel: u64, key: u64, packet: &Packet<'_>) -> Value {
     json!({
-        "timestamp": Value::from(moment(key)), "ident": packet.ident, "channel_id": channel,
-        "connection_id": Some(packet.connection).filter(|id| *id > 0),
-        "source": if packet.is_of_hub { "hub" } else { "device" }, "peer": packet.peer,
-        "size": packet.size, "data": hex::encode(packet.data),
+        "timestamp": Value::from(moment(key)), "type": packet.kind, "conn": packet.connection,
+        "ident": packet.ident, "channel_id": channel,
+        "source": if packet.is_of_hub() { "hub" } else { "device" }, "peer": packet.peer,
+        "size": packet.size, "data": BASE64_STANDARD.encode(packet.data),
     })
 }
 
@@ -218,7 +227,7 @@ pub(super) async fn read(channels: Arc<Channels>, call: Call) -> Outcome {
     let data = call.data()?;
     let is_known = |name: &str| READING.fields.iter().any(|field| field.name == name);
     if let Some(name) = data.keys().find(|name| !is_known(name)) {
-        let reason = "there are from, to, count and reverse";
+        let reason = "there are from, to, count, reverse and filter";
         return Err(Fault::new(Code::Format, reason).field(name));
     }
     let asked = Asked::of(&data)?;
@@ -228,5 +237,6 @@ pub(super) async fn read(channels: Arc<Channels>, call: Call) -> Outcome {
     }
     let lives = found.iter().map(|channel| Arc::clone(&channel.live)).collect();
     let mask = Mask::of(call.parameter(1));
-    Ok(answer(Packets { channels, lives, mask, asked }, faults))
+    let budget = Budget::new(STEPS_MAX).at(channels.hub.micros() as f64 / 1e6);
+    Ok(answer(Packets { channels, lives, mask, asked, budget }, faults))
 }

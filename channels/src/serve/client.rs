@@ -13,6 +13,7 @@ use super::Open;
 use crate::buffer::NotKept;
 use crate::deed::Deed;
 use crate::hub::Origin;
+use crate::packets::{Transport, Way};
 use crate::protocol::mqtt::{self, Publications, Source};
 use crate::protocol::{CloseCode, Intake};
 
@@ -125,11 +126,12 @@ async fn take<'a>(
     said: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) {
     let mut messages = Vec::new();
+    let way = Way { transport: Transport::Mqtt, connection: 0, peer };
     for (topic, payload) in said {
         open.hub.count(&open.channel, 0, payload.len());
         match publications.publication(topic, payload) {
             Ok(step) => {
-                open.note_step((0, peer), &step, &[payload]);
+                open.note_step(way, &step, &[payload]);
                 messages.extend(step.messages);
             }
             Err(error) => {

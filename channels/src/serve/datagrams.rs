@@ -11,7 +11,7 @@ use super::Open;
 use crate::hub::Origin;
 use crate::live::source;
 use crate::message::Ident;
-use crate::packets::Side;
+use crate::packets::{self, Side, Way};
 use crate::protocol::{Intake, Step, Transport};
 
 /// No datagram has more bytes.
@@ -35,7 +35,7 @@ pub(crate) async fn receive(open: Rc<Open>, socket: UdpSocket) {
             }
         };
         let from = source(peer);
-        let idents = open.note_step((0, &from), &step, &[&buffer[..count]]);
+        let idents = open.note_step(way(&from), &step, &[&buffer[..count]]);
         let Ok(_free) = open.hub.turns.acquire().await else { return };
         spawn_local(accept(Rc::clone(&open), Rc::clone(&socket), (peer, from), step, idents));
     }
@@ -57,7 +57,11 @@ async fn accept(
     if !reply.is_empty() {
         // It may be lost on its way, too; the device sends again.
         if socket.try_send_to(&reply, peer).is_ok() {
-            open.note(Side::Hub, &idents, (0, &source), &[&reply]);
+            open.note(Side::Hub, &idents, way(&source), &[&reply]);
         }
     }
+}
+
+fn way(peer: &str) -> Way<'_> {
+    Way { transport: packets::Transport::Udp, connection: 0, peer }
 }

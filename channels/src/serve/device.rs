@@ -24,7 +24,7 @@ use crate::hub::{Hub, Origin};
 use crate::live::source;
 use crate::message::{Ident, Message};
 use crate::orders::{Fate, respond};
-use crate::packets::{self, Side};
+use crate::packets::{self, Side, Transport, Way};
 use crate::protocol::{Answer, CloseCode, Connection, Decoder, Error, Step};
 
 /// Bytes of one read. All connections share one buffer.
@@ -214,7 +214,9 @@ impl Device<'_> {
     }
 
     fn note(&self, by: Side, bytes: &[u8]) {
-        self.open.note(by, &self.idents, (self.peer.id, &self.source), &[bytes]);
+        let (connection, peer) = (self.peer.id, &*self.source);
+        let way = Way { transport: Transport::Tcp, connection, peer };
+        self.open.note(by, &self.idents, way, &[bytes]);
     }
 
     /// Notes who it is, and gives its messages to the hub.

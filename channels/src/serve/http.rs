@@ -12,10 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, CONTENT_TYPE, HeaderName, HeaderValue,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -27,13 +30,24 @@ use crate::buffer::NotKept;
 use crate::connections::Peer;
 use crate::hub::Origin;
 use crate::live::source;
-use crate::packets::Side;
+use crate::packets::{Side, Transport, Way};
 use crate::protocol::{self, BODY_BYTES_MAX, CloseCode, Intake};
 
 /// How long a body may take to come.
 const BODY: Duration = Duration::from_secs(60);
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 32 << 10;
+
+/// What is said of an answer. A page of any origin may read it: whoever reaches the port may send.
+const ANSWER: [(HeaderName, &str); 2] =
+    [(CONTENT_TYPE, "text/plain; charset=utf-8"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+/// What a browser asks before it lets a page send JSON.
+const PREFLIGHT: [(HeaderName, &str); 4] = [
+    (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+    (ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+    (ACCESS_CONTROL_MAX_AGE, "86400"),
+];
 
 /// Serves a client until one of both sides ends it.
 pub(crate) async fn serve(
@@ -84,14 +98,19 @@ async fn answer(
     traffic: &RefCell<Traffic>,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let (status, body) = match take(open, peer, traffic, request).await {
-        Ok(reply) => (StatusCode::OK, reply),
-        Err((status, text)) => (status, text.into_bytes()),
+    let is_preflight = request.method() == Method::OPTIONS;
+    let (status, body) = match is_preflight {
+        true => (StatusCode::NO_CONTENT, Vec::new()),
+        false => match take(open, peer, traffic, request).await {
+            Ok(reply) => (StatusCode::OK, reply),
+            Err((status, text)) => (status, text.into_bytes()),
+        },
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, text);
+    let headers = if is_preflight { &PREFLIGHT[..] } else { &ANSWER };
+    let headers = headers.iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
+    response.headers_mut().extend(headers.map(|(name, value)| (name.clone(), value)));
     response
 }
 
@@ -124,8 +143,8 @@ async fn take(
     let source = source(peer.address);
     // Headers say nothing of the device, and may hold what is secret.
     let line = format!("{} {} {:?}\r\n\r\n", head.method, head.uri, head.version);
-    let at = (peer.id, &*source);
-    let idents = open.note_step(at, &step, &[line.as_bytes(), &body.bytes]);
+    let way = Way { transport: Transport::Http, connection: peer.id, peer: &source };
+    let idents = open.note_step(way, &step, &[line.as_bytes(), &body.bytes]);
     let origin = Origin { channel: &open.channel, peer: &source };
     let later = |why| match why {
         NotKept::TooLarge => (StatusCode::BAD_REQUEST, "a message is too large\n".to_owned()),
@@ -138,7 +157,7 @@ async fn take(
             Err((status, text)) => (*status, text.as_bytes()),
         };
         let line = format!("HTTP/1.1 {status}\r\n\r\n");
-        open.note(Side::Hub, &idents, at, &[line.as_bytes(), text]);
+        open.note(Side::Hub, &idents, way, &[line.as_bytes(), text]);
     }
     kept?;
     traffic.borrow_mut().messages += count;

@@ -58,6 +58,25 @@ fn a_channel_has_its_own_port_and_what_its_owner_says() {
     position(&mut device(two.address, "b"));
 }
 
+/// R3.1: what plans channels takes `{}` for what somebody has set.
+#[test]
+fn metadata_that_was_never_set_is_in_no_answer_and_no_state() {
+    let (_house, rig) = Rig::new();
+    let channel = rig.channel("wialon_ips", json!({}));
+    let put = |body: Value| rig.result(&format!("PUT /gw/channels/{}", channel.id), body).remove(0);
+    assert_eq!(put(json!({"name": "other"})).get("metadata"), None);
+    assert_eq!(shown(&rig, &channel).get("metadata"), None);
+    let path = format!("GET /gw/channels/{}?fields=id,metadata", channel.id);
+    assert_eq!(rig.result(&path, Value::Null), [json!({"id": channel.id})]);
+    let state = format!("flespi/state/gw/channels/{}", channel.id);
+    let heard = rig.subscribe(&rig.key, &state);
+    assert_eq!(heard.next_of(&state).get("metadata"), None);
+    let patch = format!("PATCH /gw/channels/{}", channel.id);
+    let patched = rig.result(&patch, json!({"metadata": {"a": "b"}}));
+    assert_eq!(patched[0]["metadata"], json!({"a": "b"}));
+    assert_eq!(put(json!({"metadata": {}}))["metadata"], json!({}), "that is something");
+}
+
 /// R3.4, R8.8: code 9.
 #[test]
 fn a_change_closes_connections_and_leaves_messages_and_port() {

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use super::rig::{
     House, Made, POSITION, Rig, bytes, connect, device, http, login, position, say, say_datagram,
 };
 
-/// What `data` is of these bytes.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+/// The bytes of a packet.
+fn data(packet: &Value) -> Vec<u8> {
+    BASE64_STANDARD.decode(packet["data"].as_str().unwrap()).unwrap()
 }
 
 fn channel(rig: &Rig, protocol: &str) -> Made {
@@ -30,13 +31,16 @@ fn all(rig: &Rig, channel: &Made, count: usize) -> Vec<Value> {
 }
 
 /// Who said what, in the order of time.
-fn said(packets: &[Value]) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    packets.iter().map(|it| (text(&it["source"]), text(&it["data"]))).collect()
+fn said(packets: &[Value]) -> Vec<(String, Vec<u8>)> {
+    packets.iter().map(|it| (it["source"].as_str().unwrap().to_owned(), data(it))).collect()
 }
 
-fn lines(lines: &[(&str, &[u8])]) -> Vec<(String, String)> {
-    lines.iter().map(|(who, bytes)| ((*who).to_owned(), hex(bytes))).collect()
+fn lines(lines: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+    lines.iter().map(|(who, bytes)| ((*who).to_owned(), bytes.to_vec())).collect()
+}
+
+fn types(packets: &[Value]) -> Vec<u64> {
+    packets.iter().map(|it| it["type"].as_u64().unwrap()).collect()
 }
 
 /// R3.17: also what came before the device had said its ident to the end.
@@ -68,10 +72,11 @@ fn what_a_device_and_the_hub_say_over_tcp_is_read_byte_for_byte() {
     for packet in &packets {
         assert_eq!(packet["ident"], "862462031400566");
         assert_eq!(packet["channel_id"], channel.id);
-        assert_eq!(packet["connection_id"], connection["id"]);
+        assert_eq!(packet["conn"], connection["id"]);
         assert_eq!(packet["peer"], connection["source"]);
-        assert_eq!(packet["size"], packet["data"].as_str().unwrap().len() / 2);
+        assert_eq!(packet["size"], data(packet).len());
     }
+    assert_eq!(types(&packets), [2, 3, 2, 3, 2, 3]);
     let at = |packet: &Value| packet["timestamp"].as_f64().unwrap();
     assert!(packets.windows(2).all(|two| at(&two[0]) < at(&two[1])), "{packets:?}");
 }
@@ -108,7 +113,8 @@ fn every_kind_of_channel_keeps_what_was_said() {
     let packets = all(&rig, &udp, 2);
     assert_eq!(said(&packets), lines(&[("device", &datagram), ("hub", &answer)]));
     assert_eq!(packets[0]["ident"], "352093086403655");
-    assert_eq!(packets[0]["connection_id"], Value::Null);
+    assert_eq!(packets[0]["conn"], 0);
+    assert_eq!(types(&packets), [130, 131]);
 
     let requests = channel(&rig, "http");
     let body = r#"[{"ident":"a"},{"ident":"b"}]"#;
@@ -119,6 +125,8 @@ fn every_kind_of_channel_keeps_what_was_said() {
     let want = lines(&[("device", request.as_bytes()), ("hub", b"HTTP/1.1 200 OK\r\n\r\n")]);
     assert_eq!(said(&of_a), want, "headers are not kept");
     assert_eq!(packets[1]["ident"], "b");
+    assert_eq!((types(&of_a), &of_a[0]["conn"]), (vec![66, 67], &packets[1]["conn"]));
+    assert!(packets[1]["conn"].as_u64() > Some(0));
 
     let platform = channel(&rig, "wialon_retranslator");
     let packet = bytes(
@@ -147,6 +155,7 @@ fn what_a_broker_publishes_is_kept() {
         (!found.is_empty()).then_some(found)
     });
     assert_eq!(said(&packets[..1]), lines(&[("device", payload.as_bytes())]));
+    assert_eq!((types(&packets[..1]), &packets[0]["conn"]), (vec![34], &json!(0)));
 }
 
 /// Who does not ask for it has none; what is too old goes; and what is kept is there over a change
@@ -193,7 +202,7 @@ fn the_oldest_packets_of_a_full_channel_make_room() {
     }
     let numbers = rig.until("the newest are there", |rig| {
         let packets = read(rig, &channel, "a", &Value::Null);
-        let bytes: usize = packets.iter().map(|it| it["data"].as_str().unwrap().len() / 2).sum();
+        let bytes: usize = packets.iter().map(|it| data(it).len()).sum();
         assert!(bytes <= 20_000, "{bytes} bytes");
         let numbers: Vec<u64> = said(&packets).iter().filter_map(|it| number(&it.1)).collect();
         // Each waits for the next commit, so more go there as long as one is missing.
@@ -206,9 +215,9 @@ fn the_oldest_packets_of_a_full_channel_make_room() {
     assert!(rig.pull(channel.id, &json!({})).0.len() > 40, "no message is lost for it");
 }
 
-/// The number in a request, as hexadecimal digits.
-fn number(data: &str) -> Option<u64> {
-    let text = String::from_utf8(bytes(data)).unwrap();
+/// The number in a request.
+fn number(data: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(data).unwrap();
     let rest = text.split_once("\"number\":")?.1;
     rest.split([',', '}']).next()?.parse().ok()
 }
@@ -278,6 +287,41 @@ fn packets_are_found_by_channel_ident_and_time() {
     }
     assert_eq!(rig.ask("GET /gw/channels/999/idents/all", Value::Null).0, 404);
     assert_eq!(rig.ask("GET /gw/channels/999/idents/all/packets", Value::Null).0, 404);
+}
+
+/// R4.20: of a packet as it is shown, by tests or an expression.
+#[test]
+fn packets_are_found_by_a_filter() {
+    let (_house, rig) = Rig::new();
+    let channel = channel(&rig, "wialon_ips");
+    for ident in ["car", "bus"] {
+        position(&mut device(channel.address, ident));
+    }
+    all(&rig, &channel, 8);
+    for (mask, data, want) in [
+        ("car", json!({"filter": "type=2"}), vec![("car", 2); 2]),
+        ("car", json!({"filter": "type=2,size<20"}), vec![("car", 2)]),
+        ("car", json!({"filter": "type=3", "count": 1, "reverse": true}), vec![("car", 3)]),
+        ("all", json!({"filter": "type == 3 && ident != \"car\""}), vec![("bus", 3); 2]),
+        (
+            "all",
+            json!({"filter": "source=hub", "count": 3}),
+            vec![("car", 3), ("car", 3), ("bus", 3)],
+        ),
+        ("all", json!({"filter": "type=131"}), vec![]),
+        ("all", json!({"filter": "", "count": 1}), vec![("car", 2)]),
+    ] {
+        let found = read(&rig, &channel, mask, &data);
+        let found: Vec<_> = found
+            .iter()
+            .map(|it| (it["ident"].as_str().unwrap(), it["type"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(found, want, "{mask} {data}");
+    }
+    for wrong in [json!({"filter": "type >"}), json!({"filter": 2}), json!({"fields": "type"})] {
+        let path = format!("GET /gw/channels/{}/idents/car/packets", channel.id);
+        assert_eq!(rig.ask(&path, wrong.clone()).0, 400, "{wrong}");
+    }
 }
 
 /// R2.24: who may not read the messages of a channel sees nothing of what they were made of.

@@ -1,8 +1,10 @@
 //! Every protocol from its socket to whoever reads.
 
+use std::io::Read;
+
 use serde_json::{Value, json};
 
-use super::rig::{Made, POSITION, Rig, bytes, connect, http, login, say, say_datagram};
+use super::rig::{Made, POSITION, Rig, asked, bytes, connect, http, login, say, say_datagram};
 
 /// How a device sends: what is said, and what it is answered.
 enum Device {
@@ -142,6 +144,31 @@ fn a_request_that_says_nothing_is_told_so() {
     }
     assert_eq!(rig.pull(channel.id, &json!({})).0.len(), 1);
     assert_eq!(rig.log(channel.id, 102, 4)[0]["close_code"], 3);
+}
+
+/// A page of another origin is let in by the browser: flespi's simulator is one.
+#[test]
+fn a_page_may_send_messages_and_read_the_answer() {
+    let (_house, rig) = Rig::new();
+    for (protocol, request, body) in [
+        ("http", "POST /", br#"{"ident":"a"}"#.as_slice()),
+        ("osmand", "GET /?id=a&lat=1&lon=2", b""),
+    ] {
+        let channel = rig.channel(protocol, json!({}));
+        let head = |request: &str, body: &[u8]| {
+            let mut text = String::new();
+            asked(channel.address, request, "", body).read_to_string(&mut text).unwrap();
+            text.to_lowercase()
+        };
+        let preflight = head("OPTIONS /", b"");
+        assert!(preflight.starts_with("http/1.1 204 "), "{protocol}: {preflight}");
+        for said in ["allow-origin: *", "allow-methods: get, post", "allow-headers: *"] {
+            assert!(preflight.contains(&format!("access-control-{said}\r\n")), "{preflight}");
+        }
+        let answer = head(request, body);
+        assert!(answer.starts_with("http/1.1 200 "), "{protocol}: {answer}");
+        assert!(answer.contains("access-control-allow-origin: *\r\n"), "{answer}");
+    }
 }
 
 /// R10.6, R10.7: a channel that is a client of this broker, or of another one that is this one,

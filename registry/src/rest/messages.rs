@@ -19,7 +19,7 @@ const EARLIEST_SECS: f64 = 1e6;
 /// Messages that the writer is given at once.
 const POST_MAX: usize = 1_024;
 
-/// Histories one after another (R4.10).
+/// Histories one after another (R4.10); all of them together have no more messages than `count`.
 pub(super) fn read(
     registry: &Arc<Registry>,
     call: &Call,
@@ -27,17 +27,17 @@ pub(super) fn read(
 ) -> Result<Pieces, Fault> {
     let (asked, shelves) = (Arc::new(Asked::of(&call.data()?, &READING)?), &registry.shelves);
     let (shelves, mut devices) = (Arc::clone(shelves), devices.into_iter());
-    let mut reading: Option<Reading> = None;
+    let (mut reading, mut left): (Option<Reading>, _) = (None, asked.count);
     Ok(Box::new(move || {
         loop {
             if let Some(of_device) = &mut reading {
                 match of_device.next_text().map_err(|cause| unreadable(&cause))? {
                     Some(text) => return Ok(Some(text)),
-                    None => reading = None,
+                    None => left = of_device.left(),
                 }
             }
-            let Some(device) = devices.next() else { return Ok(None) };
-            reading = Some(Reading::new(&shelves, device.head().id, &asked));
+            let Some(device) = devices.next().filter(|_| left > 0) else { return Ok(None) };
+            reading = Some(Reading::new(&shelves, device.head().id, &asked, left));
         }
     }))
 }

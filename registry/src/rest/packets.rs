@@ -22,8 +22,11 @@ pub(super) static PACKET: Object = Object {
     name: "DevicePacket",
     fields: &[
         Field::new("timestamp", Kind::Any, "When it went over, in unix seconds"),
+        Field::new("type", Kind::Whole, "How, and who said it: even if received, odd if sent"),
+        Field::new("conn", Kind::Whole, "Its connection; 0 over UDP and MQTT"),
         Field::new("ident", Kind::Text, "What the device calls itself"),
         Field::new("channel_id", Kind::Whole, "The channel that has it"),
+        Field::new("data", Kind::Text, "Its first 65536 bytes, in base64"),
     ],
     is_open: true,
 };
@@ -35,6 +38,7 @@ pub(super) static READING: Object = Object {
         Field::new("to", Kind::Any, "timestamp of the last one, unix seconds").sent(),
         Field::new("count", Kind::Whole, "Packets of a device at most").sent(),
         Field::new("reverse", Kind::Flag, "The newest first").sent(),
+        Field::new("filter", Kind::Text, "An expression, or tests like type=2").sent(),
     ],
     is_open: false,
 };

@@ -60,6 +60,7 @@ fn connections_of_channels_are_those_of_their_devices() {
     let topic = |name: &str| format!("flespi/state/gw/devices/{id}/{name}");
     let mut states = hub.listen_all(&topic("connections/+"));
     let mut connected = hub.listen_all(&topic("connected"));
+    assert_eq!(next(&mut connected).1, "false", "it is told before there is any");
     hub.connect(5, "1", true);
     let (at, text, ..) = next(&mut states);
     let want = json!({"channel_id": 7, "device_id": id, "established": 1_700_000_000.5, "id": 5,
@@ -132,7 +133,6 @@ fn channels_are_told_to_close_what_is_deleted_and_who_is_disabled() {
     let id = hub.device("d", "1");
     let mut told = hub.listen_all("flespi/command/gw/channels/7/+");
     let path = format!("/gw/devices/{id}/connections");
-    let ids = |all: &[Value]| all.iter().map(|it| it["id"].clone()).collect::<Vec<_>>();
     for connection in [5, 6] {
         hub.connect(connection, "1", true);
     }

@@ -124,7 +124,13 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    fn publish(&self, account: u64, topic: &str, payload: &str, retain: bool) -> ReasonCode {
+    pub(crate) fn publish(
+        &self,
+        account: u64,
+        topic: &str,
+        payload: &str,
+        retain: bool,
+    ) -> ReasonCode {
         let message = Message::new(topic, payload).qos(QoS::AtLeastOnce).of_account(account);
         let message = if retain { message.retain() } else { message };
         pollster::block_on(self.channels.publish(message)).unwrap().reason

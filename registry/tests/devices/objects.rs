@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::hub::Place;
+use super::hub::{Place, next};
 
 /// R0.2, R2.4, R4.1, R4.2, R4.6, R5.5.
 #[test]
@@ -17,8 +17,11 @@ fn devices_are_made_and_read_under_both_paths_and_in_both_generations_of_fields(
     let ids: Vec<_> = made.iter().map(|it| it["id"].as_u64().unwrap()).collect();
     assert_eq!(ids, [1, 2, 3]);
     hub.until_retained("flespi/state/gw/devices/3/+", |all| {
-        let zero = |name: &str| all.get(&format!("flespi/state/gw/devices/3/{name}"));
-        ["last_active", "messages_size"].iter().all(|it| zero(it).is_some_and(|it| it == "0"))
+        let is = |name: &str, value: &str| {
+            all.get(&format!("flespi/state/gw/devices/3/{name}")).is_some_and(|it| it == value)
+        };
+        let zeros = ["blocked", "last_active", "messages_size"];
+        is("connected", "false") && zeros.iter().all(|it| is(it, "0"))
     });
     assert_eq!(made[0]["protocol_id"], 14);
     assert_eq!(made[1]["configuration"], json!({"ident": "2", "phone": "+987654321"}));
@@ -61,6 +64,16 @@ fn types_of_devices_are_listed_by_protocol() {
     assert_eq!(names("id<3/device-types/http_generic,mqtt_generic"), ["http", "mqtt"]);
     assert_eq!(names("%7Bid==14%7D/device-types/%7Bprotocol_id==14%7D"), ["teltonika"]);
     assert_eq!(names("name=none/device-types/all"), [""; 0]);
+    let of_14 = &hub.get("/gw/channel-protocols/14/device-types/all")[0];
+    assert_eq!(
+        (&of_14["device_type_name"], &of_14["name"]),
+        (&of_14["name"], &json!("teltonika_generic"))
+    );
+    assert_eq!((&of_14["title"], &of_14["features"]), (&json!("Teltonika generic"), &json!({})));
+    assert_eq!(of_14["configuration"]["properties"]["phone"]["type"], "string");
+    let device = hub.device("d", "1");
+    let named = hub.get(&format!("/gw/devices/{device}?fields=device_type_name"));
+    assert_eq!(named[0], json!({"device_type_name": "teltonika_generic"}));
     for missing in ["14/device-types/4", "nothing/device-types/all", "14/device-types/nothing"] {
         let path = format!("GET /gw/channel-protocols/{missing}");
         assert_eq!(hub.rig.ask(&path, "").refusal(), (404, 6), "{missing}");
@@ -95,6 +108,26 @@ fn the_later_device_of_an_ident_is_blocked_until_it_is_free() {
     hub.say("7", json!({"n": 2}));
     hub.telemetry(second, "n", json!(2));
     assert_eq!(hub.history(second, "n"), [json!(2)]);
+}
+
+/// R7.3.
+#[test]
+fn who_follows_the_fields_of_devices_is_told_that_one_is_deleted() {
+    let place = Place::new();
+    let hub = place.open();
+    let id = hub.device("truck", "7");
+    let mut fields = hub.listen_all("flespi/state/gw/devices/+/name,deleted");
+    let topic = |field: &str| format!("flespi/state/gw/devices/{id}/{field}");
+    let mut said = || {
+        let (topic, payload, ..) = next(&mut fields);
+        (topic, payload)
+    };
+    assert_eq!(said(), (topic("name"), "\"truck\"".to_owned()));
+    hub.ask(&format!("DELETE /gw/devices/{id}"), Value::Null);
+    assert_eq!(said(), (topic("name"), String::new()));
+    assert_eq!(said(), (topic("deleted"), "true".to_owned()));
+    drop(fields);
+    hub.until_retained(&format!("flespi/state/gw/devices/{id}/#"), |all| all.is_empty());
 }
 
 /// Brief 002: hardware is replaced without any impact on data processing.

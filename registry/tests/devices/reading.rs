@@ -65,7 +65,8 @@ fn a_history_is_read_by_time_count_direction_fields_and_filter() {
         json!({"from": "x"}),
         json!({"filter": "a &&"}),
         json!({"filter": "a".repeat(1_025)}),
-        json!({"generalize": 59}),
+        json!({"generalize": 9}),
+        json!({"generalize": 1_000_001}),
         json!({"method": "median"}),
         json!({"nothing": 1}),
     ] {
@@ -101,6 +102,34 @@ fn a_history_is_generalized() {
     assert_eq!((at, n), (times(&[1_000_020]), vec![json!(7.0)]), "it may begin before from");
     let (_, n) = read(json!({"generalize": 60, "method": "minimum", "reverse": true, "count": 1}));
     assert_eq!(n, [json!(26.0)]);
+    let (at, _) = read(json!({"generalize": 10, "count": 3}));
+    assert_eq!(at, times(&[1_000_000, 1_000_010, 1_000_020]), "what draws charts asks for it");
+}
+
+/// R4.8, R4.10: `count` is of all devices together, in either direction and with a filter.
+#[test]
+fn several_histories_have_no_more_messages_together_than_are_asked_for() {
+    let place = Place::new();
+    let hub = place.open();
+    let ids: Vec<_> = ["a", "b", "c"].into_iter().map(|ident| hub.device(ident, ident)).collect();
+    for (at, id) in ids.iter().enumerate() {
+        let message = |n| json!({"timestamp": 1_000_000 + n, "n": 10 * at + n});
+        let messages: Vec<_> = (0..5).map(message).collect();
+        hub.ask(&format!("POST /gw/devices/{id}/messages"), json!(messages));
+    }
+    let rows = [
+        (json!({"count": 3}), vec![0, 1, 2]),
+        (json!({"count": 5}), vec![0, 1, 2, 3, 4]),
+        (json!({"count": 7}), vec![0, 1, 2, 3, 4, 10, 11]),
+        (json!({"count": 6, "reverse": true}), vec![4, 3, 2, 1, 0, 14]),
+        (json!({"count": 3, "filter": "n>=13"}), vec![13, 14, 20]),
+        (json!({"count": 2, "generalize": 10, "method": "maximum"}), vec![4, 14]),
+    ];
+    for (data, want) in rows {
+        let found = hub.get(&format!("/gw/devices/all/messages?data={}", encoded(&data)));
+        let found: Vec<_> = found.iter().map(|it| it["n"].as_f64().unwrap() as usize).collect();
+        assert_eq!(found, want, "{data}");
+    }
 }
 
 /// R4.13.

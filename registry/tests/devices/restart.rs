@@ -112,6 +112,28 @@ fn a_device_that_is_removed_leaves_nothing_behind() {
     }
 }
 
+/// R4.20: also where an earlier process has retained nothing of the kind.
+#[test]
+fn after_a_restart_it_is_retained_of_each_device_whether_it_is_connected() {
+    let place = Place::new();
+    let hub = place.open();
+    let [silent, there, untold] = ["1", "2", "3"].map(|ident| hub.device(ident, ident));
+    let topic = |id: u64| format!("flespi/state/gw/devices/{id}/connected");
+    let is = |all: &BTreeMap<String, String>, id: u64, want: &str| {
+        all.get(&topic(id)).is_some_and(|it| it == want)
+    };
+    let all = topic(untold).replace(&untold.to_string(), "+");
+    hub.until_retained(&all, |all| [silent, there, untold].iter().all(|id| is(all, *id, "false")));
+    hub.connect(6, "2", true);
+    // As a version has left it that did not say so before a device came.
+    hub.publish(1, &topic(untold), "", true);
+    hub.until_retained(&all, |all| is(all, there, "true") && !all.contains_key(&topic(untold)));
+    drop(hub);
+    let hub = place.open();
+    let want = [(silent, "false"), (there, "true"), (untold, "false")];
+    hub.until_retained(&all, |all| want.iter().all(|(id, it)| is(all, *id, it)));
+}
+
 /// R8.4, R8.9: code 6. Another version may have kept what is not valid now.
 #[test]
 fn a_device_that_is_kept_and_invalid_is_blocked_until_it_is_put_right() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{DATA_BYTES_MAX, Packets};
 
@@ -9,8 +10,18 @@ use super::{DATA_BYTES_MAX, Packets};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Side {
-    Hub = 0,
-    Platform = 1,
+    Platform = 0,
+    Hub = 1,
+}
+
+/// How it goes over, by the number that what a platform says has as its type. What the hub says has
+/// the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Transport {
+    Tcp = 2,
+    Mqtt = 34,
+    Http = 66,
 }
 
 /// What is known of a packet beside its bytes.
@@ -33,14 +44,20 @@ pub(crate) struct Tape(Option<Arc<Recording>>);
 struct Recording {
     packets: Arc<Packets>,
     stream: u64,
+    transport: Transport,
     /// Host and port of the platform.
     peer: String,
+    /// Number of the connection; 0 before the first one.
+    connection: AtomicU64,
 }
 
 /// A packet as it is on the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Packet<'a> {
-    pub(crate) is_of_hub: bool,
+    /// That of its transport and side.
+    pub(crate) kind: u8,
+    /// Number of its connection.
+    pub(crate) connection: u64,
     /// Bytes that went over; there may be fewer in `data`.
     pub(crate) size: u32,
     pub(crate) tag: Tag<'a>,
@@ -50,8 +67,14 @@ pub(crate) struct Packet<'a> {
 
 impl Tape {
     /// One that notes packets of this stream, and what it sends to `peer`.
-    pub(crate) fn new(packets: Arc<Packets>, stream: u64, peer: String) -> Self {
-        Self(Some(Arc::new(Recording { packets, stream, peer })))
+    pub(crate) fn new(
+        packets: Arc<Packets>,
+        stream: u64,
+        transport: Transport,
+        peer: String,
+    ) -> Self {
+        let connection = AtomicU64::new(0);
+        Self(Some(Arc::new(Recording { packets, stream, transport, peer, connection })))
     }
 
     /// Whether anything is noted.
@@ -59,10 +82,26 @@ impl Tape {
         self.0.is_some()
     }
 
+    /// There is a new connection; what is noted from now on went over it.
+    pub(crate) fn begin(&self) {
+        if let Some(it) = &self.0 {
+            it.connection.store(it.packets.next_key(), Ordering::Relaxed);
+        }
+    }
+
     /// Notes what went over at once.
     pub(crate) fn note(&self, by: Side, tag: Tag<'_>, data: &[u8]) {
         if let Some(it) = &self.0 {
-            it.packets.note(it.stream, row(by, tag, &it.peer, data));
+            let (kind, size) = (it.transport as u8 + by as u8, data.len());
+            let packet = Packet {
+                kind,
+                connection: it.connection.load(Ordering::Relaxed),
+                size: u32::try_from(size).unwrap_or(u32::MAX),
+                tag,
+                peer: &it.peer,
+                data: &data[..size.min(DATA_BYTES_MAX)],
+            };
+            it.packets.note(it.stream, packet.row());
         }
     }
 }
@@ -73,25 +112,27 @@ impl fmt::Debug for Tape {
     }
 }
 
-fn row(by: Side, tag: Tag<'_>, peer: &str, data: &[u8]) -> Vec<u8> {
-    let kept = &data[..data.len().min(DATA_BYTES_MAX)];
-    let mut row = vec![by as u8];
-    row.extend(u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
-    // 0 is no packet id of MQTT, no status of HTTP and no length of a topic.
-    row.extend([tag.packet_id, tag.status].map(|it| it.unwrap_or(0).to_be_bytes()).concat());
-    for text in [tag.topic.unwrap_or_default(), peer] {
-        // A topic has up to 65,535 bytes, and a host fewer.
-        let length = u16::try_from(text.len()).unwrap_or(0);
-        row.extend(length.to_be_bytes());
-        row.extend(&text.as_bytes()[..length.into()]);
-    }
-    row.extend(kept);
-    row
-}
-
 impl<'a> Packet<'a> {
+    fn row(&self) -> Vec<u8> {
+        let Self { kind, connection, size, tag, peer, data } = *self;
+        let mut row = vec![kind];
+        row.extend(connection.to_be_bytes());
+        row.extend(size.to_be_bytes());
+        // 0 is no packet id of MQTT, no status of HTTP and no length of a topic.
+        row.extend([tag.packet_id, tag.status].map(|it| it.unwrap_or(0).to_be_bytes()).concat());
+        for text in [tag.topic.unwrap_or_default(), peer] {
+            // A topic has up to 65,535 bytes, and a host fewer.
+            let length = u16::try_from(text.len()).unwrap_or(0);
+            row.extend(length.to_be_bytes());
+            row.extend(&text.as_bytes()[..length.into()]);
+        }
+        row.extend(data);
+        row
+    }
+
     pub(crate) fn read(row: &'a [u8]) -> Option<Self> {
-        let (side, rest) = row.split_first()?;
+        let (kind, rest) = row.split_first()?;
+        let (connection, rest) = rest.split_first_chunk()?;
         let (size, rest) = rest.split_first_chunk()?;
         let (packet_id, rest) = rest.split_first_chunk()?;
         let (status, rest) = rest.split_first_chunk()?;
@@ -103,8 +144,13 @@ impl<'a> Packet<'a> {
             packet_id: known(packet_id),
             status: known(status),
         };
-        let (is_of_hub, size) = (*side == Side::Hub as u8, u32::from_be_bytes(*size));
-        Some(Self { is_of_hub, size, tag, peer, data })
+        let (connection, size) = (u64::from_be_bytes(*connection), u32::from_be_bytes(*size));
+        Some(Self { kind: *kind, connection, size, tag, peer, data })
+    }
+
+    /// Whether the hub has said it.
+    pub(crate) fn is_of_hub(&self) -> bool {
+        self.kind % 2 == Side::Hub as u8
     }
 }
 
@@ -116,25 +162,31 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use longshore_storage::Tables;
+
     use super::*;
 
     #[test]
-    fn a_packet_is_read_as_it_was_written_and_a_long_one_is_cut() {
+    fn a_packet_is_read_as_it_was_noted_and_a_long_one_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&folder.path().join("tables")).unwrap();
+        let packets = Arc::new(Packets::open(&tables, u64::MAX, || 5).unwrap());
+        let peer = "a.example:80".to_owned();
+        let tape = Tape::new(Arc::clone(&packets), 1, Transport::Http, peer.clone());
         let tag = Tag { topic: Some("a/b"), packet_id: Some(7), status: None };
-        let long = vec![7; DATA_BYTES_MAX + 2];
-        let written = row(Side::Hub, tag, "a.example:80", &long);
-        let want = Packet {
-            is_of_hub: true,
-            size: long.len() as u32,
-            tag,
-            peer: "a.example:80",
-            data: &long[2..],
-        };
-        assert_eq!(Packet::read(&written), Some(want));
-        assert_eq!(Packet::read(&written[..20]), None);
         let answer = Tag { status: Some(503), ..Tag::default() };
-        let written = row(Side::Platform, answer, "", b"");
-        let read = Packet::read(&written).unwrap();
-        assert_eq!((read.is_of_hub, read.size, read.tag), (false, 0, answer));
+        let long = vec![7; DATA_BYTES_MAX + 2];
+        tape.begin();
+        tape.note(Side::Hub, tag, &long);
+        tape.note(Side::Platform, answer, b"");
+        packets.keep(|_| 60);
+        let rows = packets.read(&mut vec![1], &(0..u64::MAX), false).unwrap();
+        let read: Vec<_> = rows.iter().filter_map(|it| Packet::read(&it.2)).collect();
+        let (size, data) = (long.len() as u32, &long[2..]);
+        let sent = Packet { kind: 67, connection: 5, size, tag, peer: &peer, data };
+        let received = Packet { kind: 66, size: 0, tag: answer, data: b"", ..sent };
+        assert_eq!(read, [sent, received]);
+        assert_eq!((read[0].is_of_hub(), read[1].is_of_hub()), (true, false));
+        assert_eq!(Packet::read(&rows[0].2[..20]), None);
     }
 }

@@ -127,6 +127,7 @@ impl HttpSink {
             let _ = connection.await;
         });
         self.connection = Some(Connection { requests, driver });
+        self.tape.begin();
         Ok(())
     }
 

@@ -40,6 +40,7 @@ impl Publisher {
         let stream = self.dialler.dial().await?;
         let session = Session::open(stream, &self.client_id, self.credentials.as_ref()).await?;
         self.session = Some(session);
+        self.tape.begin();
         Ok(true)
     }
 

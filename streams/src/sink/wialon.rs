@@ -100,7 +100,11 @@ impl WialonSink {
     async fn connection(&mut self) -> Result<&mut dyn Stream, Failure> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
-            None => Connection(self.dialler.dial().await?),
+            None => {
+                let stream = self.dialler.dial().await?;
+                self.tape.begin();
+                Connection(stream)
+            }
         };
         Ok(&mut *self.stream.insert(stream).0)
     }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::spawn;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 use super::rig::{Hub, Started, local, received, stream, until};
@@ -37,9 +38,11 @@ fn packets(hubs: &Started, id: u64, count: usize) -> Vec<Value> {
 
 /// The bytes of a packet.
 fn bytes(packet: &Value) -> Vec<u8> {
-    let digits = packet["data"].as_str().unwrap().as_bytes();
-    let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    BASE64_STANDARD.decode(packet["data"].as_str().unwrap()).unwrap()
+}
+
+fn types(packets: &[Value]) -> Vec<u64> {
+    packets.iter().map(|it| it["type"].as_u64().unwrap()).collect()
 }
 
 fn text(packet: &Value) -> String {
@@ -83,7 +86,9 @@ fn bodies_of_http_and_their_answers_are_kept_without_headers() {
         assert_eq!(packet["size"], bytes(packet).len());
         assert!(!packet.to_string().contains(SECRET) && !text(packet).contains(SECRET));
         assert_eq!((packet.get("topic"), packet.get("packet_id")), (None, None));
+        assert!(packet["conn"].as_u64() > Some(0));
     }
+    assert_eq!(types(&found), [67, 66, 67, 66]);
     assert_eq!(server.asked()[0].headers["authorization"], format!("Bearer {SECRET}"));
 }
 
@@ -141,7 +146,10 @@ fn packets_of_wialon_and_their_acknowledgements_are_kept() {
         assert_eq!(&said[4..10], format!("{ident}\0").as_bytes());
         assert_eq!(packet["size"], said.len());
     }
-    assert!(found.iter().filter(|it| it["source"] == "platform").all(|it| it["data"] == "11"));
+    assert!(found.iter().filter(|it| it["source"] == "platform").all(|it| bytes(it) == [0x11]));
+    let (sent, received) = (types(&found).into_iter()).partition::<Vec<_>, _>(|it| *it == 3);
+    assert_eq!((sent, received), (vec![3; 2], vec![2; 2]));
+    assert!(found.iter().all(|it| it["conn"] == found[0]["conn"]), "one connection");
 }
 
 /// R6.22.
@@ -172,7 +180,8 @@ fn publications_are_kept_with_their_topic_and_no_connect() {
     assert_eq!(found[0]["topic"], "cars/a");
     assert_eq!(serde_json::from_str::<Value>(&text(&found[0])).unwrap()["n"], 1);
     assert_eq!((&found[0]["source"], &found[1]["source"]), (&json!("hub"), &json!("platform")));
-    assert_eq!((&found[1]["data"], &found[1]["topic"]), (&json!("40020001"), &Value::Null));
+    assert_eq!((bytes(&found[1]), &found[1]["topic"]), (vec![0x40, 2, 0, 1], &Value::Null));
+    assert_eq!(types(&found), [35, 34]);
     assert_eq!((&found[0]["packet_id"], &found[1]["packet_id"]), (&json!(1), &json!(1)));
     let all = bytes(&found[0]);
     assert!(!String::from_utf8(all).unwrap().contains(SECRET));
@@ -238,8 +247,9 @@ fn packets_are_found_by_stream_time_and_filter() {
     assert_eq!(get("all", json!({"from": from, "to": to})), all[1..4]);
     assert_eq!(get("all", json!({"to": 0, "count": 2})), all[..2]);
     assert_eq!(get("all", json!({"reverse": true, "count": 1})), all[5..]);
-    let answers = get("all", json!({"filter": "source == \"platform\" && status == 200"}));
-    assert_eq!(answers.len(), 3);
+    for filter in ["source == \"platform\" && status == 200", "type=66"] {
+        assert_eq!(get("all", json!({"filter": filter})).len(), 3, "{filter}");
+    }
     let wrong = [
         json!({"count": 0}),
         json!({"from": "now"}),

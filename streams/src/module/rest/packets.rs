@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use longshore_acl::Method;
 use longshore_broker::module::Item;
 use longshore_broker::rest::{
@@ -24,10 +25,15 @@ const COUNT_MAX: u64 = 1_000_000;
 /// Steps that a filter takes for all packets of a request: some seconds.
 const STEPS_MAX: u64 = 100_000_000;
 
+/// What `type` means.
+const TYPES: &str = "2 received over TCP, 34 MQTT, 66 HTTP; one more if sent";
+
 static PACKET: Object = Object {
     name: "StreamPacket",
     fields: &[
         Field::new("timestamp", Kind::Any, "When it went over, in unix seconds"),
+        Field::new("type", Kind::Whole, TYPES),
+        Field::new("conn", Kind::Whole, "Its connection"),
         Field::new("stream_id", Kind::Whole, "Its stream"),
         Field::new("source", Kind::Text, "Who said it: hub or platform"),
         Field::new("peer", Kind::Text, "Host and port of the platform"),
@@ -35,7 +41,7 @@ static PACKET: Object = Object {
         Field::new("packet_id", Kind::Whole, "Its number, and that of its acknowledgement"),
         Field::new("status", Kind::Whole, "Of an answer, over HTTP"),
         Field::new("size", Kind::Whole, "Bytes of it: a body of HTTP, a payload of MQTT"),
-        Field::new("data", Kind::Text, "The first 65536 of them, as hexadecimal digits"),
+        Field::new("data", Kind::Text, "The first 65536 of them, in base64"),
     ],
     is_open: false,
 };
@@ -148,9 +154,10 @@ fn micros(value: &Value) -> Option<u64> {
 
 fn shown(stream: u64, key: u64, packet: &Packet<'_>) -> Value {
     let mut shown = json!({
-        "timestamp": key as f64 / 1e6, "stream_id": stream,
-        "source": if packet.is_of_hub { "hub" } else { "platform" }, "peer": packet.peer,
-        "size": packet.size, "data": digits(packet.data),
+        "timestamp": key as f64 / 1e6, "type": packet.kind, "conn": packet.connection,
+        "stream_id": stream,
+        "source": if packet.is_of_hub() { "hub" } else { "platform" }, "peer": packet.peer,
+        "size": packet.size, "data": BASE64_STANDARD.encode(packet.data),
     });
     let tag = packet.tag;
     if let Some(topic) = tag.topic {
@@ -162,13 +169,6 @@ fn shown(stream: u64, key: u64, packet: &Packet<'_>) -> Value {
         }
     }
     shown
-}
-
-/// Two digits a byte, upper case, as packets of channels have them.
-fn digits(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Answers with packets of streams, in the order of time.
