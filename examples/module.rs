@@ -8,8 +8,9 @@
 //! mosquitto_pub -u $token -q 1 -t meters/1/add -m 2.5
 //! ```
 //!
-//! It answers REST with rights, selectors, logs and states like all else there, is told of what
-//! came while it was not running, and is done with a message once its answer is out.
+//! It answers REST with rights, selectors, logs and states like all else there, says to tools what
+//! its topics are, is told of what came while it was not running, and is done with a message once
+//! its answer is out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,6 +109,11 @@ impl Module for Meters {
             submodule: Some("messages".to_owned()),
             method: Method::Get,
         }]
+    }
+
+    fn topics(&self) -> Vec<(String, &'static str)> {
+        let sums = ("flespi/message/gw/meters/{meter-id}".to_owned(), "what a meter has added up");
+        self.objects.topics().into_iter().chain([sums]).collect()
     }
 
     fn routes(self: Arc<Self>) -> Vec<Route> {

@@ -32,6 +32,7 @@ mod modules {
     mod bench;
     mod books;
     mod chain;
+    mod dictionary;
     mod endpoint;
     mod hub;
     mod packets;

@@ -33,6 +33,7 @@ mod secret;
 mod tell;
 
 pub use self::changes::Sent;
+pub(crate) use self::counters::NAMES as COUNTERS;
 use self::counters::Told;
 pub use self::error::{ChangeError, OpenError};
 pub(crate) use self::logs::{Cursor, meets};

@@ -32,7 +32,7 @@ use crate::net::pipe::Pipe;
 use crate::net::sys::Sys;
 use crate::net::tls::Tls;
 use crate::rest::route::Router;
-use crate::rest::{Api, Calls};
+use crate::rest::{Api, Calls, Dictionary};
 use crate::shard::Config;
 use crate::stats::Stats;
 use crate::store::{Figures, Store};
@@ -361,7 +361,8 @@ impl Broker {
         let routes = modules.iter().flat_map(|module| Arc::clone(module).routes()).collect();
         let collide = |path| StartError::Module(format!("{path} is there already").into());
         let router = Router::new(routes).map_err(collide)?;
-        let api = |it| Api::new(it, config, mailboxes, self.opener(), addresses, router);
+        let of_modules = (router, Dictionary::of(modules));
+        let api = |it| Api::new(it, config, mailboxes, self.opener(), addresses, of_modules);
         Ok(Entrance {
             limits: Arc::clone(&config.limits),
             authenticate: Arc::clone(&config.authenticate),

@@ -33,7 +33,7 @@ use crate::stamp::of_broker;
 mod objects;
 
 pub use self::objects::{Change, Head, Item, Objects, Paths};
-pub use crate::notices::Event;
+pub use crate::notices::{Detail, Event, EventKind, Severity};
 
 /// How far modules stand behind shards, in nice values: a shard that wakes runs at once.
 #[cfg(target_os = "linux")]
@@ -65,6 +65,18 @@ pub trait Module: Send + Sync + 'static {
     /// What of REST it answers. The first segment of each path is one of its own, or one that it
     /// shares with other modules, which has a [`Route::document`].
     fn routes(self: Arc<Self>) -> Vec<Route> {
+        Vec::new()
+    }
+
+    /// What the logs of its objects say beside that they were created, updated and deleted: events
+    /// by what tools call the objects, `channels` for `gw/channels`. Tools that show logs read it.
+    fn events(&self) -> Vec<(&'static str, &'static [EventKind])> {
+        Vec::new()
+    }
+
+    /// The topics it publishes to, and what comes there, for tools that offer topics. A level that
+    /// varies has a name in kebab case, `{channel-id}`; [`Objects::topics`] are those of objects.
+    fn topics(&self) -> Vec<(String, &'static str)> {
         Vec::new()
     }
 

@@ -12,9 +12,11 @@ use crate::clock::Wall;
 use crate::connection::{Peer, Tally};
 
 pub(crate) mod dictionary;
+mod meaning;
 mod record;
 mod topic;
 
+pub use self::meaning::{Detail, EventKind, Severity};
 pub use self::record::CALL_TEXT_MAX;
 pub(crate) use self::record::{OF_MQTT, OF_PLATFORM, cut};
 pub(crate) use self::topic::{counter_topic, log_topic, state_of_session, state_topic};

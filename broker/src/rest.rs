@@ -81,6 +81,7 @@ pub use self::selector::{Picked, Selector, Sieve};
 
 use self::answer::Body;
 use self::call::Origin;
+pub(crate) use self::constants::Dictionary;
 use self::intake::{Intake, Received};
 pub(crate) use self::messages::Calls;
 use self::query::{Query, decode};
@@ -109,6 +110,7 @@ pub(crate) struct Api {
     pub(crate) dialect: Dialect,
     /// Where the broker listens.
     pub(crate) addresses: Vec<(Listen, SocketAddr)>,
+    dictionary: Dictionary,
     router: Router,
     intake: Intake,
 }
@@ -127,7 +129,7 @@ impl Api {
         mailboxes: &Mailboxes,
         opener: Opener,
         addresses: &[(Listen, SocketAddr)],
-        router: Router,
+        (router, dictionary): (Router, Dictionary),
     ) -> Arc<Self> {
         Arc::new(Self {
             accounts: Arc::clone(accounts),
@@ -137,6 +139,7 @@ impl Api {
             reader: config.storage.as_ref().map(|storage| Arc::clone(&storage.reader)),
             dialect: config.dialect,
             addresses: addresses.to_vec(),
+            dictionary,
             router,
             intake: Intake::new(Arc::clone(&config.limits)),
         })
@@ -254,8 +257,18 @@ impl Api {
     }
 }
 
-/// Runs the handler where it may run.
+/// Runs the handler where it may run, and answers with the part that was asked for.
 async fn run(call: Call) -> Outcome {
+    let (limit, offset) = match call.route.has_parts() {
+        true => (call.query.number("limit")?, call.query.number("offset")?),
+        false => (None, None),
+    };
+    let answer = handle(call).await?;
+    let is_part = limit.is_some() || offset.is_some();
+    Ok(if is_part { answer.cut(limit, offset.unwrap_or(0)) } else { answer })
+}
+
+async fn handle(call: Call) -> Outcome {
     match call.route.handler.clone() {
         Handler::Waiting(work) => work(call).await,
         Handler::WaitingWith(work) => work(call).await,

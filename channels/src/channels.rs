@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use longshore_acl::{Method, TopicGrant};
-use longshore_broker::module::{Change, Context, Item, Module, ModuleError, Objects, Running};
+use longshore_broker::module::{
+    Change, Context, EventKind, Item, Module, ModuleError, Objects, Running,
+};
 use longshore_broker::rest::Route;
 use tokio::sync::mpsc;
 use tokio::task::{spawn_blocking, spawn_local};
@@ -16,6 +18,7 @@ use tracing::{error, warn};
 
 use crate::buffer::{self, Buffer, Work};
 use crate::channel::Channel;
+use crate::deed::{EVENTS, TOPICS};
 use crate::hub::{self, Hub};
 use crate::live::{Block, Numbers};
 use crate::options::Options;
@@ -339,6 +342,15 @@ impl Module for Channels {
 
     fn routes(self: Arc<Self>) -> Vec<Route> {
         rest::routes(&self)
+    }
+
+    fn events(&self) -> Vec<(&'static str, &'static [EventKind])> {
+        vec![("channels", &EVENTS)]
+    }
+
+    fn topics(&self) -> Vec<(String, &'static str)> {
+        let own = TOPICS.iter().map(|(topic, about)| ((*topic).to_owned(), *about));
+        self.objects.topics().into_iter().chain(own).collect()
     }
 
     fn run(self: Arc<Self>) -> Running {

@@ -25,6 +25,7 @@ use tracing::{debug, error, warn};
 
 use crate::buffer::{Buffer, Entry, NotKept, Work};
 use crate::channel::Channel;
+use crate::deed::Deed;
 use crate::live::Block;
 use crate::message::{Message, Reception, Timestamp};
 use crate::minute::Most;
@@ -215,21 +216,27 @@ impl Hub {
         match why {
             Some(why) => {
                 fields.insert("block_code".to_owned(), (why as u8).into());
-                self.tell(channel, "blocked".to_owned(), 20, fields);
+                self.tell(channel, None, Deed::Blocked, fields);
                 channel.live.close_all(crate::protocol::CloseCode::ChannelBlocked);
             }
-            None => self.tell(channel, "unblocked".to_owned(), 21, fields),
+            None => self.tell(channel, None, Deed::Unblocked, fields),
         }
     }
 
-    /// Adds a record to the log of a channel.
+    /// Adds a record to the log of a channel: of what has happened to it, or to its connection with
+    /// this address.
     pub(crate) fn tell(
         &self,
         channel: &Channel,
-        text: String,
-        code: u64,
+        connection: Option<&str>,
+        deed: Deed,
         fields: Map<String, Value>,
     ) {
+        let (name, code) = (deed.name(), deed.code());
+        let text = match connection {
+            Some(address) => format!("connections/{address}/{name}"),
+            None => name.to_owned(),
+        };
         let (origin, origin_id) = (format!("gw/channels/{}", channel.id()), channel.id());
         self.context.tell(
             channel.account(),

@@ -14,6 +14,7 @@
 //! | `orders` | commands for devices |
 //! | `ports`, [`Options`] | where channels listen |
 //! | `rest` | what of REST it answers |
+//! | `deed` | what logs say, as tools are told of it |
 //! | [`message`] | ident, time and parameters of a message, and the flat object it becomes |
 //! | [`parameter`] | the one table of standard parameters |
 //! | [`protocol`] | the seam to protocols, and a file for each |
@@ -44,6 +45,7 @@ mod buffer;
 mod channel;
 mod channels;
 mod connections;
+mod deed;
 mod hub;
 mod live;
 pub mod message;

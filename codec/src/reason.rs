@@ -27,7 +27,7 @@ macro_rules! reason_codes {
             }
 
             /// The words of the standard, without a stop.
-            const fn words(self) -> &'static str {
+            pub const fn words(self) -> &'static str {
                 match self {
                     $(Self::$name => $words,)+
                 }

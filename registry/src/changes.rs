@@ -7,14 +7,11 @@ use longshore_broker::module::{Change, Item, State};
 use serde_json::Map;
 use tokio::sync::Notify;
 
+use crate::deed::Deed;
 use crate::device::{Device, Identity, URI};
 use crate::roster::Roster;
 use crate::shelves::Shelves;
 use crate::writer::state_of;
-
-/// Codes of events (R8.4).
-const BLOCKED: (&str, u64) = ("blocked", 20);
-const UNBLOCKED: (&str, u64) = ("unblocked", 21);
 
 /// See the module. It has as much as was changed since somebody took it.
 #[derive(Debug, Default)]
@@ -55,11 +52,11 @@ impl Noted {
 /// Says whether a device is blocked, in its log and in what is retained.
 pub(crate) fn tell_blocked(context: &Context, device: &Device) {
     let code = device.live.blocked();
-    let (text, event) = if code == 0 { UNBLOCKED } else { BLOCKED };
+    let deed = if code == 0 { Deed::Unblocked } else { Deed::Blocked };
     let mut fields = Map::new();
     fields.insert("block_code".to_owned(), code.into());
     let (id, account) = (device.head().id, device.head().account);
-    context.tell(account, crate::event(id, text.to_owned(), event, fields));
+    context.tell(account, crate::event(id, "", deed, fields));
     let topic = format!("flespi/state/{URI}/{id}/blocked");
     context.retain(vec![State { account, topic, payload: Some(code.to_string()), since: None }]);
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::courier::Answer;
+use crate::deed::Deed;
 use crate::device::Device;
 use crate::message::MICROS;
 use crate::shelves::two;
@@ -56,14 +57,14 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// Its name and the code of its event: those of R8.6, and two of our own between them.
-    pub(crate) const fn event(self) -> (&'static str, u64) {
+    /// What the log says of it.
+    pub(crate) const fn deed(self) -> Deed {
         match self {
-            Self::Queued => ("queued", 330),
-            Self::Sent => ("sent", 331),
-            Self::Canceled => ("canceled", 332),
-            Self::Expired => ("expired", 333),
-            Self::Processed => ("processed", 334),
+            Self::Queued => Deed::Queued,
+            Self::Sent => Deed::Sent,
+            Self::Canceled => Deed::Canceled,
+            Self::Expired => Deed::Expired,
+            Self::Processed => Deed::Processed,
         }
     }
 }

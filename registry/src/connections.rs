@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::changes::Noted;
 use crate::courier::{ASKED, Courier};
+use crate::deed::Deed;
 use crate::device::{Device, Identity, URI};
 use crate::intake::PAUSE;
 use crate::live;
@@ -22,9 +23,6 @@ use crate::writer::{Work, state_of};
 const OF_CHANNELS: &str = "flespi/state/gw/channels/+/connections/+";
 /// The property in which they say how one has ended, as JSON.
 const ENDED: &str = "ended";
-/// Codes of events (R8.6).
-const CONNECTED: (&str, u64) = ("connected", 300);
-const DISCONNECTED: (&str, u64) = ("disconnected", 301);
 /// Why connections are ended (R8.8): a user asks for it, the device is disabled.
 pub(crate) const BY_USER: u64 = 10;
 const DISABLED: u64 = 23;
@@ -253,7 +251,7 @@ impl Connections {
         if is_first {
             self.said.push(state_of(device, "connected", Some("true".to_owned())));
         }
-        self.tell(device, told, CONNECTED, Map::new());
+        self.tell(device, told, Deed::Connected, Map::new());
         self.courier.nudge(device);
     }
 
@@ -263,17 +261,11 @@ impl Connections {
         if is_last {
             self.said.push(state_of(device, "connected", Some("false".to_owned())));
         }
-        self.tell(device, told, DISCONNECTED, ended);
+        self.tell(device, told, Deed::Disconnected, ended);
     }
 
     /// Says in the log that a connection has come or gone, and in what way.
-    fn tell(
-        &self,
-        device: &Device,
-        told: &Told,
-        (text, code): (&str, u64),
-        mut fields: Map<String, Value>,
-    ) {
+    fn tell(&self, device: &Device, told: &Told, deed: Deed, mut fields: Map<String, Value>) {
         let of_connection = [
             ("ident", told.ident.clone().into()),
             ("source", told.source.clone()),
@@ -282,7 +274,7 @@ impl Connections {
             ("connection_id", told.id.into()),
         ];
         fields.extend(of_connection.map(|(name, it)| (name.to_owned(), it)));
-        let event = crate::event(device.head().id, text.to_owned(), code, fields);
+        let event = crate::event(device.head().id, "", deed, fields);
         self.context.tell(device.head().account, event);
     }
 

@@ -19,6 +19,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::command::{Command, State};
+use crate::deed::Deed;
 use crate::device::Device;
 use crate::device_type::CUSTOM;
 use crate::intake::PAUSE;
@@ -267,7 +268,7 @@ impl Courier {
     ) -> Result<(), TablesError> {
         let Some(text) = setting.write_text() else { return Ok(()) };
         let pending = setting.kept.pending.clone();
-        self.tell(device, setting, "sent", 317);
+        self.tell(device, setting, Deed::Told);
         let answer =
             self.ask(device, connection, &self.custom(&text), self.limits.answer_secs).await;
         // It stays if the device has said nothing, for when it connects again.
@@ -278,9 +279,9 @@ impl Courier {
         let told = if answer.is_executed() {
             fresh.kept.current = pending.unwrap_or_default();
             (fresh.kept.updated, fresh.kept.reads) = (now(), 0);
-            ("confirmed", 312)
+            Deed::Confirmed
         } else {
-            ("rejected", 313)
+            Deed::Rejected
         };
         self.keep(device, &fresh, told).await
     }
@@ -303,12 +304,12 @@ impl Courier {
             Some(value) => {
                 (kept.current, kept.updated) = (value, now());
                 (kept.is_asked, kept.reads) = (false, 0);
-                Some(("received", 310))
+                Some(Deed::Received)
             }
             None => {
                 kept.reads += 1;
                 kept.is_asked &= kept.reads < READS_MAX;
-                (kept.reads == READS_MAX).then_some(("unreadable", 316))
+                (kept.reads == READS_MAX).then_some(Deed::Unreadable)
             }
         };
         match told {
@@ -345,10 +346,10 @@ impl Courier {
         &self,
         device: &Device,
         setting: &Setting,
-        (what, code): (&str, u64),
+        deed: Deed,
     ) -> Result<(), TablesError> {
         self.commit(self.setting_row(device, setting)).await?;
-        self.tell(device, setting, what, code);
+        self.tell(device, setting, deed);
         let json = (!setting.is_gone()).then(|| setting.shown(device.head().id).to_string());
         let state = state_of(device, &state_name(&setting.name), json);
         // What fails has no broker.
@@ -356,8 +357,8 @@ impl Courier {
         Ok(())
     }
 
-    fn tell(&self, device: &Device, setting: &Setting, what: &str, code: u64) {
-        self.context.tell(device.head().account, setting.event(device, what, code));
+    fn tell(&self, device: &Device, setting: &Setting, deed: Deed) {
+        self.context.tell(device.head().account, setting.event(device, deed));
     }
 
     async fn commit(&self, changes: Changes) -> Result<(), TablesError> {
@@ -481,10 +482,9 @@ impl Courier {
 
     /// Says in the log what has become of a command (R5.6).
     fn say(&self, device: &Device, command: &Command, state: State) {
-        let (text, code) = state.event();
-        let text = format!("commands-queue/{}/{text}", command.name);
+        let of = format!("commands-queue/{}/", command.name);
         let Value::Object(fields) = command.shown() else { return };
-        let event = crate::event(device.head().id, text, code, fields);
+        let event = crate::event(device.head().id, &of, state.deed(), fields);
         self.context.tell(device.head().account, event);
     }
 

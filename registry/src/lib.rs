@@ -10,6 +10,7 @@
 //! | `courier`, `command`, `settings` | what devices are told |
 //! | `connections`, `changes` | who is connected, and what becomes of devices |
 //! | `rest` | routes of all that |
+//! | `deed` | what logs say, as tools are told of it |
 //!
 //! It knows channels by their topics alone:
 //!
@@ -26,6 +27,7 @@ mod changes;
 mod command;
 mod connections;
 mod courier;
+mod deed;
 mod device;
 mod device_type;
 mod generalize;
@@ -49,7 +51,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hashbrown::HashMap;
 use longshore_acl::{Method, TopicGrant};
-use longshore_broker::module::{Event, Head, Item, Module, Objects, Running};
+use longshore_broker::module::{Event, EventKind, Head, Item, Module, Objects, Running};
 use longshore_broker::rest::{Fault, Route};
 use longshore_broker::{Context, ModuleError};
 use serde_json::{Map, Value};
@@ -61,6 +63,7 @@ pub use crate::limits::Limits;
 use crate::changes::{Follower, Noted};
 use crate::connections::Connections;
 use crate::courier::Courier;
+use crate::deed::{Deed, EVENTS, TOPICS};
 use crate::device::{Device, ORIGIN, URI};
 use crate::intake::{Heard, Intake};
 use crate::roster::Roster;
@@ -233,6 +236,15 @@ impl Module for Registry {
         rest::routes(&self)
     }
 
+    fn events(&self) -> Vec<(&'static str, &'static [EventKind])> {
+        vec![("devices", &EVENTS)]
+    }
+
+    fn topics(&self) -> Vec<(String, &'static str)> {
+        let own = TOPICS.iter().map(|(topic, about)| ((*topic).to_owned(), *about));
+        self.objects.topics().into_iter().chain(own).collect()
+    }
+
     fn run(self: Arc<Self>) -> Running {
         Box::pin(async move {
             self.objects.renew_all();
@@ -268,8 +280,10 @@ async fn purge(works: &mpsc::Sender<Work>, device: Arc<Device>) {
     while let Ok(true) = ask(works, Arc::clone(&device), What::Purge).await {}
 }
 
-/// Something that has happened to a device.
-fn event(device: u64, text: String, code: u64, fields: Map<String, Value>) -> Event {
+/// Something that has happened to a device, or to what belongs to it under this name, which ends in
+/// a slash.
+fn event(device: u64, of: &str, deed: Deed, fields: Map<String, Value>) -> Event {
+    let (text, code) = (format!("{of}{}", deed.name()), deed.code());
     let origin = format!("{URI}/{device}");
     Event { origin, origin_type: ORIGIN, origin_id: device, text, code, fields }
 }

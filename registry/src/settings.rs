@@ -1,11 +1,12 @@
 //! Settings of a device: a shadow of what it is set to, and what it is to be set to (R5.7 to
 //! R5.10).
 
-use longshore_broker::module::Item;
+use longshore_broker::module::{Event, Item};
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::deed::Deed;
 use crate::device::Device;
 use crate::device_type;
 use crate::message::MICROS;
@@ -209,17 +210,12 @@ pub(crate) fn state_name(name: &str) -> String {
 
 impl Setting {
     /// The event of this, for the log (R5.9).
-    pub(crate) fn event(
-        &self,
-        device: &Device,
-        what: &str,
-        code: u64,
-    ) -> longshore_broker::module::Event {
+    pub(crate) fn event(&self, device: &Device, deed: Deed) -> Event {
         let mut fields = Map::new();
         fields.insert("name".to_owned(), self.name.clone().into());
         fields.insert("current".to_owned(), self.kept.current.clone());
         fields.insert("pending".to_owned(), self.kept.pending.clone().into());
-        let text = format!("settings/{}/{what}", self.name);
-        crate::event(device.head().id, text, code, fields)
+        let of = format!("settings/{}/", self.name);
+        crate::event(device.head().id, &of, deed, fields)
     }
 }

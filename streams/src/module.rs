@@ -9,6 +9,7 @@
 //! | `seen` | what was taken, and may come again |
 //! | `work` | the runners, and what they say in logs and states |
 //! | `rest` | routes beside those of all objects |
+//! | `deed` | what logs say, as tools are told of it |
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,18 +17,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use longshore_acl::TopicGrant;
-use longshore_broker::module::{Change, Item, Objects, Running};
+use longshore_broker::module::{Change, EventKind, Item, Objects, Running};
 use longshore_broker::rest::Route;
 use longshore_broker::{Context, Module, ModuleError};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
+use self::deed::{EVENTS, TOPICS};
 use self::intake::Intake;
 use self::links::Links;
 use self::stream::Stream;
 use crate::packets::Packets;
 use crate::{Queue, QueueError, Queues, Targets};
 
+mod deed;
 mod early;
 mod held;
 mod intake;
@@ -178,6 +181,15 @@ impl Module for Streams {
 
     fn routes(self: Arc<Self>) -> Vec<Route> {
         rest::routes(&self)
+    }
+
+    fn events(&self) -> Vec<(&'static str, &'static [EventKind])> {
+        vec![("streams", &EVENTS)]
+    }
+
+    fn topics(&self) -> Vec<(String, &'static str)> {
+        let own = TOPICS.iter().map(|(topic, about)| ((*topic).to_owned(), *about));
+        self.objects.topics().into_iter().chain(own).collect()
     }
 
     fn run(self: Arc<Self>) -> Running {

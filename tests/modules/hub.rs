@@ -58,8 +58,13 @@ impl Hub {
 
     /// Whoever has its master token.
     pub(crate) fn rest(&self, broker: &Broker) -> Rest {
+        Rest::new(broker.address("http"), &self.key())
+    }
+
+    /// Its master token.
+    pub(crate) fn key(&self) -> String {
         let path = self.path().join("longshore-data/master-token");
         let key = std::fs::read_to_string(path).expect("it is kept there");
-        Rest::new(broker.address("http"), key.trim())
+        key.trim().to_owned()
     }
 }

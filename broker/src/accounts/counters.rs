@@ -13,7 +13,7 @@ use crate::notices::counter_topic;
 use crate::shard::{OwnMessage, publish_all};
 
 /// The counters, which have the names of the limits that bound them, where there are such.
-const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 11] = [
     Quota::TokensCount.name(),
     Quota::SubaccountsCount.name(),
     "limits_count",

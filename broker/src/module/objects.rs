@@ -15,7 +15,8 @@ use super::{Context, Event, ModuleError, Renew, State};
 use crate::accounts::Sent;
 use crate::rest::collection::{self, Chosen, Each};
 use crate::rest::{
-    Call, Caller, Code, Fault, Field, Gate, Handler, Kind, NUMBER, Object, Outcome, Route, Takes,
+    Call, Caller, Code, Fault, Field, Gate, Handler, Kind, NUMBER, Object, Outcome, Route, Shown,
+    Takes,
 };
 
 mod row;
@@ -251,6 +252,25 @@ impl<T: Item> Objects<T> {
                 }),
             },
         ]
+    }
+
+    /// The topics of their states and of what is said of all objects, for [`Module::topics`].
+    ///
+    /// [`Module::topics`]: super::Module::topics
+    #[must_use]
+    pub fn topics(&self) -> Vec<(String, &'static str)> {
+        let (uri, state) = (T::URI, state_topic::<T>());
+        let kind = uri.rsplit('/').next().unwrap_or(uri);
+        let one = format!("{{{}-id}}", kind.strip_suffix('s').unwrap_or(kind));
+        let mut topics = vec![(format!("{state}/{one}"), "all fields of the object")];
+        let fields = T::OBJECT.fields.iter().filter(|field| field.shown == Shown::Always);
+        topics.extend(fields.map(|it| (format!("{state}/{one}/{}", it.name), it.about)));
+        topics.push((format!("{state}/{one}/deleted"), "true as the object is removed"));
+        let log = |(what, _): (&str, u64)| format!("flespi/log/{uri}/{one}/{what}");
+        topics.push((log(CREATED), "the object was made"));
+        topics.push((log(UPDATED), "the object was changed"));
+        topics.push((log(DELETED), "the object was removed"));
+        topics
     }
 
     /// Those that the first parameter of the path means and the token opens, for other routes.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -16,6 +17,9 @@ use super::fault::Fault;
 const PIECE_BYTES: usize = 32 << 10;
 /// Entries of `errors` in one answer; further ones are left out.
 const FAULTS_MAX: usize = 10_000;
+
+/// The member that says what part of a list is answered.
+const PAGINATION: &str = "pagination";
 
 /// What a handler comes to.
 pub type Outcome = Result<Answer, Fault>;
@@ -58,6 +62,7 @@ struct Objects {
     items: Items,
     faults: Vec<Fault>,
     beside: Vec<(&'static str, Value)>,
+    cut: Option<Part>,
 }
 
 /// Which part of a list was asked for, and of how many.
@@ -71,6 +76,30 @@ pub struct Part {
     pub count: u64,
 }
 
+impl Part {
+    fn to_json(self) -> Value {
+        json!({"limit": self.limit, "offset": self.offset, "count": self.count})
+    }
+
+    /// Counts the next object; whether it is of this part.
+    fn takes_next(&mut self) -> bool {
+        let at = self.count;
+        self.count += 1;
+        at >= self.offset && self.limit.is_none_or(|limit| at - self.offset < limit)
+    }
+
+    /// Those of several objects that are of this part, as they were written.
+    fn take_of(&mut self, written: Bytes) -> Option<Bytes> {
+        let list = [b"[", &written[..], b"]"].concat();
+        let Ok(objects) = serde_json::from_slice::<Vec<&RawValue>>(&list) else {
+            return Some(written);
+        };
+        let taken = objects.into_iter().filter(|_| self.takes_next()).map(RawValue::get);
+        let taken = taken.collect::<Vec<_>>().join(",");
+        (!taken.is_empty()).then(|| taken.into())
+    }
+}
+
 impl Answer {
     /// These objects.
     pub fn of(values: impl IntoIterator<Item = Value>) -> Self {
@@ -80,7 +109,7 @@ impl Answer {
 
     /// The objects that come from there.
     pub fn objects(items: Items) -> Self {
-        let objects = Objects { items, faults: Vec::new(), beside: Vec::new() };
+        let objects = Objects { items, faults: Vec::new(), beside: Vec::new(), cut: None };
         Self { body: Content::Objects(objects), status: StatusCode::OK }
     }
 
@@ -107,8 +136,21 @@ impl Answer {
 
     /// The same, which says what part of a list it is.
     #[must_use]
-    pub fn with_part(self, Part { limit, offset, count }: Part) -> Self {
-        self.beside("pagination", json!({"limit": limit, "offset": offset, "count": count}))
+    pub fn with_part(self, part: Part) -> Self {
+        self.beside(PAGINATION, part.to_json())
+    }
+
+    /// This part of its objects, unless it is a part already, or no list. All of them come to their
+    /// turn, for they are counted; those of other parts are left out as they come.
+    #[must_use]
+    pub(crate) fn cut(mut self, limit: Option<u64>, offset: u64) -> Self {
+        if let Content::Objects(objects) = &mut self.body
+            && self.status == StatusCode::OK
+            && objects.beside.iter().all(|(name, _)| *name != PAGINATION)
+        {
+            objects.cut = Some(Part { limit, offset, count: 0 });
+        }
+        self
     }
 
     /// The same with a member beside `result`.
@@ -259,12 +301,20 @@ impl Pieces {
         while piece.len() < PIECE_BYTES {
             match self.objects.items.next(cx) {
                 Poll::Ready(Some(Ok(Next::Object(value)))) => {
-                    self.begin_object(&mut piece);
-                    put(&mut piece, &value);
+                    if self.objects.cut.as_mut().is_none_or(Part::takes_next) {
+                        self.begin_object(&mut piece);
+                        put(&mut piece, &value);
+                    }
                 }
                 Poll::Ready(Some(Ok(Next::Written(Written::Objects(written))))) => {
-                    self.begin_object(&mut piece);
-                    piece.extend_from_slice(&written);
+                    let written = match &mut self.objects.cut {
+                        Some(part) => part.take_of(written),
+                        None => Some(written),
+                    };
+                    if let Some(written) = written {
+                        self.begin_object(&mut piece);
+                        piece.extend_from_slice(&written);
+                    }
                 }
                 Poll::Ready(Some(Ok(Next::Written(Written::Beside(name, value))))) => {
                     self.objects.beside.push((name, value));
@@ -295,7 +345,8 @@ impl Pieces {
     }
 
     fn end(&mut self, piece: &mut Vec<u8>) {
-        let Objects { faults, beside, .. } = &self.objects;
+        let Objects { faults, beside, cut, .. } = &mut self.objects;
+        beside.extend(cut.take().map(|part| (PAGINATION, part.to_json())));
         let end: &[u8] = if self.stage == Stage::Fresh { b"{\"result\":[]" } else { b"]" };
         piece.extend_from_slice(end);
         if !faults.is_empty() {
@@ -430,6 +481,44 @@ mod tests {
             let value: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(value["errors"].as_array().unwrap().len(), FAULTS_MAX);
         }
+    }
+
+    /// Spec of the modules, R2.10.
+    #[test]
+    fn a_part_is_cut_of_what_comes_in_whatever_form() {
+        let objects = || (1..=5).map(|id| json!({"id": id}));
+        let sent = || {
+            let (send, items) = mpsc::channel(8);
+            objects().for_each(|object| send.try_send(Ok(object)).unwrap());
+            Items::Sent(items)
+        };
+        let written = || {
+            let (send, items) = mpsc::channel(8);
+            for pieces in ["{\"id\":1},{\"id\":2}", "{\"id\":3}", "{\"id\":4},{\"id\":5}"] {
+                send.try_send(Ok(Written::Objects(pieces.into()))).unwrap();
+            }
+            Items::Written(items)
+        };
+        let rows = [
+            (Some(2), 1, json!([{"id": 2}, {"id": 3}])),
+            (None, 3, json!([{"id": 4}, {"id": 5}])),
+            (Some(0), 0, json!([])),
+            (Some(9), 5, json!([])),
+        ];
+        for (limit, offset, want) in rows {
+            let made = Items::Made(Box::new(objects()));
+            for answer in [made, sent(), written()].map(Answer::objects) {
+                let text = read(&mut answer.cut(limit, offset).into_body()).0;
+                let part = json!({"limit": limit, "offset": offset, "count": 5});
+                let value: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(value, json!({"result": want, "pagination": part}), "{text}");
+            }
+        }
+        let part = Part { limit: Some(1), offset: 0, count: 9 };
+        let known = Answer::of([json!(1)]).with_part(part).cut(None, 1);
+        assert!(read(&mut known.into_body()).0.starts_with("{\"result\":[1],"), "it is a part");
+        let refused = Answer::partly(Vec::new(), vec![Fault::not_found(5)]).cut(None, 1);
+        assert!(!read(&mut refused.into_body()).0.contains(PAGINATION), "nothing was found");
     }
 
     #[test]

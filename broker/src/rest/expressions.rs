@@ -43,6 +43,15 @@ pub(super) static ROUTES: &[&[Route]] = &[&[
         handler: Handler::Blocking(list),
     },
     Route {
+        method: Method::Get,
+        path: "/storage/expressions/test",
+        about: "Evaluate an expression over each input",
+        gate: Gate::Token,
+        takes: Takes::Data(&TEST),
+        gives: None,
+        handler: Handler::Blocking(test),
+    },
+    Route {
         method: Method::Post,
         path: "/storage/expressions/test",
         about: "Evaluate an expression over each input",
@@ -64,7 +73,10 @@ fn list(call: &Call) -> Outcome {
 
 /// The value over each input, in their order; null, and an entry of `errors`, where there is none.
 fn test(call: &Call) -> Outcome {
-    let mut body = call.object()?;
+    let mut body = match call.route.method {
+        Method::Get => call.data()?,
+        _ => call.object()?,
+    };
     TEST.takes(&body)?;
     let wrong =
         |name: &str, what: &str| Fault::new(Code::Format, format!("{name}: {what}")).field(name);

@@ -158,7 +158,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             .collect();
         let about = format!("fields to answer with, parted by commas: {names:?}");
         all.push(parameter("query", "fields", text(), &about));
-        if has_parts(route) {
+        if route.has_parts() {
             let whole = || json!({"type": "integer", "minimum": 0});
             all.push(parameter("query", "limit", whole(), "objects to answer with at most"));
             all.push(parameter("query", "offset", whole(), "objects to leave out before"));
@@ -187,14 +187,6 @@ fn parameters(route: &Route) -> Vec<Value> {
         all.push(parameter("header", TRACE, text(), "its name for the call, for logs"));
     }
     all
-}
-
-/// Whether it is a list of objects as all collections are: others, and what shards are asked for,
-/// go out as a whole.
-fn has_parts(route: &Route) -> bool {
-    let is_list = matches!(route.takes, Takes::Nothing) && route.method == Method::Get;
-    let is_collection = matches!(route.gate, Gate::Part(_)) && route.parameters().count() == 1;
-    is_list && is_collection && (route.module() != "mqtt" || route.path == "/mqtt/sessions/{sel}")
 }
 
 fn sent_name(object: &Object) -> String {
@@ -288,16 +280,19 @@ mod tests {
             let names = operation["parameters"].as_array().unwrap().iter().map(named);
             (operation.pointer(schema).cloned().unwrap_or_default(), names.collect::<Vec<_>>())
         };
-        for (module, path, has_parts) in [
-            ("platform", "/platform/tokens/{sel}", true),
-            ("mqtt", "/mqtt/sessions/{sel}", true),
-            ("mqtt", "/mqtt/sessions/{sel}/subscriptions/{sel2}", false),
+        for (module, path) in [
+            ("platform", "/platform/tokens/{sel}"),
+            ("mqtt", "/mqtt/sessions/{sel}"),
+            ("mqtt", "/mqtt/sessions/{sel}/subscriptions/{sel2}"),
         ] {
             let (item, names) = of(module, path, "delete");
             assert_eq!((item, names.contains(&"fields".to_owned())), (number(), false), "{path}");
             let (item, names) = of(module, path, "get");
             assert!(item["$ref"].is_string());
-            assert_eq!(names.contains(&"limit".to_owned()), has_parts, "{path}");
+            assert!(names.contains(&"limit".to_owned()), "{path}");
+        }
+        for (module, path) in [("mqtt", "/mqtt/messages/{sel}"), ("auth", "/auth/info")] {
+            assert!(!of(module, path, "get").1.contains(&"limit".to_owned()), "{path}");
         }
         assert_eq!(of("mqtt", "/mqtt/explain", "get").1[..2], ["client_id", "topic"]);
     }

@@ -120,6 +120,13 @@ impl Route {
         openapi::document(path)
     }
 
+    /// Whether it reads a list of objects that a selector means, of which `limit` and `offset`
+    /// choose a part. What takes `data` says there how much is wanted.
+    pub(crate) fn has_parts(&self) -> bool {
+        let is_reading = self.method == Method::Get && matches!(self.takes, Takes::Nothing);
+        is_reading && self.gives.is_some() && self.parameters().next().is_some()
+    }
+
     fn is_document(&self) -> bool {
         self.path.ends_with(openapi::NAME)
     }

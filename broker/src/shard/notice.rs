@@ -209,3 +209,22 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notices::dictionary::CLOSINGS;
+
+    /// Specification of the broker, 7.4, 20.5.
+    #[test]
+    fn every_way_a_connection_ends_is_explained() {
+        let reasons = (0..=u8::MAX).filter_map(ReasonCode::from_u8);
+        for code in reasons.map(close_code).chain([UNEXPECTED]) {
+            assert_eq!(
+                CLOSINGS.iter().filter(|it| it.value == i64::from(code)).count(),
+                1,
+                "{code}"
+            );
+        }
+    }
+}

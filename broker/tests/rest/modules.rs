@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use longshore_acl::{ROOT_ACCOUNT, TokenKey};
 use longshore_broker::accounts::Options;
-use longshore_broker::module::{Change, Head, Item, MODULES_FOLDER, Objects, Paths, Running};
+use longshore_broker::module::{
+    Change, Detail, EventKind, Head, Item, MODULES_FOLDER, Objects, Paths, Running, Severity,
+};
 use longshore_broker::rest::{Code, Fault, Field, Kind, Object, Route};
 use longshore_broker::{Broker, Context, Module, Storage};
 use longshore_storage::{Changes, Tables};
@@ -93,6 +95,20 @@ impl Module for Depots {
         routes
     }
 
+    fn events(&self) -> Vec<(&'static str, &'static [EventKind])> {
+        static TIDES: [Detail; 1] = [Detail::new(1, Severity::Alert, "too low")];
+        static EVENTS: [EventKind; 2] = [
+            EventKind::new(900, Severity::Notice, "a ship has come"),
+            // Of which the broker knows other values.
+            EventKind::new(1000, Severity::Alert, "not said").with("response_code", &TIDES),
+        ];
+        vec![("depots", &EVENTS)]
+    }
+
+    fn topics(&self) -> Vec<(String, &'static str)> {
+        self.objects.topics()
+    }
+
     fn run(self: Arc<Self>) -> Running {
         Box::pin(async move {
             self.objects.renew_all();
@@ -134,6 +150,32 @@ fn hear(rig: &Rig, filter: &str, count: usize) -> Vec<String> {
     client.hears_broker = true;
     assert_eq!(client.subscribe(filter), 1);
     client.sorted(count)
+}
+
+/// Specification of the broker, 7.4.
+#[test]
+fn what_a_module_says_is_in_the_dictionaries() {
+    let (rig, _) = Harbour::new().start();
+    let names = rig.ask("GET /const/values?names=toolbox/topics,toolbox/codes", "").result();
+    let topics = names[0]["toolbox/topics"]["topics"].as_object().unwrap();
+    let of_depots = topics.keys().filter(|topic| topic.contains("/gw/depots/{depot-id}"));
+    let fields = ["id", "cid", "name", "berths", "metadata", "size"];
+    let mut want: Vec<_> =
+        fields.map(|it| format!("flespi/state/gw/depots/{{depot-id}}/{it}")).into();
+    want.push("flespi/state/gw/depots/{depot-id}".to_owned());
+    want.push("flespi/state/gw/depots/{depot-id}/deleted".to_owned());
+    let said = ["created", "updated", "deleted"];
+    want.extend(said.map(|it| format!("flespi/log/gw/depots/{{depot-id}}/{it}")));
+    want.sort();
+    assert_eq!(of_depots.cloned().collect::<Vec<_>>(), want);
+    let toolbox = &names[0]["toolbox/codes"];
+    assert_eq!(toolbox["entities"]["depots"], json!([900, 1000]));
+    let arrived = json!({"code": 900, "description": "a ship has come", "severity": "notice"});
+    assert_eq!(toolbox["codes"]["900"], arrived);
+    let of_both = &toolbox["codes"]["1000"];
+    assert_eq!(of_both["description"], "REST request", "whoever is first explains it");
+    assert_eq!(of_both["extra_codes"]["1"]["description"], "too low");
+    assert_eq!(of_both["extra_codes"]["404"]["code"], 404);
 }
 
 /// Spec of the modules: R2.4, R2.6, R2.13, R2.16, R2.19, R7.3, R8.3.

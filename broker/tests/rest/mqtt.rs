@@ -106,6 +106,24 @@ fn a_part_of_the_sessions_is_read_by_limit_and_offset() {
     assert_eq!(rig.ask("GET /mqtt/sessions/all?limit=-1", "").refusal(), (400, 2));
 }
 
+/// Spec of the modules: R2.10.
+#[test]
+fn a_part_of_the_subscriptions_is_read_by_limit_and_offset() {
+    let rig = Rig::new();
+    rig.ask("POST /mqtt/sessions", json!([{"client_id": "a"}, {"client_id": "b"}])).result();
+    let path = "/mqtt/sessions/all/subscriptions";
+    rig.ask(&format!("POST {path}"), json!([{"topic": "x"}, {"topic": "y"}])).result();
+    let all = rig.ask(&format!("GET {path}/all"), "");
+    assert!(all.json().get("pagination").is_none(), "it is not asked for");
+    for query in ["limit=2&offset=1", "offset=1&limit=2&fields=id"] {
+        let got = rig.ask(&format!("GET {path}/all?{query}"), "");
+        let part = json!({"limit": 2, "offset": 1, "count": 4});
+        assert_eq!((got.ids(), &got.json()["pagination"]), (all.ids()[1..3].to_vec(), &part));
+    }
+    assert_eq!(rig.ask(&format!("GET {path}/7?limit=1"), "").refusal(), (404, 6));
+    assert_eq!(rig.ask(&format!("GET {path}/all?offset=x"), "").refusal(), (400, 2));
+}
+
 /// Broker specification, 15.2.2; of the modules: R2.16.
 #[test]
 fn subscriptions_that_are_not_there_or_cannot_change_are_told_beside_the_others() {

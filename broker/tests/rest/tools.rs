@@ -1,10 +1,11 @@
 //! What tools ask for: who one is, regions, dictionaries, expressions, documents.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::client::{Rig, send};
+use super::client::{Answer, Rig, send};
 
 /// Broker specification, 15.3.2.
 #[test]
@@ -40,10 +41,29 @@ fn dictionaries_are_read_by_name() {
     let topics = both[0]["toolbox/topics"]["topics"].as_object().unwrap();
     assert!(topics.keys().all(|topic| topic.starts_with("flespi/")));
     assert!(topics.values().all(|topic| topic["description"].is_string()));
-    assert!(both[0]["toolbox/codes"]["503"]["description"].is_string());
-    assert!(both[0]["toolbox/codes"].get("20").is_none(), "nothing says so");
-    let of_sessions = "flespi/state/mqtt/sessions/{session_id}";
+    assert!(topics.contains_key("flespi/log/mqtt/sessions/{client-id}/closed"));
+    assert!(topics.contains_key("flespi/state/platform/customer/counters/mqtt/sessions"));
+    let of_sessions = "flespi/state/mqtt/sessions/{session-id}";
     assert!(!topics.contains_key(of_sessions), "they are not retained");
+    let toolbox = &both[0]["toolbox/codes"];
+    let codes = toolbox["codes"].as_object().unwrap();
+    for (code, of_code) in codes {
+        assert_eq!(*code, of_code["code"].to_string());
+        let severity = of_code["severity"].as_str().unwrap();
+        assert!(["alert", "info", "notice", "warning"].contains(&severity), "{of_code}");
+        assert!(of_code["description"].is_string());
+        let has_details = of_code["extra_codes"].is_object();
+        assert_eq!(of_code["extra_name"].is_string(), has_details, "{of_code}");
+    }
+    assert_eq!(toolbox["entities"]["base"], json!([1, 2, 3]));
+    assert_eq!(toolbox["entities"]["mqtt"][0], 500);
+    let listed = toolbox["entities"].as_object().unwrap().values();
+    let listed = listed.flat_map(|it| it.as_array().unwrap()).map(Value::to_string);
+    assert_eq!(listed.collect::<BTreeSet<_>>(), codes.keys().cloned().collect());
+    assert_eq!(codes["503"]["extra_name"], "close_code");
+    let of_rest = &codes["1000"]["extra_codes"]["500"];
+    assert_eq!(of_rest["severity"], "alert");
+    assert_eq!(of_rest["code"], 500);
     for bad in ["", "?names=", "?names=nothing"] {
         let answer = send(&mut rig.open(), &format!("GET /const/values{bad}"), &[], b"");
         assert_eq!(answer.refusal(), (400, 2), "{bad}");
@@ -64,6 +84,7 @@ fn expressions_are_listed_and_tried() {
     for (body, want) in rows {
         let answer = rig.ask("POST /storage/expressions/test", body.clone());
         assert_eq!(answer.json(), json!({"result": want}), "{body}");
+        assert_eq!(test_by_get(&rig, &body).json(), json!({"result": want}), "{body}");
     }
     let partly = json!({"expression": "1 / a", "input": [{"a": 0}, {"a": 2}]});
     let answer = rig.ask("POST /storage/expressions/test", partly).json();
@@ -81,7 +102,18 @@ fn expressions_are_listed_and_tried() {
     for (body, want) in rows {
         let answer = rig.ask("POST /storage/expressions/test", body.clone());
         assert_eq!(answer.refusal(), want, "{body}");
+        assert_eq!(test_by_get(&rig, &body).refusal(), want, "{body}");
     }
+}
+
+/// Tries an expression as flespi-io-js does.
+fn test_by_get(rig: &Rig, body: &Value) -> Answer {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let data: String = body.to_string().bytes().map(escape).collect();
+    rig.ask(&format!("GET /storage/expressions/test?data={data}"), "")
 }
 
 /// Broker specification, 15.3.4.
@@ -116,7 +148,7 @@ fn curl_makes_a_token_and_reads_it() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let tokens = url("/platform/tokens");
     let made = curl(&["--json", "[{\"info\":\"of curl\",\"ttl\":60}]", &tokens]);

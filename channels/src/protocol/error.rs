@@ -13,11 +13,24 @@ pub struct Error {
     farewell: Vec<u8>,
 }
 
-/// Why a connection was closed, as the log of its channel has it (R8.8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum CloseCode {
+macro_rules! close_codes {
+    ($($(#[$about:meta])+ $name:ident = $value:literal,)+) => {
+        /// Why a connection was closed, as the log of its channel has it (R8.8).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u8)]
+        pub enum CloseCode {
+            $($(#[$about])+ $name = $value,)+
+        }
+
+        impl CloseCode {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+
+close_codes! {
     /// The device closed it.
     ByDevice = 2,
     /// What was sent has been processed, and the connection was for that alone.

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::Open;
 use crate::buffer::NotKept;
+use crate::deed::Deed;
 use crate::hub::Origin;
 use crate::packets::{Transport, Way};
 use crate::protocol::mqtt::{self, Publications, Source};
@@ -58,7 +59,7 @@ pub(crate) async fn run(open: Rc<Open>) {
             Source::Own { .. } => "broker".to_owned(),
         };
         fields.insert("source".to_owned(), address.as_str().into());
-        open.hub.tell(&open.channel, format!("connections/{address}/closed"), 102, fields);
+        open.hub.tell(&open.channel, Some(&address), Deed::Closed, fields);
         if began.elapsed() > RETRY_MAX {
             retry = RETRY;
         }

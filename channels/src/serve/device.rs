@@ -19,6 +19,7 @@ use super::Open;
 use super::stream::{Ending, Traffic, tell};
 use crate::buffer::NotKept;
 use crate::connections::{Order, Peer};
+use crate::deed::Deed;
 use crate::hub::{Hub, Origin};
 use crate::live::source;
 use crate::message::{Ident, Message};
@@ -230,7 +231,7 @@ impl Device<'_> {
                 return Ok(());
             }
             if is_new {
-                tell(hub, self.open, self.peer, "identified", 101, Map::new());
+                tell(hub, self.open, self.peer, Deed::Identified, Map::new());
                 let state = self.peer.state(channel.id(), channel.protocol.id);
                 let of = format!("connections/{}", self.peer.id);
                 states.push(Hub::state(channel, &of, Some(&state)));

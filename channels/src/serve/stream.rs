@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::Open;
 use super::{device, http};
 use crate::connections::Peer;
+use crate::deed::Deed;
 use crate::hub::{Hub, moment};
 use crate::live::source;
 use crate::message::Ident;
@@ -87,7 +88,7 @@ fn admit(open: &Rc<Open>, stream: TcpStream, address: SocketAddr) {
     };
     // Replies are small, and a device waits for each.
     let _ = stream.set_nodelay(true);
-    tell(hub, open, &peer, "accepted", 100, Map::new());
+    tell(hub, open, &peer, Deed::Accepted, Map::new());
     let open = Rc::clone(open);
     spawn_local(async move {
         let began = Instant::now();
@@ -116,7 +117,7 @@ async fn end(open: &Open, peer: &Peer, ending: &Ending, traffic: &Traffic, laste
     fields.insert("recv".to_owned(), traffic.received.into());
     fields.insert("send".to_owned(), traffic.sent.into());
     let ended = Value::from(fields.clone()).to_string();
-    tell(&open.hub, open, peer, "closed", 102, fields);
+    tell(&open.hub, open, peer, Deed::Closed, fields);
     if peer.ident().is_some() {
         let of = format!("connections/{}", peer.id);
         // Whoever follows connections hears how this one has ended together with that it has.
@@ -130,16 +131,15 @@ pub(crate) fn tell(
     hub: &Hub,
     open: &Open,
     peer: &Peer,
-    what: &str,
-    code: u64,
+    deed: Deed,
     mut fields: Map<String, Value>,
 ) {
-    let address = peer.address.ip().to_canonical();
+    let address = peer.address.ip().to_canonical().to_string();
     fields.insert("source".to_owned(), source(peer.address).into());
     fields.insert("transport".to_owned(), peer.transport.into());
     fields.insert("connection_id".to_owned(), peer.id.into());
     if let Some(ident) = peer.ident() {
         fields.insert("ident".to_owned(), Ident::as_str(ident).into());
     }
-    hub.tell(&open.channel, format!("connections/{address}/{what}"), code, fields);
+    hub.tell(&open.channel, Some(&address), deed, fields);
 }

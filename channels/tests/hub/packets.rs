@@ -244,6 +244,7 @@ fn packets_are_found_by_channel_ident_and_time() {
             "all/idents/all",
             vec![row(&one, "bus"), row(&one, "car"), row(&one, "cargo"), row(&two, "car")],
         ),
+        ("all/idents/all?limit=2&offset=1", vec![row(&one, "car"), row(&one, "cargo")]),
         ("all/idents/car", vec![row(&one, "car"), row(&two, "car")]),
         ("all/idents/c*o", vec![row(&one, "cargo")]),
         ("all/idents/*us*", vec![row(&one, "bus")]),

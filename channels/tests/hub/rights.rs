@@ -55,6 +55,13 @@ fn what_the_hub_speaks_is_listed() {
     assert_eq!(names("GET /gw/message-parameters/position.speed,ain"), ["position.speed", "ain"]);
     assert!(names("GET /gw/message-parameters/unit=V").contains(&json!("battery.voltage")));
     assert!(names("GET /gw/message-parameters/all").len() > 70);
+    for path in ["message-parameters", "channel-protocols"] {
+        let whole = rig.get(&format!("GET /gw/{path}/all"), Value::Null)["result"].clone();
+        let part = rig.get(&format!("GET /gw/{path}/all?limit=2&offset=3"), Value::Null);
+        assert_eq!(part["result"], json!([whole[3], whole[4]]), "{path}");
+        let count = whole.as_array().unwrap().len();
+        assert_eq!(part["pagination"], json!({"limit": 2, "offset": 3, "count": count}));
+    }
     let paths = rig.get("GET /gw/api.json", Value::Null)["paths"].clone();
     assert!(paths["/gw/channels/{sel}/messages"]["delete"].is_object());
 }

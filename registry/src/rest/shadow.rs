@@ -7,6 +7,7 @@ use longshore_broker::rest::{Answer, Call, Code, Fault, Field, Fields, Kind, Obj
 use serde_json::Value;
 
 use super::{Pieces, blocking, each, unkept, unreadable, with_fields};
+use crate::deed::Deed;
 use crate::device::Device;
 use crate::reading::Names;
 use crate::settings::{Kept, Setting, check_name};
@@ -44,7 +45,7 @@ pub(super) fn read(
 }
 
 /// A setting of a device, and what is to be told of it.
-type Told = (Arc<Device>, Setting, (&'static str, u64));
+type Told = (Arc<Device>, Setting, Deed);
 
 /// Keeps settings and answers with them.
 async fn keep(
@@ -92,7 +93,7 @@ pub(super) async fn put(registry: Arc<Registry>, call: Call) -> Outcome {
                     Ok(setting)
                 });
                 match set {
-                    Ok(setting) => settings.push((device, setting, ("accepted", 311))),
+                    Ok(setting) => settings.push((device, setting, Deed::Accepted)),
                     Err(fault) => faults.push(fault.about(device.head().id)),
                 }
             }
@@ -129,11 +130,11 @@ pub(super) async fn delete(registry: Arc<Registry>, call: Call) -> Outcome {
                     let kept = &mut setting.kept;
                     let told = if is_pending {
                         kept.pending = None;
-                        ("canceled", 314)
+                        Deed::Withdrawn
                     } else {
                         (kept.current, kept.reads) = (Value::Null, 0);
                         kept.is_asked = setting.of_type.is_some();
-                        ("cleared", 315)
+                        Deed::Cleared
                     };
                     settings.push((Arc::clone(&device), setting, told));
                 }

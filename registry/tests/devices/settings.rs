@@ -20,7 +20,7 @@ fn values(setting: &Value) -> (Value, Value) {
     (setting["current"].clone(), setting["pending"].clone())
 }
 
-/// R5.7, R5.8, R5.9.
+/// R5.7, R5.8, R5.9, R2.10.
 #[test]
 fn a_value_waits_for_the_device_and_is_current_once_it_says_so() {
     let place = Place::new();
@@ -33,6 +33,9 @@ fn a_value_waits_for_the_device_and_is_current_once_it_says_so() {
         "pending": null, "address": "connection", "mode": 3, "status": "unknown", "tab": "",
         "schema": {"type": "string", "title": "Name of the access point"}});
     assert_eq!(all[0], want);
+    let part = hub.rig.ask(&format!("GET {path}/all?limit=1&offset=2"), "").json();
+    assert_eq!(part["result"], json!([all[2]]));
+    assert_eq!(part["pagination"], json!({"limit": 1, "offset": 2, "count": 4}), "R2.10");
     let put = |value: &str| {
         hub.ask(&format!("PUT {path}/apn_name"), json!({"properties": value, "ttl": 600}))
     };

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::deed::Deed;
 use super::held::{Held, Released, Twin, Whose, twin, whose};
 use super::links::{Index, Source};
 use super::seen::{Mark, Seen};
@@ -253,23 +254,33 @@ impl Streams {
     /// Says that a stream is blocked, and why (R8.4, R8.9).
     pub(super) fn tell_blocked(&self, stream: &Stream, code: u64) {
         let code = ("block_code".to_owned(), code.into());
-        self.tell(stream.head(), "blocked", 20, [code]);
+        self.tell(stream.head(), Deed::Blocked, [code]);
     }
 
     /// Adds a record to the log of a stream.
     pub(super) fn tell(
         &self,
         head: Head,
-        text: &str,
-        code: u64,
+        deed: Deed,
+        fields: impl IntoIterator<Item = (String, Value)>,
+    ) {
+        self.tell_of(head, "", deed, fields);
+    }
+
+    /// The same of what belongs to a stream under this name, which ends in a slash.
+    pub(super) fn tell_of(
+        &self,
+        head: Head,
+        of: &str,
+        deed: Deed,
         fields: impl IntoIterator<Item = (String, Value)>,
     ) {
         let event = Event {
             origin: format!("{}/{}", Stream::URI, head.id),
             origin_type: Stream::ORIGIN,
             origin_id: head.id,
-            text: text.to_owned(),
-            code,
+            text: format!("{of}{}", deed.name()),
+            code: deed.code(),
             fields: fields.into_iter().collect(),
         };
         self.context.tell(head.account, event);

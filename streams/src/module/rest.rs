@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use self::sources::{Meant, Wanted};
+use super::deed::Deed;
 use super::links::{LINKS_MAX, Link, Source, Step};
 use super::stream::{BLOCKED_BY_STORAGE, Stream};
 use super::{Streams, now};
@@ -527,10 +528,10 @@ impl Streams {
     /// Says in the logs of streams what has become of their links (R8.7).
     fn tell_links(&self, steps: &[Step], call: &Call) {
         for (before, after) in steps.iter().filter(|(before, after)| before != after) {
-            let (text, code) = match (before, after) {
-                (None, _) => ("created", 410),
-                (_, Some(_)) => ("updated", 411),
-                (_, None) => ("deleted", 412),
+            let deed = match (before, after) {
+                (None, _) => Deed::Linked,
+                (_, Some(_)) => Deed::Relinked,
+                (_, None) => Deed::Unlinked,
             };
             let Some(link) = after.or(*before) else { continue };
             let Some(stream) = self.objects.get(link.stream) else { continue };
@@ -541,8 +542,8 @@ impl Streams {
             if let Some(caller) = &call.caller {
                 fields.insert("token_id".to_owned(), caller.token.id.into());
             }
-            let text = format!("subscriptions/{}/{text}", link.id);
-            self.tell(stream.head(), &text, code, fields);
+            let of = format!("subscriptions/{}/", link.id);
+            self.tell_of(stream.head(), &of, deed, fields);
         }
     }
 }

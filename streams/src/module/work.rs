@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::deed::Deed;
 use super::stream::{BLOCKED_BY_CONFIGURATION, Setup, Stream};
 use super::{Streams, now};
 use crate::{AnySink, Report, Runner, RunnerOptions};
@@ -70,7 +71,7 @@ impl Streams {
             let is_invalid = stream.setup.is_none();
             match (was_invalid, is_invalid) {
                 (false, true) => self.tell_blocked(&stream, BLOCKED_BY_CONFIGURATION),
-                (true, false) => self.tell(stream.head(), "unblocked", 21, Map::new()),
+                (true, false) => self.tell(stream.head(), Deed::Unblocked, Map::new()),
                 _ => {}
             }
             was_invalid = is_invalid;
@@ -148,7 +149,7 @@ impl Streams {
         let runner = Runner::new(queue, rules, sink, options);
         let ended = runner.run(&mut stop, |report| self.report(stream, &report)).await;
         if stream.live.connected(false) {
-            self.tell(head, "lost", 402, Map::new());
+            self.tell(head, Deed::Lost, Map::new());
         }
         if let Err(error) = ended {
             tracing::error!(stream = head.id, %error, "a stream stands still until it is changed");
@@ -161,20 +162,20 @@ impl Streams {
         let head = stream.head();
         let was_connected = stream.live.connected(report.is_connected);
         if report.is_connected && !was_connected {
-            self.tell(head, "connected", 401, Map::new());
+            self.tell(head, Deed::Connected, Map::new());
         }
         if let Some(failure) = &report.failure {
             let fields = fields(json!({"error_code": failure.code, "error_text": failure.text}));
-            self.tell(head, "failed", 403, fields);
+            self.tell(head, Deed::Failed, fields);
         }
         if !report.is_connected && was_connected {
-            self.tell(head, "lost", 402, Map::new());
+            self.tell(head, Deed::Lost, Map::new());
         }
         if report.read > 0 {
             self.tell_sent(head, report);
         }
         if report.has_unblocked {
-            self.tell(head, "unblocked", 21, Map::new());
+            self.tell(head, Deed::Unblocked, Map::new());
         }
     }
 
@@ -185,7 +186,7 @@ impl Streams {
             "rejected": report.rejected, "messages": report.read,
             "ack_latency": report.ack_latency.as_secs_f64(),
         }));
-        self.tell(head, "sent", 404, fields);
+        self.tell(head, Deed::Sent, fields);
     }
 
     /// Retains what is known of streams where that has changed.

@@ -103,6 +103,9 @@ fn a_stream_is_linked_to_nothing_that_is_not_there() {
     let put = hubs.rig.ask(&format!("PUT {subscriptions}/1"), json!({"channel_id": 7}));
     assert_eq!(put.refusal(), (404, 6));
     assert_eq!(channels(&hubs.rig.ask(&format!("GET {path}/channels/all"), "")), [1, 2]);
+    let part = hubs.rig.ask(&format!("GET {path}/channels/all?limit=1&offset=1"), "");
+    assert_eq!(channels(&part), [2]);
+    assert_eq!(part.json()["pagination"], json!({"limit": 1, "offset": 1, "count": 2}), "R2.10");
     let child = hubs.rig.account(1);
     let other = hubs.rig.ask_for(child, "POST /gw/channels", json!([{"name": "c"}])).ids()[0];
     hubs.rig.ask(&format!("POST {path}/channels/{other}"), "").result();
