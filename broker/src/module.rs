@@ -143,7 +143,8 @@ impl Context {
     pub(crate) fn retire(&self, states: Vec<State>) {
         let Some(State { account, topic, .. }) = states.first().cloned() else { return };
         let mut messages = State::into_messages(states);
-        messages.push(OwnMessage::new(account, format!("{topic}/deleted"), "true", wall()).kept());
+        let deleted = OwnMessage::new(account, format!("{topic}/deleted"), "true", wall());
+        messages.push(deleted.kept());
         self.accounts.retain_all(messages);
     }
 
