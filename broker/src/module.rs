@@ -138,8 +138,8 @@ impl Context {
         self.accounts.retain_all(State::into_messages(states));
     }
 
-    /// What is retained of an object goes, for it is no more. `deleted` beneath its topic says so to
-    /// who follows its fields and not itself, and is not retained (R7.3 of the modules).
+    /// What is retained of an object goes, for it is no more. `deleted` beneath its topic says so
+    /// to who follows its fields and not itself, and is not retained (R7.3 of the modules).
     pub(crate) fn retire(&self, states: Vec<State>) {
         let Some(State { account, topic, .. }) = states.first().cloned() else { return };
         let mut messages = State::into_messages(states);
