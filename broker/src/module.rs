@@ -138,12 +138,13 @@ impl Context {
         self.accounts.retain_all(State::into_messages(states));
     }
 
-    /// What is retained of an object goes, for it is no more. `deleted` beneath its topic says so to
-    /// who follows its fields and not itself, and is not retained (R7.3 of the modules).
+    /// What is retained of an object goes, for it is no more. `deleted` beneath its topic says so
+    /// to who follows its fields and not itself, and is not retained (R7.3 of the modules).
     pub(crate) fn retire(&self, states: Vec<State>) {
         let Some(State { account, topic, .. }) = states.first().cloned() else { return };
         let mut messages = State::into_messages(states);
-        messages.push(OwnMessage::new(account, format!("{topic}/deleted"), "true", wall()).kept());
+        let deleted = OwnMessage::new(account, format!("{topic}/deleted"), "true", wall());
+        messages.push(deleted.kept());
         self.accounts.retain_all(messages);
     }
 

@@ -126,7 +126,7 @@ async fn take(
     };
     let (head, body) = request.into_parts();
     let body = Body::read(open, body).await?;
-    let named = |(name, value): (&hyper::header::HeaderName, &HeaderValue)| {
+    let named = |(name, value): (&HeaderName, &HeaderValue)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
     let headers: Vec<(String, String)> = head.headers.iter().filter_map(named).collect();

@@ -154,7 +154,7 @@ fn hardware_is_replaced_by_another_ident_and_type_and_consumers_go_on() {
     assert_eq!(hub.history(id, "device.type.id"), [json!(14), json!(4)]);
     for consumer in &mut consumers {
         let numbers = [(); 2].map(|()| {
-            let (_, payload, ..) = super::hub::next(consumer);
+            let (_, payload, ..) = next(consumer);
             serde_json::from_str::<Value>(&payload).unwrap()["n"].clone()
         });
         assert_eq!(numbers, [json!(1), json!(3)]);
