@@ -299,7 +299,10 @@ fn the_oldest_packets_make_room_and_all_go_with_their_stream() {
     let mut options = local();
     options.packets_bytes = 20_000;
     let hubs = hub.start(options);
-    let [gone, left] = [0, 1].map(|_| made(&hubs, stream(server.address)));
+    // A batch is one packet, and has to fit.
+    let mut of = stream(server.address);
+    of["configuration"]["limit_messages"] = 5.into();
+    let [gone, left] = [0, 1].map(|_| made(&hubs, of.clone()));
     inject(&hubs, left, &json!({"n": 0}));
     for n in 1..41 {
         inject(&hubs, gone, &json!({"n": n, "text": "x".repeat(1_000)}));

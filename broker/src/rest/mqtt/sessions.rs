@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 use crate::questions::{ask, ask_durably};
-use crate::rest::answer::{Answer, Items, Outcome, Part};
+use crate::rest::answer::{Answer, Items, Outcome};
 use crate::rest::call::Call;
 use crate::rest::fault::{Code, Fault};
 use crate::rest::schema::{Field, Fields, Kind, Object};
@@ -139,11 +139,6 @@ pub(super) async fn send(
 
 pub(super) async fn list(call: Call) -> Outcome {
     let fields = call.fields()?;
-    let (limit, offset) = (call.query.number("limit")?, call.query.number("offset")?);
-    if limit.is_some() || offset.is_some() {
-        let limit = limit.map_or(CHANGES_MAX as u64, |limit| limit.min(CHANGES_MAX as u64));
-        return part(&call, &fields, limit, offset.unwrap_or(0)).await;
-    }
     if !matches!(Selector::parse(call.parameter(0), &OBJECT)?, Selector::All) {
         // What is not there is told by the status.
         let (found, faults) = Chosen::of(&call)?.all().await?;
@@ -171,23 +166,6 @@ pub(super) async fn list(call: Call) -> Outcome {
         }
     });
     Ok(Answer::objects(Items::Sent(from)))
-}
-
-/// At most `limit` of the sessions that a call means, after so many others. All are looked at: they
-/// are counted. The order is that of shards, and stays as long as none come or go.
-async fn part(call: &Call, fields: &Fields, limit: u64, offset: u64) -> Outcome {
-    let mut chosen = Chosen::of(call)?;
-    let (mut shown, mut count) = (Vec::new(), 0);
-    while let Some(found) = chosen.next().await? {
-        for (_, session) in found {
-            if count >= offset && count - offset < limit {
-                shown.push(fields.of(session.object));
-            }
-            count += 1;
-        }
-    }
-    let part = Part { limit: Some(limit), offset, count };
-    Ok(Answer::partly(shown, chosen.faults()).with_part(part))
 }
 
 /// What a client would have been told, as an entry of `errors`.
