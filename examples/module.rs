@@ -112,8 +112,7 @@ impl Module for Meters {
     }
 
     fn topics(&self) -> Vec<(String, &'static str)> {
-        let sums = ("flespi/message/gw/meters/{meter-id}".to_owned(), "what a meter has added up");
-        self.objects.topics().into_iter().chain([sums]).collect()
+        self.objects.topics(&[("flespi/message/gw/meters/{meter-id}", "what a meter has added up")])
     }
 
     fn routes(self: Arc<Self>) -> Vec<Route> {

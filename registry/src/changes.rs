@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_broker::Context;
-use longshore_broker::module::{Change, Item, State};
+use longshore_broker::module::{Change, Head, Item};
 use serde_json::Map;
 use tokio::sync::Notify;
 
 use crate::deed::Deed;
-use crate::device::{Device, Identity, URI};
+use crate::device::{Device, Identity};
 use crate::roster::Roster;
 use crate::shelves::Shelves;
 use crate::writer::state_of;
@@ -55,10 +55,9 @@ pub(crate) fn tell_blocked(context: &Context, device: &Device) {
     let deed = if code == 0 { Deed::Unblocked } else { Deed::Blocked };
     let mut fields = Map::new();
     fields.insert("block_code".to_owned(), code.into());
-    let (id, account) = (device.head().id, device.head().account);
+    let Head { id, account } = device.head();
     context.tell(account, crate::event(id, "", deed, fields));
-    let topic = format!("flespi/state/{URI}/{id}/blocked");
-    context.retain(vec![State { account, topic, payload: Some(code.to_string()), since: None }]);
+    context.retain(vec![state_of(device, "blocked", Some(code.to_string()))]);
 }
 
 /// Follows changes of devices.

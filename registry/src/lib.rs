@@ -241,8 +241,7 @@ impl Module for Registry {
     }
 
     fn topics(&self) -> Vec<(String, &'static str)> {
-        let own = TOPICS.iter().map(|(topic, about)| ((*topic).to_owned(), *about));
-        self.objects.topics().into_iter().chain(own).collect()
+        self.objects.topics(&TOPICS)
     }
 
     fn run(self: Arc<Self>) -> Running {

@@ -254,11 +254,12 @@ impl<T: Item> Objects<T> {
         ]
     }
 
-    /// The topics of their states and of what is said of all objects, for [`Module::topics`].
+    /// The topics of their states and of what is said of all objects, for [`Module::topics`], and
+    /// those that the module has beside them.
     ///
     /// [`Module::topics`]: super::Module::topics
     #[must_use]
-    pub fn topics(&self) -> Vec<(String, &'static str)> {
+    pub fn topics(&self, beside: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
         let (uri, state) = (T::URI, state_topic::<T>());
         let kind = uri.rsplit('/').next().unwrap_or(uri);
         let one = format!("{{{}-id}}", kind.strip_suffix('s').unwrap_or(kind));
@@ -270,6 +271,7 @@ impl<T: Item> Objects<T> {
         topics.push((log(CREATED), "the object was made"));
         topics.push((log(UPDATED), "the object was changed"));
         topics.push((log(DELETED), "the object was removed"));
+        topics.extend(beside.iter().map(|(topic, about)| ((*topic).to_owned(), *about)));
         topics
     }
 

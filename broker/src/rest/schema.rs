@@ -121,18 +121,15 @@ impl Object {
 
     /// The field of this name that is shown.
     pub fn shown(&self, name: &str) -> Result<(), Fault> {
-        let mut shown = self.fields.iter().filter(|field| field.shown != Shown::Never);
-        if self.is_open || shown.clone().any(|field| field.name == name) {
-            return Ok(());
-        }
+        let shown = || self.fields.iter().filter(|field| field.shown != Shown::Never);
         // A member of one that is an object: `configuration.ident`.
         let head = name.split_once('.').map(|(head, _)| head);
         let may_hold = |field: &Field| matches!(field.kind, Kind::Object | Kind::Any);
-        if shown.any(|field| head == Some(field.name) && may_hold(field)) {
+        let is_it = |it: &Field| it.name == name || (head == Some(it.name) && may_hold(it));
+        if self.is_open || shown().any(is_it) {
             return Ok(());
         }
-        let known = self.fields.iter().filter(|field| field.shown != Shown::Never);
-        let known = known.map(|field| field.name).collect::<Vec<_>>().join(", ");
+        let known = shown().map(|field| field.name).collect::<Vec<_>>().join(", ");
         Err(Fault::new(Code::Format, format!("no field {name:?}; there are {known}")))
     }
 }

@@ -106,7 +106,7 @@ impl Module for Depots {
     }
 
     fn topics(&self) -> Vec<(String, &'static str)> {
-        self.objects.topics()
+        self.objects.topics(&[])
     }
 
     fn run(self: Arc<Self>) -> Running {

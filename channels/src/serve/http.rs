@@ -98,19 +98,25 @@ async fn answer(
     traffic: &RefCell<Traffic>,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let is_preflight = request.method() == Method::OPTIONS;
-    let (status, body) = match is_preflight {
-        true => (StatusCode::NO_CONTENT, Vec::new()),
-        false => match take(open, peer, traffic, request).await {
-            Ok(reply) => (StatusCode::OK, reply),
-            Err((status, text)) => (status, text.into_bytes()),
-        },
-    };
+    if request.method() == Method::OPTIONS {
+        return respond(StatusCode::NO_CONTENT, Vec::new(), &PREFLIGHT);
+    }
+    match take(open, peer, traffic, request).await {
+        Ok(reply) => respond(StatusCode::OK, reply, &ANSWER),
+        Err((status, text)) => respond(status, text.into_bytes(), &ANSWER),
+    }
+}
+
+fn respond(
+    status: StatusCode,
+    body: Vec<u8>,
+    headers: &[(HeaderName, &'static str)],
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let headers = if is_preflight { &PREFLIGHT[..] } else { &ANSWER };
-    let headers = headers.iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
-    response.headers_mut().extend(headers.map(|(name, value)| (name.clone(), value)));
+    for (name, value) in headers {
+        response.headers_mut().insert(name.clone(), HeaderValue::from_static(value));
+    }
     response
 }
 
